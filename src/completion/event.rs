@@ -1,0 +1,131 @@
+//! What a run does, in order. The stream, the JSON answer, and later pages and stores, are viewers of this.
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::tools::ToolResult;
+
+/// One record of a run.
+#[derive(Debug, Clone)]
+pub enum RunEvent {
+    /// A provider call begins; the first is 1.
+    TurnStarted { turn: u32 },
+    /// Part of the assistant's message: `content`, `refusal`, reasoning fields, whatever the provider sends
+    /// except tool calls, exactly as it sends it. `logprobs` belongs to the choice.
+    Delta { delta: Map<String, Value>, logprobs: Option<Value> },
+    /// Part of a function call that the caller must answer. `index` counts the caller's calls without gaps.
+    CallerCall { index: u32, call: Map<String, Value> },
+    /// An MCP tool is about to be called.
+    ToolCall(ToolCall),
+    /// A tool says how far it is.
+    ToolProgress { call_id: String, progress: f64, total: Option<f64>, message: Option<String> },
+    /// A tool call has ended.
+    ToolResult(ToolResultEvent),
+    /// An MCP server wants a login that is not there.
+    AuthorizationRequired(AuthorizationRequired),
+    /// Something the reader should know.
+    Notice(Notice),
+    /// The tokens of one turn, as the provider counts them.
+    Usage(Map<String, Value>),
+    /// The end: exactly one, and nothing after it.
+    Finish { reason: FinishReason },
+    /// The end by failure: nothing after it.
+    Error(RunError),
+}
+
+/// An MCP tool call, as shown.
+#[derive(Debug, Clone, Serialize)]
+pub struct ToolCall {
+    /// The provider's id of the call.
+    pub call_id: String,
+    /// The tool's own name.
+    pub tool: String,
+    /// The name the model knows it by.
+    pub function: String,
+    pub server_label: String,
+    /// Host, and port where it is not the scheme's.
+    pub host: String,
+    /// The arguments as JSON, or as the model wrote them when they are not JSON.
+    pub arguments: Value,
+}
+
+/// How a call ended.
+#[derive(Debug, Clone)]
+pub struct ToolResultEvent {
+    pub call_id: String,
+    pub tool: String,
+    pub host: String,
+    pub result: ToolResult,
+    pub milliseconds: u64,
+}
+
+/// One missing login.
+#[derive(Debug, Clone, Serialize)]
+pub struct AuthorizationRequired {
+    /// The MCP server's address.
+    pub resource: String,
+    pub server_label: String,
+    pub host: String,
+    /// Where the person logs in; `None` until connections exist.
+    pub connect_url: Option<String>,
+    pub scopes: Vec<String>,
+    /// What to do, in one sentence.
+    pub reason: String,
+    /// Unix seconds.
+    pub expires_at: Option<i64>,
+}
+
+/// A remark of the gateway.
+#[derive(Debug, Clone, Serialize)]
+pub struct Notice {
+    /// A stable word, such as `server_unreachable`.
+    pub code: String,
+    pub message: String,
+}
+
+/// Why a run ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FinishReason {
+    /// The provider's own reason: `stop`, `length`, `content_filter`, …
+    Model(String),
+    /// The caller has function calls to answer.
+    ToolCalls,
+    /// A `stop_when` condition was met.
+    StopWhen,
+    /// `max_turns` was reached.
+    MaxTurns,
+    /// `max_tool_calls` was reached.
+    MaxToolCalls,
+    /// `max_tokens` over all turns is used up.
+    TokenBudget,
+    /// The run's wall clock.
+    Time,
+    /// A login is missing and nothing was sent to the model.
+    AuthorizationRequired,
+}
+
+impl FinishReason {
+    /// OpenAI's word for it.
+    pub fn as_openai(&self) -> &str {
+        match self {
+            FinishReason::Model(reason) => reason,
+            FinishReason::ToolCalls => "tool_calls",
+            FinishReason::StopWhen | FinishReason::AuthorizationRequired => "stop",
+            FinishReason::MaxTurns
+            | FinishReason::MaxToolCalls
+            | FinishReason::TokenBudget
+            | FinishReason::Time => "length",
+        }
+    }
+}
+
+/// A failure that ends the run, in OpenAI's terms.
+#[derive(Debug, Clone)]
+pub struct RunError {
+    /// The HTTP status, when none was sent yet.
+    pub status: u16,
+    /// The value of `error` in OpenAI's envelope.
+    pub error: Value,
+    /// `Retry-After`, handed on.
+    pub retry_after: Option<String>,
+}

@@ -1,0 +1,3 @@
+//! One chat completion: the loop of turns and tool calls, and how it is shown.
+
+pub mod event;

@@ -1,0 +1,351 @@
+//! The settings as the rest of the program sees them.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+use serde::Deserialize;
+
+use super::Secret;
+
+/// All settings. Durations are whole seconds and sizes whole bytes, as their names say.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// Where files are kept; `None` is the platform's data directory.
+    pub data: Option<PathBuf>,
+    /// The address under which people and providers reach this gateway; `None` is `http://{listen}`.
+    pub public_url: Option<String>,
+    pub log: Log,
+    pub limits: Limits,
+    pub rate_limit: RateLimit,
+    pub any_host: AnyHost,
+    pub pass_through: PassThrough,
+    pub egress: Egress,
+    pub upstream: Upstream,
+    pub mcp: Mcp,
+    pub run: Run,
+    pub providers: Vec<Provider>,
+    /// Other names for models: `fast = "openai/gpt-5-mini"`.
+    pub aliases: BTreeMap<String, String>,
+    pub api_keys: Vec<ApiKey>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8787)),
+            data: None,
+            public_url: None,
+            log: Log::default(),
+            limits: Limits::default(),
+            rate_limit: RateLimit::default(),
+            any_host: AnyHost::default(),
+            pass_through: PassThrough::default(),
+            egress: Egress::default(),
+            upstream: Upstream::default(),
+            mcp: Mcp::default(),
+            run: Run::default(),
+            providers: Vec::new(),
+            aliases: BTreeMap::new(),
+            api_keys: Vec::new(),
+        }
+    }
+}
+
+impl Settings {
+    /// Local mode: one person's machine. The listener is on loopback and no API key is configured.
+    pub fn is_local(&self) -> bool {
+        self.listen.ip().is_loopback() && self.api_keys.is_empty()
+    }
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    pub format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    #[default]
+    Text,
+    Json,
+}
+
+/// What one caller may send, and how long we wait for slow ones.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Largest request body.
+    pub body_bytes: usize,
+    /// How long a stop waits for open streams.
+    pub shutdown_seconds: u64,
+    /// How long a client may take to send its request head.
+    pub header_seconds: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { body_bytes: 32 << 20, shutdown_seconds: 30, header_seconds: 30 }
+    }
+}
+
+/// Requests per minute of one caller outside local mode; an API key may have its own number.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RateLimit {
+    /// 0 turns the limit off.
+    pub requests_per_minute: u32,
+}
+
+impl Default for RateLimit {
+    fn default() -> Self {
+        RateLimit { requests_per_minute: 600 }
+    }
+}
+
+/// Which hosts `/{provider-host}/…` reaches.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AnyHost {
+    pub mode: AnyHostMode,
+    /// Host names allowed when `mode = "listed"`.
+    pub hosts: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AnyHostMode {
+    /// Every public host.
+    #[default]
+    Public,
+    /// The hosts listed, and those of the configured providers.
+    Listed,
+    /// None.
+    Off,
+}
+
+/// Callers that bring a provider's own key.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PassThrough {
+    pub enabled: bool,
+}
+
+impl Default for PassThrough {
+    fn default() -> Self {
+        PassThrough { enabled: true }
+    }
+}
+
+/// Which addresses a request may make the gateway call.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Egress {
+    /// Exceptions for intranet hosts.
+    pub allow: Vec<EgressAllow>,
+    pub connect_seconds: u64,
+    /// Redirects followed, each checked anew.
+    pub max_redirects: usize,
+    /// Idle connections kept per host.
+    pub idle_connections_per_host: usize,
+}
+
+impl Default for Egress {
+    fn default() -> Self {
+        Egress { allow: Vec::new(), connect_seconds: 10, max_redirects: 3, idle_connections_per_host: 128 }
+    }
+}
+
+/// One exception: a destination is allowed when every given field matches.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EgressAllow {
+    /// A host name, or `*.example.com` for every name below it.
+    pub host: Option<String>,
+    /// An address range in which all of the host's addresses must lie.
+    pub cidr: Option<IpNet>,
+    /// Ports; empty means any.
+    pub ports: Vec<u16>,
+}
+
+/// How providers are called.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Upstream {
+    /// Time to the first byte of a provider's answer.
+    pub first_byte_seconds: u64,
+    /// Silence after which a provider's stream is given up.
+    pub idle_seconds: u64,
+    /// Most retries of one request before its first byte.
+    pub max_retries: u32,
+    /// Part of all requests that may be retries, in percent.
+    pub retry_budget_percent: u32,
+    /// How long a provider's model list is kept.
+    pub model_list_seconds: u64,
+}
+
+impl Default for Upstream {
+    fn default() -> Self {
+        Upstream {
+            first_byte_seconds: 600,
+            idle_seconds: 300,
+            max_retries: 2,
+            retry_budget_percent: 20,
+            model_list_seconds: 600,
+        }
+    }
+}
+
+/// How MCP servers are called.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Mcp {
+    /// Time for one server to tell its tools.
+    pub list_seconds: u64,
+    /// Time for one tool call; progress notifications start it anew.
+    pub call_seconds: u64,
+    /// Longest tool call, progress or not.
+    pub call_max_seconds: u64,
+    /// Largest answer read from a server.
+    pub response_bytes: usize,
+    /// Largest part of one result that reaches the model and the reader; the rest is cut visibly.
+    pub result_bytes: usize,
+    /// How long a tool list is kept when the server does not say.
+    pub tool_list_seconds: u64,
+    /// Most tools of one server.
+    pub max_tools_per_server: usize,
+    /// Most servers of one request.
+    pub max_servers: usize,
+    /// Sessions with servers of the older protocol revisions that are kept open.
+    pub max_sessions: u64,
+    /// Idle time after which such a session is closed.
+    pub session_idle_seconds: u64,
+}
+
+impl Default for Mcp {
+    fn default() -> Self {
+        Mcp {
+            list_seconds: 20,
+            call_seconds: 120,
+            call_max_seconds: 1800,
+            response_bytes: 16 << 20,
+            result_bytes: 256 << 10,
+            tool_list_seconds: 300,
+            max_tools_per_server: 2000,
+            max_servers: 64,
+            max_sessions: 2000,
+            session_idle_seconds: 300,
+        }
+    }
+}
+
+/// Bounds of one run.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Run {
+    /// Turns when the request does not say.
+    pub max_turns: u32,
+    /// Most turns that a request may ask for.
+    pub max_turns_cap: u32,
+    pub max_tool_calls: u32,
+    /// Wall clock of one run.
+    pub max_seconds: u64,
+    /// Silence on a stream after which a keep-alive comment is sent.
+    pub keep_alive_seconds: u64,
+    /// How long turns the caller did not see are remembered.
+    pub hidden_turn_seconds: u64,
+    /// Memory for those turns.
+    pub hidden_turn_bytes: u64,
+}
+
+impl Default for Run {
+    fn default() -> Self {
+        Run {
+            max_turns: 10,
+            max_turns_cap: 100,
+            max_tool_calls: 100,
+            max_seconds: 3600,
+            keep_alive_seconds: 15,
+            hidden_turn_seconds: 24 * 3600,
+            hidden_turn_bytes: 256 << 20,
+        }
+    }
+}
+
+/// A model provider. Names of presets need nothing but a key; see `docs/reference/config.md`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Provider {
+    pub name: String,
+    /// Everything before `/chat/completions`.
+    pub base_url: Option<String>,
+    pub api_key: Option<Secret>,
+    /// The environment variable that holds the key.
+    pub api_key_env: Option<String>,
+    /// The file that holds the key.
+    pub api_key_file: Option<PathBuf>,
+    pub models: Option<Models>,
+    pub quirks: Quirks,
+}
+
+/// Which models a provider has.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum Models {
+    /// `"list"`: ask the provider.
+    Ask(AskForModels),
+    /// These.
+    These(Vec<String>),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum AskForModels {
+    #[serde(rename = "list")]
+    List,
+}
+
+/// How a provider departs from OpenAI's API. `None` keeps the preset's value.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Quirks {
+    /// Most tools it takes in one request.
+    pub max_tools: Option<usize>,
+    /// Refuses `stream_options`.
+    pub no_stream_options: Option<bool>,
+    /// Refuses reasoning fields in assistant messages given back to it.
+    pub drop_reasoning: Option<bool>,
+    /// Takes images only in user messages, or not at all.
+    pub images: Option<Images>,
+    /// Refuses JSON schema keywords outside this simple set.
+    pub simple_schemas: Option<bool>,
+}
+
+/// Where a provider accepts images that tools returned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Images {
+    /// In a user message after the tool results.
+    User,
+    /// Nowhere: they are named to the model only.
+    None,
+}
+
+/// An API key of a project, kept as a hash only.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApiKey {
+    pub name: String,
+    /// The namespace of its users; the key's name when not given.
+    #[serde(default)]
+    pub project: Option<String>,
+    /// `sha256:` and 64 hexadecimal digits, as `toolgate key hash` prints them.
+    pub hash: String,
+    #[serde(default)]
+    pub requests_per_minute: Option<u32>,
+}

@@ -1,0 +1,1 @@
+//! Our own pages and endpoints for trying things out.

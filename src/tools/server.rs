@@ -1,0 +1,94 @@
+//! Talking to one MCP server.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderName, Uri};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::Error;
+use crate::config::{self, Secret};
+use crate::egress::Egress;
+
+/// An MCP server as one request names it, with what it may be told.
+#[derive(Debug, Clone)]
+pub struct Server {
+    pub uri: Uri,
+    /// The value of `Authorization`, scheme included.
+    pub authorization: Option<Secret>,
+    /// Further headers of the request's tool entry; values are secrets.
+    pub headers: Vec<(HeaderName, Secret)>,
+    /// The caller's namespace and user. Sessions of different scopes are never shared.
+    pub scope: Arc<str>,
+}
+
+/// The tools of a server.
+#[derive(Debug, Default)]
+pub struct ToolList {
+    pub tools: Vec<Tool>,
+    /// Tools left out because their definition is invalid, with the reason.
+    pub dropped: Vec<(String, String)>,
+}
+
+/// One tool as its server describes it.
+#[derive(Debug, Clone)]
+pub struct Tool {
+    pub name: String,
+    pub title: Option<String>,
+    pub description: Option<String>,
+    pub input_schema: Box<RawValue>,
+    /// `annotations.readOnlyHint`.
+    pub read_only: bool,
+    /// `annotations.idempotentHint`.
+    pub idempotent: bool,
+    /// `x-mcp-header` annotations: argument path and header name.
+    pub header_arguments: Vec<(Vec<String>, HeaderName)>,
+}
+
+/// A progress notification.
+#[derive(Debug, Clone)]
+pub struct Progress {
+    pub progress: f64,
+    pub total: Option<f64>,
+    pub message: Option<String>,
+}
+
+/// The MCP client: one for the process, all servers and users. Cheap to clone.
+#[derive(Clone)]
+pub struct Tools {
+    _egress: Egress,
+}
+
+impl Tools {
+    /// A client that sends through `egress`, within `settings`.
+    pub fn new(egress: Egress, _settings: &config::Mcp) -> Self {
+        Tools { _egress: egress }
+    }
+
+    /// The server's tools, from the cache where its scope and age allow.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn list(&self, _server: &Server) -> Result<Arc<ToolList>, Error> {
+        Err(Error::Status { status: 501 })
+    }
+
+    /// Calls `tool` and gives the raw JSON of its `CallToolResult`. Never sends a call twice unless the server
+    /// proved that it did not run it. Dropping the future cancels the call at the server.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn call(
+        &self,
+        _server: &Server,
+        _tool: &Tool,
+        _arguments: &serde_json::Map<String, Value>,
+        _progress: &(dyn Fn(Progress) + Send + Sync),
+    ) -> Result<Bytes, Error> {
+        Err(Error::Status { status: 501 })
+    }
+
+    /// Closes every session (HTTP DELETE), for at most two seconds.
+    pub async fn close(&self) {}
+}
