@@ -1,2 +1,3 @@
-#[test]
-fn placeholder() {}
+//! Tests through the outside: the command line and HTTP.
+
+mod cli;
