@@ -61,9 +61,17 @@ fn without_input_a_new_key_is_made_whose_hash_fits() {
 #[test]
 fn mistakes_on_the_command_line_get_one_line_and_a_hint() {
     for (arguments, message, hint) in [
-        (&["--lisen", "x"][..], "unexpected argument `--lisen` found", "a similar argument exists: `--listen`"),
+        (
+            &["--lisen", "x"][..],
+            "unexpected argument `--lisen` found",
+            "a similar argument exists: `--listen`",
+        ),
         (&["sevre"], "unrecognized subcommand `sevre`", "a similar subcommand exists: `serve`"),
-        (&["--log-format", "xml"], "invalid value `xml` for `--log-format <FORMAT>`", "it is one of text, json"),
+        (
+            &["--log-format", "xml"],
+            "invalid value `xml` for `--log-format <FORMAT>`",
+            "it is one of text, json",
+        ),
         (&["key"], "a command is missing", "`--help` after what you wrote shows the commands"),
         (&["serve", "x"], "unexpected argument `x` found", "`toolgate --help` shows every option"),
         (
@@ -100,6 +108,7 @@ fn a_taken_port_is_one_line_and_a_hint() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = taken.local_addr().expect("it is bound").to_string();
     let next = format!("127.0.0.1:{}", taken.local_addr().expect("it is bound").port().saturating_add(1));
-    let said = run(&["serve", "--listen", &address], &[], "").replace(&next, "NEXT").replace(&address, "ADDR");
+    let said =
+        run(&["serve", "--listen", &address], &[], "").replace(&next, "NEXT").replace(&address, "ADDR");
     insta::assert_snapshot!(said, @"");
 }
