@@ -6,8 +6,17 @@ use crate::config::{Environment, Origin, Override};
 
 /// Gives any language model any MCP server.
 #[derive(Debug, Parser)]
-#[command(name = "toolgate", version, disable_help_subcommand = true, max_term_width = 100)]
-#[command(after_help = "Without a command, `serve` is run.")]
+#[command(
+    name = "toolgate",
+    bin_name = "toolgate",
+    version,
+    disable_help_subcommand = true,
+    max_term_width = 100
+)]
+#[command(
+    after_help = "Without a command, `serve` is run. Every setting of the configuration file can also be given in the\n\
+environment: `limits.body_bytes` is TOOLGATE__LIMITS__BODY_BYTES."
+)]
 pub(super) struct Cli {
     #[command(subcommand)]
     pub(super) command: Option<Command>,
@@ -35,12 +44,10 @@ pub(super) enum Command {
 pub(super) enum KeyCommand {
     /// Print the hash of a key for the configuration
     ///
-    /// Reads the key from standard input when something is piped in; otherwise makes a new key and prints it
-    /// once, before its hash.
+    /// A key that is piped in is hashed. Without input, a new key is made and printed once, before its hash.
     Hash,
 }
 
-/// Every setting of the file can also be given as TOOLGATE__SECTION__SETTING in the environment.
 #[derive(Debug, Default, PartialEq, Eq, Args)]
 pub(super) struct ServeArgs {
     /// Configuration file (TOML) [env: TOOLGATE_CONFIG]

@@ -90,6 +90,8 @@ fn in_words(expected: &dyn Expected) -> String {
         "i64" => "a whole number".to_owned(),
         "a boolean" => "true or false".to_owned(),
         "a sequence" => "a list".to_owned(),
+        "a string" => "a text".to_owned(),
+        "socket address" => "an address and a port".to_owned(),
         "a map" => "a table".to_owned(),
         other => match other.split_once(' ') {
             Some(("struct", _)) => "a table".to_owned(),

@@ -189,13 +189,13 @@ fn wrong_values_are_named_without_being_repeated() {
         (
             "listen = 8787",
             &[][..],
-            "`listen` must be socket address, not a number (FILE, line 1) | \
+            "`listen` must be an address and a port, not a number (FILE, line 1) | \
              give an address and a port, such as `127.0.0.1:8787`",
         ),
         (
             "[[providers]]\nname = \"a\"\napi_key = 123456",
             &[],
-            "`providers.0.api_key` must be a string, not a number (FILE, line 3) | ",
+            "`providers.0.api_key` must be a text, not a number (FILE, line 3) | ",
         ),
         (
             "[limits]\nbody_bytes = -1",
