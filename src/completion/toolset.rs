@@ -82,8 +82,8 @@ impl Toolset {
     }
 
     /// The function name of a server's tool.
-    pub fn function_of(&self, label: &str, tool: &str) -> Option<&str> {
-        self.functions_where(|server, candidate| server.spec.label == label && candidate.name == tool).next()
+    pub fn function_of<'s>(&'s self, label: &'s str, tool: &'s str) -> Option<&'s str> {
+        self.functions_where(move |server, candidate| server.spec.label == label && candidate.name == tool).next()
     }
 
     /// The function names of all tools, of any server, that are called `tool` by their server.
@@ -112,7 +112,7 @@ fn push(json: &mut String, entry: &str) {
 fn write_function(json: &mut String, function: &str, tool: &Tool, simple: bool) {
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let description = tool.description_for_models();
-    let _ = write!(json, r#"{{"type":"function","function":{{"name":{},"description":{},"parameters":"#, quoted(function), quoted(description));
+    let _ = write!(json, r#"{{"type":"function","function":{{"name":{},"description":{},"parameters":"#, quoted(function), quoted(&description));
     json.push_str(tool.parameters(simple).get());
     json.push_str("}}");
 }

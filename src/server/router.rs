@@ -27,7 +27,7 @@ pub fn router(app: Arc<api::App>, with_demo: bool) -> Router {
         .route("/readyz", get(api::readyz))
         .route("/metrics", get(api::metrics));
     if with_demo {
-        router = router.nest("/demo", demo::router());
+        router = router.nest_service("/demo", demo::router());
     }
     // any provider by its address: /{provider-host}/{path}
     router.fallback(api::any_host).with_state(app)
