@@ -1,3 +1,4 @@
 //! One chat completion: the loop of turns and tool calls, and how it is shown.
 
 pub mod event;
+pub mod render;
