@@ -71,10 +71,9 @@ fn direct_dependencies(manifest: &str) -> BTreeSet<String> {
     for line in manifest.lines() {
         if line.starts_with('[') {
             inside = line.trim_matches(['[', ']']).ends_with("dependencies");
-        } else if let (true, Some((name, value))) = (inside, line.split_once('=')) {
-            if !value.contains("path =") && !name.trim_start().starts_with('#') {
-                names.insert(name.split('.').next().unwrap_or(name).trim().to_owned());
-            }
+        } else if let Some((name, value)) = line.split_once('=').filter(|_| inside) {
+            let is_outside = !value.contains("path =") && !name.starts_with('#');
+            names.extend(is_outside.then(|| name.split('.').next().unwrap_or(name).trim().to_owned()));
         }
     }
     names
