@@ -7,6 +7,7 @@ mod media;
 pub mod name;
 mod parse_result;
 mod result;
+pub mod schema;
 mod server;
 pub mod text;
 
