@@ -8,6 +8,7 @@ pub mod name;
 mod parse_result;
 mod resolve;
 mod result;
+pub mod schema;
 mod server;
 mod spec;
 pub mod text;

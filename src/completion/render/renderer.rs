@@ -142,3 +142,7 @@ impl Renderer {
         shown
     }
 }
+
+#[cfg(test)]
+#[path = "renderer_test.rs"]
+mod tests;
