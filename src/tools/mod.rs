@@ -3,6 +3,7 @@
 //! No authorisation flows here; a credential is given, or the server's challenge is reported.
 
 mod error;
+mod protocol;
 mod result;
 mod server;
 
