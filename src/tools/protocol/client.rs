@@ -225,20 +225,20 @@ impl Client {
         deadline: &mut Deadline,
     ) -> Result<First, Error> {
         let mut version = LEGACY;
-        let refusal = match modern::ask(&self.core, peer, probe, deadline, &|_| {}).await? {
-            Asked::Result(result) => match speaks_modern(probe, &result) {
+        let (answer, refusal) = match modern::ask(&self.core, peer, probe, deadline, &|_| {}).await? {
+            Asked::Result(result) => match legacy_version(probe, &result) {
                 None => {
                     self.eras.insert(peer.uri.clone(), Era::Modern);
                     return Ok(First::Answered(result));
                 }
                 Some(legacy) => {
                     version = legacy;
-                    None
+                    (Some(result), None)
                 }
             },
             Asked::Rejected(rejection) if rejection.means_legacy() => {
                 version = rejection.legacy_version().unwrap_or(version);
-                Some(rejection)
+                (None, Some(rejection))
             }
             Asked::Rejected(rejection) => return Err(rejection.into()),
         };
@@ -247,10 +247,15 @@ impl Client {
                 self.eras.insert(peer.uri.clone(), session.era());
                 Ok(First::Speaks(session.era()))
             }
-            // An error of the server about the question itself says more than how it refuses `initialize`.
-            Err(second) => match refusal {
-                Some(first) if first.rpc.is_some() && !first.doubts_the_era() => Err(first.into()),
-                _ => Err(second.into()),
+            Err(second) => match (answer, refusal) {
+                // It answers, and has no sessions: it may be asked like that.
+                (Some(result), _) => {
+                    self.eras.insert(peer.uri.clone(), Era::Modern);
+                    Ok(First::Answered(result))
+                }
+                // An error about the question itself says more than the refusal of `initialize`.
+                (None, Some(first)) if first.rpc.is_some() && !first.doubts_the_era() => Err(first.into()),
+                (None, _) => Err(second.into()),
             },
         }
     }
@@ -284,15 +289,16 @@ impl Client {
     }
 }
 
-/// `None` when the answer shows a modern server, else the older version to open a session with.
-fn speaks_modern(probe: Ask<'_>, result: &Bytes) -> Option<&'static str> {
+/// `None` when the answer shows a modern server, else the older version to open a session with. Servers of the
+/// older eras that check little answer a modern request too, without the kind of result that modern ones name.
+fn legacy_version(probe: Ask<'_>, result: &Bytes) -> Option<&'static str> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Discovered {
         supported_versions: Vec<String>,
     }
     if !matches!(probe, Ask::Discover) {
-        return None;
+        return memchr::memmem::find(result, b"\"resultType\"").is_none().then_some(LEGACY);
     }
     let Ok(Discovered { supported_versions }) = serde_json::from_slice(result) else { return Some(LEGACY) };
     let has = |version: &str| supported_versions.iter().any(|supported| supported == version);
