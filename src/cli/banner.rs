@@ -32,13 +32,16 @@ fn mode(started: &Started) -> String {
 }
 
 fn providers(started: &Started) -> String {
-    if started.providers.is_empty() {
-        return "providers: none; set OPENAI_API_KEY or another provider's variable, or configure `[[providers]]`"
-            .to_owned();
-    }
-    let list: Vec<String> =
+    let mut list: Vec<String> =
         started.providers.iter().map(|(name, source)| format!("{name} ({source})")).collect();
-    format!("providers: {}", list.join(", "))
+    if started.demo {
+        list.push("demo (built in)".to_owned());
+    }
+    let list = if list.is_empty() { "none".to_owned() } else { list.join(", ") };
+    if started.providers.is_empty() {
+        return format!("providers: {list}; set OPENAI_API_KEY or another provider's variable for more");
+    }
+    format!("providers: {list}")
 }
 
 fn local_line(started: &Started, url: &str) -> String {
@@ -70,10 +73,7 @@ mod tests {
             local: true,
             project_keys: 0,
             pass_through: true,
-            providers: vec![
-                ("openai".to_owned(), "key from OPENAI_API_KEY".to_owned()),
-                ("demo".to_owned(), "built in".to_owned()),
-            ],
+            providers: vec![("openai".to_owned(), "key from OPENAI_API_KEY".to_owned())],
             demo: true,
         }
     }
@@ -94,6 +94,13 @@ mod tests {
     }
 
     #[test]
+    fn without_any_key_there_is_the_demo_and_a_word_on_how_to_get_more() {
+        let bare = versionless(&Started { providers: Vec::new(), ..started() });
+        let line = "providers: demo (built in); set OPENAI_API_KEY or another provider's variable for more";
+        assert!(bare.lines().any(|written| written == line), "{bare}");
+    }
+
+    #[test]
     fn a_public_gateway_says_how_it_is_reached_and_who_may_call() {
         let public = Started {
             addr: "0.0.0.0:80".parse().unwrap(),
@@ -107,7 +114,7 @@ mod tests {
         insta::assert_snapshot!(versionless(&public), @r#"
         toolgate VERSION listens on http://0.0.0.0:80, reached as https://tools.example.com
         2 project keys; pass-through for callers with a provider's own key
-        providers: none; set OPENAI_API_KEY or another provider's variable, or configure `[[providers]]`
+        providers: none; set OPENAI_API_KEY or another provider's variable for more
         try it:
         curl https://tools.example.com/v1/models -H "Authorization: Bearer $TOOLGATE_API_KEY"
         "#);
@@ -115,7 +122,7 @@ mod tests {
         insta::assert_snapshot!(open, @r#"
         toolgate VERSION listens on http://0.0.0.0:80, reached as https://tools.example.com
         pass-through: callers bring a provider's own key
-        providers: none; set OPENAI_API_KEY or another provider's variable, or configure `[[providers]]`
+        providers: none; set OPENAI_API_KEY or another provider's variable for more
         try it:
         curl https://tools.example.com/api.openai.com/v1/models -H "Authorization: Bearer $OPENAI_API_KEY"
         "#);

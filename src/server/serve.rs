@@ -50,6 +50,10 @@ pub async fn serve_until(
         let base = format!("http://{address}/demo/v1").parse().expect("a socket address makes an address");
         providers.add_built_in("demo", base, &["demo"]);
     }
+    // Known before any request, so that hosts named by requests cannot take their places in the metrics.
+    for provider in providers.active() {
+        metrics.provider(&provider.name);
+    }
     let callers = Callers::new(&settings);
     let engine = Engine::new(&settings, egress, upstream, Arc::clone(&metrics), Clock::system());
     let started = Started {
