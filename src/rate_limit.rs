@@ -36,7 +36,7 @@ impl Default for RateLimit {
     }
 }
 
-impl<C: Clock> RateLimit<C>
+impl<C: Clock + Clone> RateLimit<C>
 where
     Bucket<C>: Send + Sync + 'static,
 {
