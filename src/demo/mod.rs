@@ -10,3 +10,6 @@ mod router;
 mod tools;
 
 pub use router::{DEMO_TOKEN, router};
+
+#[cfg(test)]
+mod http_tests;

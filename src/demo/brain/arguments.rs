@@ -184,11 +184,13 @@ fn numbers(fields: &[Field<'_>], found: &mut [Option<Value>], source: &mut Sourc
                 _ if field.is_required || only_numbers => Vec::new(),
                 _ => continue,
             };
-            let fits = |number: &Number| {
-                let near = |around: &[String]| around.iter().any(|word| words.contains(word));
-                field.admits(number.value) && (pass == 2 || near(&number.after) || near(&number.before))
+            let distance = |number: &Number| match pass {
+                2 => Some(0),
+                _ => number.distance_to(&words),
             };
-            if let Some(at) = source.numbers.iter().position(fits) {
+            let fitting = source.numbers.iter().enumerate().filter(|(_, number)| field.admits(number.value));
+            let nearest = fitting.filter_map(|(at, number)| Some((distance(number)?, at))).min();
+            if let Some((_, at)) = nearest {
                 *found = Some(field.as_number(source.numbers.remove(at).value));
             }
         }

@@ -150,6 +150,10 @@ fn compare(profile: &Profile, clause: &str) -> Match {
     let named = profile.core.iter().filter(|word| matched.contains(*word)).count();
     let mut is_certain = named > 0
         && (named == profile.core.len() || (2 * named >= profile.core.len() && matched.len() > named));
+    let says_something = |word: &&String| word.len() > 1 && !word.starts_with(|c: char| c.is_ascii_digit());
+    if named > 0 && content.iter().filter(says_something).all(|word| matched.contains(word)) {
+        is_certain = true;
+    }
     // Stop words count when they spell the name out: `Who am I?` is `whoami`.
     if let Some(spelt) = spelt_out(&profile.name, &all) {
         score += 10;

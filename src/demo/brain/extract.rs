@@ -89,6 +89,15 @@ pub struct Number {
     pub after: Vec<String>,
 }
 
+impl Number {
+    /// How far the nearest of `words` is, 0 being the word right behind; `None` when none is near.
+    pub fn distance_to(&self, words: &[String]) -> Option<usize> {
+        let behind = self.after.iter().position(|word| words.contains(word)).map(|at| 2 * at);
+        let ahead = self.before.iter().rev().position(|word| words.contains(word)).map(|at| 2 * at + 1);
+        behind.into_iter().chain(ahead).min()
+    }
+}
+
 /// The numbers of a text, in digits or in words up to twelve.
 pub fn numbers(text: &str) -> Vec<Number> {
     let tokens = tokens(text);
