@@ -11,8 +11,16 @@ use super::target::{Target, join_uri};
 use super::{Egress, Error, Reach, full};
 
 /// What may go on to another origin. Everything else might be a secret.
-const SAFE_HEADERS: [HeaderName; 5] =
-    [ACCEPT, ACCEPT_LANGUAGE, CONTENT_TYPE, USER_AGENT, HeaderName::from_static("mcp-protocol-version")];
+const SAFE_HEADERS: [HeaderName; 7] = [
+    ACCEPT,
+    ACCEPT_LANGUAGE,
+    CONTENT_TYPE,
+    USER_AGENT,
+    HeaderName::from_static("mcp-protocol-version"),
+    // These repeat what the body says, and servers refuse a body without them.
+    HeaderName::from_static("mcp-method"),
+    HeaderName::from_static("mcp-name"),
+];
 
 impl Egress {
     /// Sends one request and follows its redirects. 307 and 308 keep method and body; 301, 302 and 303 are

@@ -1,14 +1,14 @@
 //! One HTTP exchange with a server: sending, following redirects, telling answers from rejections.
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE, HeaderName, LOCATION, USER_AGENT};
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderName, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use super::deadline::Deadline;
 use super::message::{Message, RpcError, code, parse};
-use super::peer::{Peer, resolve, same_origin};
+use super::peer::Peer;
 use super::reading::Messages;
 use super::{challenge, message};
 use crate::egress::{self, Egress, Reach};
@@ -18,8 +18,6 @@ use crate::tools::Error;
 pub(crate) const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
 pub(crate) const VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 
-/// Redirects followed for one request.
-const MOST_REDIRECTS: usize = 3;
 /// What is read of an answer that says no.
 const REJECTION_BYTES: usize = 64 << 10;
 
@@ -84,52 +82,30 @@ impl Link {
         self.sort(response, deadline).await
     }
 
-    /// Sends one request and follows its redirects: a POST where the server asks to repeat it (307, 308), a GET
-    /// anywhere. What belongs to the user does not follow to another origin.
+    /// Sends one request and follows its redirects; what belongs to the user stays at the origin it is for.
+    ///
+    /// # Errors
+    /// What kept the request from being answered.
     pub(crate) async fn send(
         &self,
         method: Method,
         peer: &Peer,
         uri: &Uri,
-        headers: HeaderMap,
+        mut headers: HeaderMap,
         body: Bytes,
         deadline: &Deadline,
     ) -> Result<Response<Incoming>, Error> {
-        let mut uri = uri.clone();
-        let mut all = headers;
-        all.insert(USER_AGENT, HeaderValue::from_static(concat!("toolgate/", env!("CARGO_PKG_VERSION"))));
-        if same_origin(&uri, &peer.uri) {
-            for (name, value) in &peer.headers {
-                all.insert(name.clone(), value.clone());
-            }
+        headers.insert(USER_AGENT, HeaderValue::from_static(concat!("toolgate/", env!("CARGO_PKG_VERSION"))));
+        for (name, value) in &peer.headers {
+            headers.insert(name.clone(), value.clone());
         }
-        for _ in 0..=MOST_REDIRECTS {
-            let mut request = Request::new(egress::full(body.clone()));
-            *request.method_mut() = method.clone();
-            *request.uri_mut() = uri.clone();
-            *request.headers_mut() = all.clone();
-            let sent = self.egress.send(Reach::Requested, request, deadline.left());
-            let response = deadline.within(sent).await?.map_err(|error| from_egress(error, deadline))?;
-            let follow = match response.status().as_u16() {
-                307 | 308 => true,
-                301..=303 => method == Method::GET,
-                _ => false,
-            };
-            let target = response.headers().get(LOCATION).and_then(|target| target.to_str().ok());
-            let Some(target) = target.filter(|_| follow) else { return Ok(response) };
-            let target = resolve(&uri, target)?;
-            if !same_origin(&uri, &target) {
-                if uri.scheme_str() == Some("https") && target.scheme_str() != Some("https") {
-                    return Err(Error::Protocol("it redirects from https to plain http".into()));
-                }
-                for name in peer.headers.keys() {
-                    all.remove(name);
-                }
-                all.remove(SESSION);
-            }
-            uri = target;
+        let (mut parts, ()) = Request::new(()).into_parts();
+        (parts.method, parts.uri, parts.headers) = (method, uri.clone(), headers);
+        let sent = self.egress.send_following(Reach::Requested, parts, body, deadline.left());
+        match deadline.within(sent).await? {
+            Ok((response, _)) => Ok(response),
+            Err(error) => Err(from_egress(error, deadline)),
         }
-        Err(Error::Protocol("it redirects too often".into()))
     }
 
     async fn sort(&self, response: Response<Incoming>, deadline: &Deadline) -> Result<Answer, Error> {

@@ -20,5 +20,8 @@ mod request;
 mod session;
 mod sessions;
 
+#[cfg(test)]
+mod tests;
+
 pub(crate) use client::{Client, Core, Era, OnProgress};
 pub(crate) use peer::Peer;

@@ -63,7 +63,7 @@ async fn ask_once(
         match deadline.within(messages.next()).await?? {
             Some(Message::Response { id: Some(other), .. }) if other != id => {}
             Some(Message::Response { outcome, .. }) => {
-                messages.finish();
+                messages.finish().await;
                 return Ok(match outcome {
                     Ok(result) => Asked::Result(result),
                     Err(rpc) => Asked::Rejected(Rejection::by_rpc(rpc)),

@@ -127,14 +127,18 @@ impl Messages {
 
     /// Lets go of an answer whose last interesting message was read. Where the end of the stream is not here
     /// yet, a short task waits for it: dropping it now would cost the connection.
-    pub(crate) fn finish(mut self) {
+    pub(crate) async fn finish(mut self) {
         if self.ended {
             return;
         }
-        while let Some(frame) = self.body.frame().now_or_never() {
-            if !matches!(frame, Some(Ok(_))) {
-                return;
+        for _ in 0..2 {
+            while let Some(frame) = self.body.frame().now_or_never() {
+                if !matches!(frame, Some(Ok(_))) {
+                    return;
+                }
             }
+            // The end usually comes with the last event; the connection's task only needs its turn to see it.
+            tokio::task::yield_now().await;
         }
         tokio::spawn(tokio::time::timeout(DRAIN, async move {
             while let Some(Ok(_)) = self.body.frame().await {}

@@ -91,7 +91,7 @@ impl Session {
                 None => return Err(cut("the answer to `initialize` ended early")),
             }
         };
-        messages.finish();
+        messages.finish().await;
         let headers = session_headers(session, &result)?;
         let opened = Session::new(core, peer, headers, Transport::Posts);
         let headers = opened.headers.clone();
@@ -194,7 +194,7 @@ impl Session {
             match deadline.within(messages.next()).await? {
                 Ok(Some(Message::Response { id: Some(other), .. })) if other != id => {}
                 Ok(Some(Message::Response { outcome, .. })) => {
-                    messages.finish();
+                    messages.finish().await;
                     return Ok(Within::Asked(match outcome {
                         Ok(result) => Asked::Result(result),
                         Err(rpc) => Asked::Rejected(Rejection::by_rpc(rpc)),

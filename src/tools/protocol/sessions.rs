@@ -4,6 +4,7 @@ use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use tokio::sync::OnceCell;
 
@@ -27,7 +28,11 @@ pub(crate) struct Sessions {
 
 impl Sessions {
     pub(crate) fn new(most: u64, idle: Duration) -> Self {
-        let kept = Cache::builder().max_capacity(most).time_to_idle(idle).build();
+        let kept = Cache::builder()
+            .max_capacity(most)
+            .time_to_idle(idle)
+            .eviction_policy(EvictionPolicy::lru())
+            .build();
         Sessions { kept: Arc::new(kept), sweeper: Once::new() }
     }
 
