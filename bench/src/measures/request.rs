@@ -1,5 +1,6 @@
 //! The requests that are measured, and the loop a client would write without a gateway.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -52,8 +53,11 @@ impl Ask {
     }
 
     pub fn shot(&self) -> Shot {
-        let expect = if self.stream { "[DONE]" } else { "\"finish_reason\":\"stop\"" };
-        Shot { path: PATH.to_owned(), body: self.body(&self.messages()), expect }
+        Shot {
+            path: PATH.to_owned(),
+            body: self.body(&self.messages()),
+            expect: "\"finish_reason\":\"stop\"",
+        }
     }
 }
 
@@ -130,10 +134,18 @@ impl DirectLoop {
     }
 }
 
-/// How often the MCP server was asked for anything but a tool call.
-pub async fn discovery_requests(mcp: u16) -> Result<u64, String> {
+/// How often the MCP server was asked.
+pub struct Asked {
+    pub calls: u64,
+    /// Everything but tool calls.
+    pub discovery: u64,
+}
+
+/// The MCP server's counts so far.
+pub async fn asked(mcp: u16) -> Result<Asked, String> {
     let answer = Connection::open(mcp).await?.send(Method::GET, "/counts", Bytes::new()).await?;
-    let counts: Value = serde_json::from_slice(&answer.body).map_err(|error| error.to_string())?;
-    let others = counts.as_object().into_iter().flatten().filter(|(method, _)| *method != "tools/call");
-    Ok(others.filter_map(|(_, count)| count.as_u64()).sum())
+    let counts: BTreeMap<String, u64> =
+        serde_json::from_slice(&answer.body).map_err(|error| error.to_string())?;
+    let calls = counts.get("tools/call").copied().unwrap_or(0);
+    Ok(Asked { calls, discovery: counts.values().sum::<u64>() - calls })
 }

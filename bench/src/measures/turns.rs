@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::request::{Ask, DirectLoop, discovery_requests, function_tools, mcp_tools};
+use super::request::{Ask, DirectLoop, asked, function_tools, mcp_tools};
 use super::{Options, median};
 use crate::load::{self, percentile};
 use crate::report::{Report, Table, short};
@@ -15,13 +15,11 @@ pub async fn measure(options: &Options, stand: &Stand, report: &mut Report) -> R
     let way = stand.way("toolgate").ok_or("no gateway was given")?;
     let mut rows = Vec::new();
 
-    let before = discovery_requests(stand.mcp).await?;
+    let before = asked(stand.mcp).await?.discovery;
     let ask = turn(1, 1, mcp_tools(stand.mcp, 1, 7));
     load::fire(way.port, &ask.shot(), 1, 1).await?;
-    report.note(
-        "cold tool turn: discovery requests",
-        (discovery_requests(stand.mcp).await? - before).to_string(),
-    );
+    report
+        .note("cold tool turn: discovery requests", (asked(stand.mcp).await?.discovery - before).to_string());
 
     for stream in [true, false] {
         for servers in [1, 10, 40] {
@@ -94,7 +92,7 @@ pub async fn compare(
     let (mut with, mut without) = (Vec::new(), Vec::new());
     let count = options.count(count);
     load::fire(way.port, &through.shot(), (count / 10).max(1), 1).await?;
-    let before = discovery_requests(stand.mcp).await?;
+    let before = asked(stand.mcp).await?;
     for _ in 0..options.repetitions() {
         let times = load::fire(way.port, &through.shot(), count, 1).await?;
         with.push(percentile(&times.total, 50));
@@ -105,6 +103,11 @@ pub async fn compare(
         times.sort_unstable();
         without.push(percentile(&times, 50));
     }
-    let discoveries = discovery_requests(stand.mcp).await? - before;
-    Ok((median(&with), median(&without), discoveries as f64))
+    let after = asked(stand.mcp).await?;
+    // Both ways call the tool once a turn; a gateway that did less would look fast.
+    let expected = 2 * turns * count * options.repetitions();
+    if after.calls - before.calls != expected as u64 {
+        return Err(format!("{} tool calls were made, not {expected}", after.calls - before.calls));
+    }
+    Ok((median(&with), median(&without), (after.discovery - before.discovery) as f64))
 }
