@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 
 use super::annotation;
 use super::message::harmless;
+use crate::tools::offered::Offered;
 use crate::tools::{Error, Tool, ToolList};
 
 /// Longest name of a tool, in bytes: beyond it no provider could be told of it anyway.
