@@ -152,17 +152,14 @@ fn after_item(tokens: &[Token], mut i: usize) -> usize {
     i
 }
 
-/// Names of the modules that exist for tests only (`#[cfg(test)] mod name;`).
+/// Files of the modules that exist for tests only: `name` for `#[cfg(test)] mod name;`, or what its `#[path]` says.
 pub fn test_modules(source: &str) -> Vec<String> {
-    let all = raw_tokens(source);
-    let marker: Vec<Token> = raw_tokens("#[cfg(test)]");
-    (0..all.len())
-        .filter(|i| all[*i..].starts_with(&marker))
-        .filter_map(|i| match &all[i + marker.len()..] {
-            [Token::Word(keyword), Token::Word(name), Token::Mark(';'), ..] if keyword == "mod" => {
-                Some(name.clone())
-            }
-            _ => None,
+    let items = source.split("#[cfg(test)]").skip(1).filter_map(|item| item.split_once([';', '{']));
+    items
+        .filter_map(|(item, _)| {
+            let name = item.rsplit_once("mod ")?.1.trim();
+            let path = item.split_once("#[path = \"").and_then(|(_, path)| path.split('"').next());
+            Some(path.unwrap_or(name).trim_end_matches(".rs").to_owned())
         })
         .collect()
 }
@@ -242,7 +239,9 @@ fn literals_comments_and_tests_are_not_seen() {
     let found: Vec<String> =
         paths(&tokens(source)).into_iter().filter(|p| p.len() > 1).map(|p| p.join("::")).collect();
     assert_eq!(found, ["hyper::H", "type::L"], "only code outside tests counts");
-    assert_eq!(test_modules("mod a; #[cfg(test)] mod b; #[cfg(test)] mod c { }"), ["b"]);
+    let source =
+        "mod a; #[cfg(test)] mod b;\n#[cfg(test)]\n#[path = \"c_test.rs\"]\nmod tests;\n#[cfg(test)] use d;";
+    assert_eq!(test_modules(source), ["b", "c_test"]);
 }
 
 #[test]

@@ -18,8 +18,11 @@ pub fn run(arguments: &[&str]) -> ExitCode {
         return ExitCode::FAILURE;
     }
     let release = place::target_dir().join("release");
-    let mut harness = Command::new(release.join("toolgate-bench"));
+    // A thousand open streams need more file descriptors than many shells give.
+    let mut harness = Command::new("sh");
     harness
+        .args(["-c", "ulimit -n \"$(ulimit -Hn)\" && exec \"$@\"", "sh"])
+        .arg(release.join("toolgate-bench"))
         .arg("run")
         .arg("--toolgate")
         .arg(release.join("toolgate"))

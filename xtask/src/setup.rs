@@ -156,7 +156,9 @@ pub fn node() -> Result<(), String> {
             let _ = fs::copy(lock, folder.join(name));
         }
         let mut install = Command::new("npm");
-        install.args(["ci", "--no-audit", "--no-fund", "--loglevel=error"]).current_dir(folder);
+        install
+            .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"])
+            .current_dir(folder);
         vec![install]
     })
 }
