@@ -105,7 +105,7 @@ export async function startNodeServer(name, script, args = [], { env = {}, nodeA
     if (child.exitCode !== null) throw new Error(`it ended: ${child.text.slice(-800)}`);
     return existsSync(file) && readFileSync(file, "utf8");
   });
-  atEnd(async () => { await end(child); rmSync(directory, { recursive: true, force: true }); });
+  atEnd(async () => { await end(child, "SIGKILL"); rmSync(directory, { recursive: true, force: true }); });
   return { url: `http://127.0.0.1:${port}`, child };
 }
 
@@ -116,7 +116,7 @@ export async function startPythonServer(name, script, args = []) {
     if (child.exitCode !== null) throw new Error(`it ended: ${child.text.slice(-800)}`);
     return child.text.match(/^LISTENING (\S+)$/m)?.[1];
   }, 40);
-  atEnd(() => end(child));
+  atEnd(() => end(child, "SIGKILL"));
   return { url, child };
 }
 
@@ -147,7 +147,7 @@ export function suite(name) {
       } finally { clearTimeout(timer); }
     },
     async finish() {
-      for (const cleanup of cleanups.reverse()) await cleanup();
+      await Promise.all(cleanups.map((cleanup) => cleanup()));
       mkdirSync(join(SCRATCH, "versions"), { recursive: true });
       writeFileSync(join(SCRATCH, "versions", `${name}.json`), JSON.stringify([...subjects.values()], null, 1));
       process.exit(results.every(Boolean) && results.length > 0 ? 0 : 1);

@@ -4,6 +4,7 @@ import atexit
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -77,6 +78,7 @@ class Gateway:
         process, log = start("provider-python", [NODE, str(HERE.parent / "node" / "scripted-provider.mjs")], stdin=subprocess.PIPE)
         self.provider = first_match(process, log, r"^(http://\S+)$")
         directory = Path(tempfile.mkdtemp(prefix="gateway-python-", dir=SCRATCH))
+        self.directory = directory
         config = directory / "config.toml"
         config.write_text(
             f'[[providers]]\nname = "scripted"\nbase_url = "{self.provider}"\n'
@@ -150,10 +152,11 @@ class Suite:
 
         return test
 
-    def finish(self):
+    def finish(self, gateway):
         """Writes the versions down and ends the process."""
         directory = SCRATCH / "versions"
         directory.mkdir(parents=True, exist_ok=True)
         (directory / f"{self.name}.json").write_text(json.dumps(self.subjects, indent=1))
         end_all()
+        shutil.rmtree(gateway.directory)
         os._exit(0 if self.results and all(self.results) else 1)

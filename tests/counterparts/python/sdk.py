@@ -293,4 +293,4 @@ def the_gateways_log_holds_no_provider_key_and_no_panic():
     assert "provider-key-canary" not in text and "panicked" not in text
 
 
-suite.finish()
+suite.finish(gateway)
