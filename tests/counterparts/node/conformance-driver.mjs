@@ -4,6 +4,7 @@ const url = process.argv.at(-1);
 const context = JSON.parse(process.env.MCP_CONFORMANCE_CONTEXT ?? "{}");
 const values = {
   add_numbers: { a: 5, b: 3 },
+  json_schema_echo: { schema: { schema_of: "json_schema_2020_12_tool" } },
   ...Object.fromEntries((context.toolCalls ?? []).map((call) => [call.name, call.arguments])),
 };
 

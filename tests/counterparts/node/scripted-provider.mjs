@@ -109,10 +109,18 @@ function automaticTurn(body, script) {
     calls: body.tools.flatMap(({ function: { name, parameters } }) => {
       const mine = given.filter(([tool]) => name === tool || name.endsWith(`_${tool}`));
       const longest = mine.sort((a, b) => b[0].length - a[0].length)[0];
-      if (longest) return [longest[1]].flat().map((args) => ({ tool: name, arguments: args }));
+      if (longest) return [longest[1]].flat().map((args) => ({ tool: name, arguments: withSchemas(args, body.tools) }));
       return [{ tool: name, arguments: sample(parameters) }];
     }),
   };
+}
+
+/** Puts in the place of `{"schema_of": tool}` what the model was told of that tool's parameters. */
+function withSchemas(args, tools) {
+  return Object.fromEntries(Object.entries(args).map(([name, value]) => {
+    const asked = tools.find((tool) => value?.schema_of && tool.function.name.endsWith(`_${value.schema_of}`));
+    return [name, asked ? asked.function.parameters : value];
+  }));
 }
 
 function sample(schema) {

@@ -67,7 +67,7 @@ def create_with_an_mcp_server_answers_from_its_tool():
     completion = raw.parse()
     choice = completion.choices[0]
     assert choice.finish_reason == "stop" and not choice.message.tool_calls
-    assert re.search(r"<summary>🔧 add \(127\.0\.0\.1:\d+\)</summary>.*It is sum=42\.$", choice.message.content, re.DOTALL), choice.message.content
+    assert re.search(r"<summary>🔧 add \(127\.0\.0\.1:\d+\)</summary>.*It is sum=42", choice.message.content, re.DOTALL), choice.message.content
     assert completion.usage.total_tokens == 30
     assert completion.toolgate["turns"] == 2 and len(completion.toolgate["tool_calls"]) == 1
     assert raw.headers["x-run-id"].startswith("run_")
@@ -87,7 +87,7 @@ def a_stream_over_two_turns_is_one_ordinary_completion():
     assert not any(c.delta.tool_calls for c in choices)
     assert {c.index for c in choices} == {0}
     content = "".join(c.delta.content or "" for c in choices)
-    assert content.startswith("Let me see.") and "sum=42" in content and content.endswith("It is sum=42."), content
+    assert content.startswith("Let me see.") and "sum=42" in content and "It is sum=42" in content, content
     assert chunks[-1].usage.total_tokens == 30 and not any(c.usage for c in chunks[:-1])
     events = [chunk.toolgate["event"] for chunk in chunks if getattr(chunk, "toolgate", None)]
     assert [event for event in events if event.startswith("tool_")] == ["tool_call", "tool_result"], events
@@ -100,7 +100,7 @@ def the_stream_helper_puts_the_answer_together():
         deltas = "".join(event.delta for event in stream if event.type == "content.delta")
         completion = stream.get_final_completion()
     assert completion.choices[0].message.content == deltas
-    assert deltas.endswith("It is sum=3.")
+    assert "It is sum=3" in deltas
     assert completion.usage.total_tokens == 30
 
 
@@ -146,7 +146,7 @@ def the_async_client_streams():
             stream = await asynchronous.chat.completions.create(model=MODEL, messages=[message], tools=[server], stream=True)
             return "".join([c.choices[0].delta.content or "" async for c in stream if c.choices])
 
-    assert asyncio.run(run()).endswith("It is sum=7.")
+    assert asyncio.run(run()).rpartition("It is ")[2].startswith("sum=7")
 
 
 @sdk
@@ -214,7 +214,8 @@ def options_travel_in_the_body_and_in_headers():
     for more in ({"extra_body": {"toolgate": {"output": "text"}}}, {"extra_headers": {"X-Toolgate-Output": "text"}}):
         _, message = script(add(1, 2), {"text": "It is {{tools}}."})
         completion = client.chat.completions.create(model=MODEL, messages=[message], tools=[server], **more)
-        assert completion.choices[0].message.content.strip() == "It is sum=3."
+        content = completion.choices[0].message.content.strip()
+        assert content.startswith("It is sum=3") and "details" not in content, content
 
 
 @sdk
@@ -222,8 +223,8 @@ def models_can_be_listed():
     assert MODEL in [model.id for model in client.models.list()]
 
 
-langchain = suite.subject("LangChain (langchain-openai)", ["langchain-openai", "langchain-core"], "`invoke`, `stream`, `ainvoke`, `bind_tools` with MCP servers and own functions")
-chat = ChatOpenAI(model=MODEL, base_url=f"{gateway.url}/v1", api_key="any", max_retries=0, stream_usage=True)
+langchain = suite.subject("LangChain (langchain-openai)", ["langchain-openai", "langchain-core"], "`invoke`, `stream`, `ainvoke`, `bind_tools` with MCP servers and own functions; needs `use_responses_api=False`")
+chat = ChatOpenAI(model=MODEL, base_url=f"{gateway.url}/v1", api_key="any", max_retries=0, stream_usage=True, use_responses_api=False)
 
 
 def human(*turns):
@@ -233,7 +234,7 @@ def human(*turns):
 @langchain
 def invoke_answers_from_an_mcp_tool():
     answer = chat.bind_tools([server]).invoke([human(add(2, 40), {"text": "It is {{tools}}."})])
-    assert answer.text.endswith("It is sum=42.") and not answer.tool_calls
+    assert "It is sum=42" in answer.text and not answer.tool_calls
     assert answer.usage_metadata["total_tokens"] == 30
 
 
@@ -242,7 +243,7 @@ def stream_answers_from_an_mcp_tool():
     answer = None
     for chunk in chat.bind_tools([server]).stream([human(add(2, 40), {"text": "It is {{tools}}."})]):
         answer = chunk if answer is None else answer + chunk
-    assert answer.text.endswith("It is sum=42.") and not answer.tool_calls, answer
+    assert "It is sum=42" in answer.text and not answer.tool_calls, answer
     assert answer.usage_metadata["total_tokens"] == 30
 
 
@@ -251,7 +252,7 @@ def ainvoke_answers_from_an_mcp_tool():
     import asyncio
 
     answer = asyncio.run(chat.bind_tools([server]).ainvoke([human(add(5, 6), {"text": "It is {{tools}}."})]))
-    assert answer.text.endswith("It is sum=11.")
+    assert "It is sum=11" in answer.text
 
 
 @langchain

@@ -1,9 +1,11 @@
 """An MCP server built on the MCP Python SDK."""
 
+import base64
 import sys
 
 from listening import serve
 from mcp.server.mcpserver import Context, Image, MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
 
 server = MCPServer("python-sdk")
 
@@ -23,8 +25,6 @@ def weather(city: str) -> dict[str, str | int]:
 @server.tool()
 def picture() -> Image:
     """A picture."""
-    import base64
-
     data = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
     return Image(data=base64.b64decode(data), format="png")
 
@@ -32,7 +32,7 @@ def picture() -> Image:
 @server.tool()
 def refuse() -> str:
     """Always fails."""
-    raise ValueError("the tool refused")
+    raise ToolError("the tool refused")
 
 
 @server.tool()
