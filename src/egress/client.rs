@@ -1,29 +1,26 @@
 //! Sending one request.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::future::BoxFuture;
-use http::{Request, Response, Uri};
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full};
+use http::header::HOST;
+use http::{Method, Request, Response, Uri};
 use hyper::body::Incoming;
-use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use hyper_util::client::legacy::{self, Client};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 
-use super::{Error, Refusal};
+use super::connect::Connector;
+use super::error::one_line;
+use super::policy::Policy;
+use super::target::Target;
+use super::tls::Tls;
+use super::{Body, Error, Lookup, Refusal};
 use crate::config;
 
-/// The body of an outbound request.
-pub type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
-
-/// Resolves a host name to addresses. An argument, so that tests can answer differently each time.
-pub type Lookup =
-    Arc<dyn Fn(String, u16) -> BoxFuture<'static, std::io::Result<Vec<SocketAddr>>> + Send + Sync>;
+/// Largest response head, and the most that one read takes, in bytes.
+const MAX_HEAD_BYTES: usize = 64 << 10;
+/// Shorter than the minute after which most servers close an idle connection.
+const IDLE: Duration = Duration::from_secs(50);
 
 /// Who named the address that is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,35 +33,48 @@ pub enum Reach {
 
 /// The outbound client. Cheap to clone.
 #[derive(Clone)]
-pub struct Egress {
-    client: Client<HttpsConnector<HttpConnector>, Body>,
-}
+pub struct Egress(Arc<Inner>);
 
-/// A body that is wholly in memory.
-pub fn full(bytes: impl Into<Bytes>) -> Body {
-    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
-}
-
-/// The operating system's resolver.
-pub fn system_lookup() -> Lookup {
-    Arc::new(|host, port| Box::pin(async move { Ok(tokio::net::lookup_host((host, port)).await?.collect()) }))
+struct Inner {
+    policy: Arc<Policy>,
+    /// Two pools: a connection that only the operator may cause never serves a request's address.
+    configured: Client<Connector, Body>,
+    requested: Client<Connector, Body>,
+    max_redirects: usize,
 }
 
 impl Egress {
-    /// A client under `settings`; `local` also allows loopback addresses to requests.
+    /// A client under `settings`; `local` also allows this machine's own addresses to requests.
     ///
     /// # Errors
-    /// When the machine's root certificates cannot be used.
-    pub fn new(_settings: &config::Egress, _local: bool, _lookup: Lookup) -> Result<Self, Error> {
-        let mut http = HttpConnector::new();
-        http.enforce_http(false);
-        http.set_nodelay(true);
-        let connector = hyper_rustls::HttpsConnectorBuilder::new()
-            .with_tls_config(placeholder())
-            .https_or_http()
-            .enable_all_versions()
-            .wrap_connector(http);
-        Ok(Egress { client: Client::builder(TokioExecutor::new()).build(connector) })
+    /// [`Error::Settings`] when a rule in them cannot be used.
+    pub fn new(settings: &config::Egress, local: bool, lookup: Lookup) -> Result<Self, Error> {
+        Egress::with_tls(settings, local, lookup, Tls::default())
+    }
+
+    pub(super) fn with_tls(
+        settings: &config::Egress,
+        local: bool,
+        lookup: Lookup,
+        tls: Tls,
+    ) -> Result<Self, Error> {
+        let policy = Arc::new(Policy::new(&settings.allow, local)?);
+        let tls = Arc::new(tls);
+        let timeout = Duration::from_secs(settings.connect_seconds);
+        let client = |reach| {
+            Client::builder(TokioExecutor::new())
+                .pool_timer(TokioTimer::new())
+                .pool_idle_timeout(IDLE)
+                .pool_max_idle_per_host(settings.idle_connections_per_host)
+                .http1_max_buf_size(MAX_HEAD_BYTES)
+                .build(Connector::new(reach, policy.clone(), lookup.clone(), tls.clone(), timeout))
+        };
+        Ok(Egress(Arc::new(Inner {
+            configured: client(Reach::Configured),
+            requested: client(Reach::Requested),
+            policy,
+            max_redirects: settings.max_redirects,
+        })))
     }
 
     /// Whether a request may name this address, as far as that can be said without resolving it.
@@ -72,39 +82,60 @@ impl Egress {
     /// # Errors
     /// The [`Refusal`] that names the reason.
     pub fn check(&self, uri: &Uri) -> Result<(), Refusal> {
-        match uri.scheme_str() {
-            Some("http" | "https") => Ok(()),
-            other => Err(Refusal::Scheme(other.unwrap_or("").to_owned())),
-        }
+        self.0.policy.check(&Target::of(uri)?)
     }
 
     /// Sends one request and gives the head of the answer; no redirect is followed.
-    /// `first_byte` bounds the time to that head, the connecting included.
+    /// `first_byte` bounds the time to that head, the connecting included. The `Host` header is always
+    /// the URI's, and nothing is sent twice unless the first attempt wrote nothing.
     ///
     /// # Errors
     /// See [`Error`].
     pub async fn send(
         &self,
-        _reach: Reach,
-        request: Request<Body>,
+        reach: Reach,
+        mut request: Request<Body>,
         first_byte: Duration,
     ) -> Result<Response<Incoming>, Error> {
-        let host = request.uri().authority().map(ToString::to_string).unwrap_or_default();
-        match tokio::time::timeout(first_byte, self.client.request(request)).await {
-            Err(_) => Err(Error::Timeout { host, after: first_byte }),
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) if error.is_connect() => Err(Error::Connect { host, reason: error.to_string() }),
-            Ok(Err(error)) => Err(Error::Closed { host, reason: error.to_string() }),
+        if request.method() == Method::CONNECT {
+            return Err(Refusal::Method(request.method().to_string()).into());
         }
+        let client = match reach {
+            Reach::Configured => &self.0.configured,
+            Reach::Requested => {
+                let target = Target::of(request.uri())?;
+                self.0.policy.check(&target)?;
+                *request.uri_mut() = target.canonical(std::mem::take(request.uri_mut()));
+                &self.0.requested
+            }
+        };
+        request.headers_mut().remove(HOST);
+        let uri = request.uri().clone();
+        match tokio::time::timeout(first_byte, client.request(request)).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Err(classify(&error, &uri)),
+            Err(_) => Err(Error::Timeout { host: host_of(&uri), after: first_byte }),
+        }
+    }
+
+    pub(super) fn max_redirects(&self) -> usize {
+        self.0.max_redirects
     }
 }
 
-fn placeholder() -> rustls::ClientConfig {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .expect("the default protocol versions are supported")
-        .with_root_certificates(roots)
-        .with_no_client_auth()
+fn host_of(uri: &Uri) -> String {
+    uri.host().unwrap_or_default().to_owned()
+}
+
+/// The connector's own error where it failed, else what broke the exchange.
+fn classify(error: &legacy::Error, uri: &Uri) -> Error {
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        if let Some(ours) = inner.downcast_ref::<Error>() {
+            return ours.clone();
+        }
+        cause = inner.source();
+    }
+    let (host, reason) = (host_of(uri), one_line(error));
+    if error.is_connect() { Error::Connect { host, reason } } else { Error::Closed { host, reason } }
 }

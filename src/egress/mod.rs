@@ -1,7 +1,23 @@
 //! The only outbound HTTP. Every address is checked when it is dialled and at every redirect.
+//!
+//! It knows nothing of models or tools, follows no redirect unless asked to, uses no proxy from the
+//! environment and decompresses nothing.
 
+mod address;
+mod body;
 mod client;
+mod connect;
 mod error;
+mod policy;
+mod redirect;
+mod target;
+mod tls;
 
-pub use client::{Body, Egress, Lookup, Reach, full, system_lookup};
+#[cfg(test)]
+mod tests;
+
+pub use body::{Body, full, streaming};
+pub use client::{Egress, Reach};
+pub use connect::{Lookup, system_lookup};
 pub use error::{Error, Refusal};
+pub use target::parse_uri;

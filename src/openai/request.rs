@@ -1,0 +1,182 @@
+//! A request body whose top level is known by place, so that it can be forwarded byte for byte.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::Range;
+
+use bytes::Bytes;
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// A chat completion request (or any JSON object): the bytes, and where each top-level value stands in them.
+#[derive(Debug, Clone)]
+pub struct ChatRequest {
+    body: Bytes,
+    fields: Vec<Field>,
+}
+
+#[derive(Debug, Clone)]
+struct Field {
+    key: String,
+    value: Range<usize>,
+}
+
+/// The body, or one field of it, is not what it must be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct InvalidField {
+    /// The field, `None` when the whole body is meant.
+    pub param: Option<String>,
+    /// What is wrong with it.
+    pub message: String,
+}
+
+impl InvalidField {
+    /// An error about the field `param`.
+    pub fn new(param: impl Into<String>, message: impl Into<String>) -> Self {
+        InvalidField { param: Some(param.into()), message: message.into() }
+    }
+}
+
+struct Fields<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct FieldsVisitor;
+        impl<'de> Visitor<'de> for FieldsVisitor {
+            type Value = Fields<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut fields = Vec::with_capacity(16);
+                while let Some(key) = map.next_key::<Key<'de>>()? {
+                    fields.push((key.0, map.next_value()?));
+                }
+                Ok(Fields(fields))
+            }
+        }
+        deserializer.deserialize_map(FieldsVisitor)
+    }
+}
+
+/// A key, borrowed where it has no escapes. (`Cow` alone would always allocate.)
+#[derive(serde::Deserialize)]
+struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl ChatRequest {
+    /// Reads the top level of `body`; values are checked to be JSON but not looked into.
+    ///
+    /// # Errors
+    /// When the body is not a JSON object or gives a field twice (which provider and gateway could read differently).
+    pub fn parse(body: Bytes) -> Result<Self, InvalidField> {
+        let parsed: Fields<'_> = serde_json::from_slice(&body).map_err(|error| InvalidField {
+            param: None,
+            message: format!("the body is not a JSON object: {error}"),
+        })?;
+        let base = body.as_ptr() as usize;
+        let fields: Vec<Field> = parsed
+            .0
+            .into_iter()
+            .map(|(key, raw)| {
+                let start = raw.get().as_ptr() as usize - base;
+                Field { key: key.into_owned(), value: start..start + raw.get().len() }
+            })
+            .collect();
+        for (position, field) in fields.iter().enumerate() {
+            if fields[..position].iter().any(|earlier| earlier.key == field.key) {
+                let message = format!("the field `{}` is given twice", field.key);
+                return Err(InvalidField { param: Some(field.key.clone()), message });
+            }
+        }
+        Ok(ChatRequest { body, fields })
+    }
+
+    /// The body as it came.
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// The top-level fields in their order, values as raw JSON text.
+    pub fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.fields.iter().map(|field| (field.key.as_str(), self.text(&field.value)))
+    }
+
+    /// The raw JSON text of a field; `null` counts as absent.
+    pub fn raw(&self, key: &str) -> Option<&str> {
+        let field = self.fields.iter().find(|field| field.key == key)?;
+        Some(self.text(&field.value)).filter(|text| *text != "null")
+    }
+
+    /// A field as a type of ours.
+    ///
+    /// # Errors
+    /// [`InvalidField`] naming the field when it has another shape. `expected` completes "must be …".
+    pub fn get<T: DeserializeOwned>(&self, key: &str, expected: &str) -> Result<Option<T>, InvalidField> {
+        self.raw(key)
+            .map(|text| serde_json::from_str(text))
+            .transpose()
+            .map_err(|_| InvalidField::new(key, format!("`{key}` must be {expected}")))
+    }
+
+    /// The body with `model` set to `name`: the same bytes when it is that already, else only this value replaced.
+    pub fn with_model(&self, name: &str) -> Bytes {
+        let Some(field) = self.fields.iter().find(|field| field.key == "model") else {
+            return self.body.clone();
+        };
+        let value = serde_json::Value::from(name).to_string();
+        if self.text(&field.value) == value {
+            return self.body.clone();
+        }
+        let mut body = Vec::with_capacity(self.body.len() + value.len());
+        body.extend_from_slice(&self.body[..field.value.start]);
+        body.extend_from_slice(value.as_bytes());
+        body.extend_from_slice(&self.body[field.value.end..]);
+        body.into()
+    }
+
+    fn text(&self, range: &Range<usize>) -> &str {
+        std::str::from_utf8(&self.body[range.clone()]).expect("a JSON value was parsed from these bytes")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(body: &'static str) -> Result<ChatRequest, InvalidField> {
+        ChatRequest::parse(Bytes::from_static(body.as_bytes()))
+    }
+
+    #[test]
+    fn only_the_model_is_replaced() {
+        let request = parse(r#"{ "x" : 1.50, "model":"a/b" ,"messages":[{"role" :"user"}]}"#).unwrap();
+        let expect = r#"{ "x" : 1.50, "model":"b" ,"messages":[{"role" :"user"}]}"#;
+        assert_eq!(&request.with_model("b")[..], expect.as_bytes());
+        assert_eq!(
+            request.with_model("a/b").as_ptr(),
+            request.body().as_ptr(),
+            "unchanged bytes are not copied"
+        );
+    }
+
+    #[test]
+    fn bad_bodies_are_named() {
+        for (body, param, message) in [
+            ("", None, "not a JSON object"),
+            ("[]", None, "not a JSON object"),
+            (r#"{"a":1"#, None, "not a JSON object"),
+            (r#"{"model":"a","mod\u0065l":"b"}"#, Some("model"), "given twice"),
+        ] {
+            let error = parse(body).unwrap_err();
+            assert_eq!(error.param.as_deref(), param, "{body}");
+            assert!(error.message.contains(message), "{}", error.message);
+        }
+        let request = parse(r#"{"stream":"yes","n":null}"#).unwrap();
+        let error = request.get::<bool>("stream", "true or false").unwrap_err();
+        assert_eq!(error.param.as_deref(), Some("stream"));
+        assert_eq!(request.get::<u32>("n", "a number").unwrap(), None);
+    }
+}
