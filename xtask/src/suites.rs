@@ -16,8 +16,11 @@ pub struct Suite {
 }
 
 pub const SUITES: &[Suite] = &[
-    Suite { name: "Python SDKs", command: &["python", "tests/counterparts/python/sdk.py"] },
-    Suite { name: "JavaScript SDKs", command: &["node", "tests/counterparts/node/sdk.mjs"] },
+    Suite { name: "Python SDKs", command: &["tests/counterparts/run", "sdk-python"] },
+    Suite { name: "JavaScript SDKs", command: &["tests/counterparts/run", "sdk-node"] },
+    Suite { name: "MCP servers", command: &["tests/counterparts/run", "servers"] },
+    Suite { name: "MCP conformance", command: &["tests/counterparts/run", "conformance"] },
+    Suite { name: "compatibility page", command: &["tests/counterparts/run", "page"] },
 ];
 
 const LIMIT: Duration = Duration::from_secs(10 * 60);

@@ -10,7 +10,7 @@ import { z } from "zod";
 import * as harness from "./harness.mjs";
 
 const { script, until, npmVersion } = harness;
-const tests = harness.suite("node-sdk");
+const tests = harness.suite("sdk-node");
 
 const mock = new LLMock({ port: 0, host: "127.0.0.1" });
 await mock.start();

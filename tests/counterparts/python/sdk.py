@@ -7,7 +7,7 @@ from harness import MODEL, Gateway, Suite, script, start_python_server, until
 from langchain_core.messages import HumanMessage, ToolMessage
 from langchain_openai import ChatOpenAI
 
-suite = Suite("python-sdk")
+suite = Suite("sdk-python")
 gateway = Gateway()
 mcp = start_python_server("mcp-python-sdk", "sdk_server.py")
 server = {"type": "mcp", "server_label": "srv", "server_url": mcp}
