@@ -186,6 +186,18 @@ await tests.test(openai, "models.list has the configured model", async () => {
   assert.ok(ids.includes(model), ids.join(", "));
 });
 
+await tests.test(openai, "a provider's host as the base URL takes the caller's key there, with tools and without", async () => {
+  const direct = new OpenAI({ baseURL: gateway.provider.url.replace("http://", `${gateway.url}/`), apiKey: harness.PROVIDER_KEY, maxRetries: 0 });
+  const plain = await direct.chat.completions.create({ ...ask([{ text: "Hello." }]).body, model: harness.MODEL });
+  assert.equal(plain.choices[0].message.content, "Hello.");
+  const tooled = await direct.chat.completions.create({ ...ask([add(2, 40), { text: "It is {{tools}}." }], { tools: [server] }).body, model: harness.MODEL });
+  assert.match(tooled.choices[0].message.content, /It is sum=42\.$/);
+  assert.deepEqual((await direct.models.list()).data.map((entry) => entry.id), [harness.MODEL]);
+  assert.deepEqual((await direct.embeddings.create({ model: "any", input: "x", encoding_format: "float" })).data[0].embedding, [0.25, -0.5]);
+  const wrong = new OpenAI({ baseURL: direct.baseURL, apiKey: "wrong", maxRetries: 0 });
+  await assert.rejects(wrong.chat.completions.create({ ...ask([{ text: "x" }]).body, model: harness.MODEL }), OpenAI.AuthenticationError);
+});
+
 // The Vercel AI SDK.
 const vercel = tests.subject("client", "Vercel AI SDK with @ai-sdk/openai-compatible", `${npmVersion("ai")} and ${npmVersion("@ai-sdk/openai-compatible")}`, "ai",
   "`generateText`, `streamText`, own tools; MCP servers are added with `transformRequestBody`");

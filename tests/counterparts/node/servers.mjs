@@ -218,10 +218,14 @@ for (const [how, tools, headers] of ways) {
     assert.equal(seen.text.includes(TOKEN), false, "the answer holds the token");
   });
 }
-await guard("a credential for one host never reaches another", async () => {
-  const seen = await run([{ calls: [{ tool: "srv_add", arguments: { a: 2, b: 40 } }] }, answer], [asTool(guardedUrl)], { headers: { "X-MCP-Authorization": `${plainHost}=${TOKEN}` } });
-  assert.ok(seen.events.some((event) => event.event === "authorization_required"));
-});
+for (const other of [plainHost, "other.example.com", "other.example.com:8443", "localhost", "OTHER.Example.com"]) {
+  await guard(`a credential for ${other.replace(/\d+$/, "…")} does not reach another host`, async () => {
+    const seen = await run([answer], [asTool(guardedUrl)], { headers: { "X-MCP-Authorization": `${other}=${TOKEN}` } });
+    assert.equal(seen.status, 400, `status ${seen.status}: ${JSON.stringify(seen.events)}`);
+    assert.match(seen.error.message, /X-MCP-Authorization/i);
+    assert.equal(JSON.stringify(seen.error).includes(TOKEN), false, "the error holds the token");
+  });
+}
 for (const [what, more] of [["without a credential", {}], ["with a wrong credential", { authorization: "wrong" }]]) {
   await guard(`a protected server ${what} gives one clear notice, streamed and not`, async () => {
     const seen = await run([answer], [asTool(guardedUrl, more)]);

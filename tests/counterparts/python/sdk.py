@@ -223,6 +223,17 @@ def models_can_be_listed():
     assert MODEL in [model.id for model in client.models.list()]
 
 
+@sdk
+def a_providers_host_as_the_base_url_takes_the_callers_key_there():
+    base = f"{gateway.url}/{gateway.provider.removeprefix('http://')}"
+    with openai.OpenAI(base_url=base, api_key="provider-key-canary", max_retries=0) as direct:
+        _, message = script(add(2, 40), {"text": "It is {{tools}}."})
+        completion = direct.chat.completions.create(model="gpt-test", messages=[message], tools=[server])
+        assert "It is sum=42" in completion.choices[0].message.content
+        assert [model.id for model in direct.models.list()] == ["gpt-test"]
+        assert direct.embeddings.create(model="any", input="x", encoding_format="float").data[0].embedding == [0.25, -0.5]
+
+
 langchain = suite.subject("LangChain (langchain-openai)", ["langchain-openai", "langchain-core"], "`invoke`, `stream`, `ainvoke`, `bind_tools` with MCP servers and own functions; needs `use_responses_api=False`")
 chat = ChatOpenAI(model=MODEL, base_url=f"{gateway.url}/v1", api_key="any", max_retries=0, stream_usage=True, use_responses_api=False)
 
