@@ -3,12 +3,12 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
 
 use super::ApiError;
 use crate::completion::Engine;
 use crate::config::Settings;
-use crate::identity::{Caller, Callers, Surface};
+use crate::identity::{Caller, CallerKind, Callers, Surface};
 use crate::rate_limit::RateLimiter;
 use crate::telemetry::Metrics;
 use crate::upstream::{ProviderKey, Providers, Upstream};
@@ -31,14 +31,18 @@ impl App {
     /// # Errors
     /// 401 without a usable key, 429 over the limit.
     pub fn admit(&self, headers: &HeaderMap, surface: Surface) -> Result<Caller, ApiError> {
-        let caller = self.callers.resolve(headers.get(header::AUTHORIZATION), surface)?;
+        let caller = self.callers.resolve(headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes), surface)?;
         self.rate_limiter.check(&caller.namespace, caller.requests_per_minute)?;
         Ok(caller)
     }
 
     /// Whose key a provider of the configuration gets for this caller.
     pub fn provider_key<'c>(&self, caller: &'c Caller) -> ProviderKey<'c> {
-        caller.provider_key()
+        match &caller.kind {
+            CallerKind::Local => ProviderKey::ConfiguredOr(caller.forward_key.as_ref()),
+            CallerKind::Project { .. } => ProviderKey::Configured,
+            CallerKind::PassThrough => ProviderKey::Callers(caller.forward_key.as_ref()),
+        }
     }
 
     /// The client for providers.

@@ -108,7 +108,7 @@ impl Agent {
     /// One provider call and the tool calls it asks for. Gives the reason when it was the last.
     async fn turn(&mut self, number: u32, start: usize, used: &mut Used) -> Result<Option<FinishReason>, End> {
         let response = self.call_provider(number, used).await?;
-        self.metrics.turn(&self.target.provider.name);
+        self.metrics.provider(&self.target.provider.name).turn();
         self.sink.send(RunEvent::Accepted).await?;
         for login in std::mem::take(&mut self.missing) {
             self.sink.send(RunEvent::AuthorizationRequired(login)).await?;
@@ -250,7 +250,7 @@ impl Agent {
             Some((server, tool)) => execute::call(&self.tools, &self.sink, &self.mcp, server, tool, call, started).await,
         };
         if let Some((server, _)) = found {
-            self.metrics.tool_call(server.spec.host(), executed.result.is_error, started.elapsed());
+            self.metrics.mcp_host(server.spec.host()).tool_call(executed.outcome, started.elapsed());
         }
         executed
     }

@@ -10,18 +10,20 @@ use super::event::RunEvent;
 use super::sink::Sink;
 use super::turn::Call;
 use crate::config;
+use crate::telemetry::Outcome;
 use crate::tools::{Error, Progress, Resolved, Tool, ToolResult, Tools};
 
 /// A call that has ended.
 pub struct Executed {
     pub result: ToolResult,
+    pub outcome: Outcome,
     pub took: Duration,
 }
 
 impl Executed {
     /// A call that was not made.
     pub fn refused(reason: &str, started: Instant) -> Self {
-        Executed { result: ToolResult::failure(reason), took: started.elapsed() }
+        Executed { result: ToolResult::failure(reason), outcome: Outcome::Failed, took: started.elapsed() }
     }
 }
 
@@ -58,14 +60,32 @@ pub async fn call(
             sink.offer(RunEvent::ToolProgress { call_id: call.id.clone(), progress, total, message });
         }
     };
-    let result = match tools.call(&server.server, tool, &arguments, &report).await {
-        Ok(raw) => ToolResult::parse(&raw).unwrap_or_else(|error| ToolResult::failure(format!("The tool's answer cannot be read: {error}"))),
+    let (result, outcome) = match tools.call(&server.server, tool, &arguments, &report).await {
+        Ok(raw) => match ToolResult::parse(&raw) {
+            Ok(result) if result.is_error => (result, Outcome::ToolError),
+            Ok(result) => (result, Outcome::Ok),
+            Err(error) => (ToolResult::failure(format!("The tool's answer cannot be read: {error}")), Outcome::Failed),
+        },
         Err(error) => {
             tracing::info!(mcp.host = server.spec.host(), mcp.tool = tool.name, %error, "a tool call failed");
-            ToolResult::failure(explain(&error, server.spec.host()))
+            (ToolResult::failure(explain(&error, server.spec.host())), outcome(&error))
         }
     };
-    Executed { result: result.cut(settings.result_bytes), took: started.elapsed() }
+    Executed { result: result.cut(settings.result_bytes), outcome, took: started.elapsed() }
+}
+
+fn outcome(error: &Error) -> Outcome {
+    match error {
+        Error::Unauthorized(_) => Outcome::Unauthorized,
+        Error::Timeout { .. } => Outcome::Timeout,
+        Error::Refused(_)
+        | Error::Unreachable { .. }
+        | Error::Status { .. }
+        | Error::Rpc { .. }
+        | Error::Protocol(_)
+        | Error::TooLarge { .. }
+        | Error::InputRequired(_) => Outcome::Failed,
+    }
 }
 
 /// What the model and the reader are told.

@@ -18,7 +18,7 @@ use tower_service::Service;
 use crate::api::{ApiError, App};
 use crate::id::random_id;
 use crate::openai::ErrorKind;
-use crate::telemetry::{OpenStream, Surface};
+use crate::telemetry::{Endpoint, OpenStream};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -43,7 +43,7 @@ impl Front {
     pub async fn answer(mut self, request: Request<Incoming>) -> Result<Response<Tracked>, Infallible> {
         let started = Instant::now();
         let id = request_id(request.headers());
-        let surface = surface(request.uri());
+        let endpoint = endpoint(request.uri());
         let mut response = if self.local && !is_from_this_machine(request.headers()) {
             let message = "in local mode, requests must be addressed to this machine and not come from a web page elsewhere";
             ApiError::new(StatusCode::FORBIDDEN, ErrorKind::Permission, Some("not_local"), message).into_response()
@@ -55,7 +55,7 @@ impl Front {
         };
         let status = response.status();
         response.headers_mut().insert(REQUEST_ID, id);
-        self.app.metrics.request(surface, status.as_u16(), started.elapsed());
+        self.app.metrics.request(endpoint, status.as_u16(), started.elapsed());
         if status.is_server_error() {
             tracing::warn!(http.status = status.as_u16(), milliseconds = started.elapsed().as_millis() as u64, "a request failed");
         }
@@ -97,13 +97,13 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
     }
 }
 
-fn surface(uri: &Uri) -> Surface {
+fn endpoint(uri: &Uri) -> Endpoint {
     match uri.path() {
-        "/v1/chat/completions" | "/chat/completions" => Surface::Chat,
-        "/healthz" | "/readyz" | "/metrics" => Surface::Operating,
-        path if path.starts_with("/v1/") => Surface::Api,
-        path if path.starts_with("/demo/") => Surface::Demo,
-        _ => Surface::AnyHost,
+        path if path.ends_with("/chat/completions") => Endpoint::Completions,
+        path if path.ends_with("/models") => Endpoint::Models,
+        "/healthz" | "/readyz" | "/metrics" => Endpoint::Other,
+        path if path.starts_with("/demo/") => Endpoint::Other,
+        _ => Endpoint::Relay,
     }
 }
 

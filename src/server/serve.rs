@@ -42,7 +42,7 @@ pub async fn serve_until(
     settings.listen = address;
     let public_url = settings.public_url();
 
-    let metrics = Arc::new(Metrics::new());
+    let metrics = Arc::new(Metrics::default());
     let egress = Egress::new(&settings.egress, local, lookup).map_err(|error| Error::Settings(error.to_string()))?;
     let upstream = Upstream::new(egress.clone(), &settings.upstream, Arc::clone(&metrics));
     let mut providers = Providers::new(&settings, &|name| environment.get(name).map(str::to_owned)).map_err(Error::Settings)?;
@@ -50,7 +50,7 @@ pub async fn serve_until(
         let base = format!("http://{address}/demo/v1").parse().expect("a socket address makes an address");
         providers.add_built_in("demo", base, &["demo"]);
     }
-    let callers = Callers::new(&settings).map_err(|error| Error::Settings(error.to_string()))?;
+    let callers = Callers::new(&settings);
     let engine = Engine::new(&settings, egress, upstream, Arc::clone(&metrics), Clock::system());
     let started = Started {
         addr: address,

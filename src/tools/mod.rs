@@ -6,10 +6,16 @@ mod error;
 mod media;
 pub mod name;
 mod parse_result;
+mod resolve;
 mod result;
+pub mod schema;
 mod server;
+mod spec;
 pub mod text;
 
 pub use error::{Challenge, Error};
+pub use media::is_base64;
+pub use resolve::{Outcome, Resolved, resolve};
 pub use result::{Image, Part, ToolResult};
 pub use server::{Progress, Server, Tool, ToolList, Tools};
+pub use spec::{Spec, mentions_gateway_tools, read as read_entries};

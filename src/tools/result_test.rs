@@ -43,7 +43,7 @@ fn every_kind_of_content_is_read() {
             "[link a b: file:///a, text/x, 12 bytes]",
             "[resource file:///t, text/plain]",
             "[resource file:///b, application/octet-stream, 1 byte]",
-            "[resource file:///c without content, 52 bytes]",
+            "[resource file:///c without content, 50 bytes]",
             "[image that is not base64, 37 bytes]",
             "[hologram, 31 bytes]",
             "[content that is not MCP, 24 bytes]",
@@ -129,13 +129,13 @@ fn images_are_given_with_the_type_of_their_bytes() {
 fn a_cut_says_what_is_missing() {
     let result = ToolResult { parts: vec![text("é".repeat(750_000))], ..ToolResult::default() }.cut(265_433);
     let Part::Text(shown) = &result.parts[0] else { panic!("{result:?}") };
-    assert!(shown.ends_with("é\n… [cut: 1,234,648 of 1,500,000 bytes not shown]"));
+    assert!(shown.ends_with("é\n… [cut: 1,234,664 of 1,500,000 bytes not shown]"));
 
     let parts = vec![text("a".repeat(50)), text("b".repeat(200)), text("c".repeat(200))];
     let result = ToolResult { parts, ..ToolResult::default() }.cut(200);
     assert_eq!(
         result.for_model(),
-        format!("{}\n{}\n… [cut: 330 of 450 bytes not shown]", "a".repeat(50), "b".repeat(70))
+        format!("{}\n{}\n… [cut: 346 of 450 bytes not shown]", "a".repeat(50), "b".repeat(54))
     );
 }
 

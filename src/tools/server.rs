@@ -92,3 +92,7 @@ impl Tools {
     /// Closes every session (HTTP DELETE), for at most two seconds.
     pub async fn close(&self) {}
 }
+impl Tool {
+    pub fn description_for_models(&self) -> String { self.description.clone().unwrap_or_default() }
+    pub fn parameters(&self, _simple: bool) -> &RawValue { &self.input_schema }
+}

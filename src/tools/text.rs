@@ -46,21 +46,15 @@ pub fn for_reader(text: &str) -> Cow<'_, str> {
 pub fn one_line(text: &str, limit: usize) -> String {
     let clean = for_reader(text);
     let mut line = String::new();
-    let mut count = 0;
-    for word in clean.split_whitespace() {
-        if count > 0 {
-            line.push(' ');
-            count += 1;
+    let words = clean.split_whitespace().enumerate();
+    let characters = words.flat_map(|(n, word)| (n > 0).then_some(' ').into_iter().chain(word.chars()));
+    for (count, c) in characters.enumerate() {
+        if count == limit {
+            line.pop();
+            line.push('…');
+            break;
         }
-        for c in word.chars() {
-            if count >= limit {
-                line.pop();
-                line.push('…');
-                return line;
-            }
-            line.push(c);
-            count += 1;
-        }
+        line.push(c);
     }
     line
 }
@@ -76,7 +70,7 @@ pub fn cut(text: Cow<'_, str>, limit: usize) -> Cow<'_, str> {
 }
 
 /// More than [`cut_mark`] takes.
-pub const CUT_MARK_BYTES: usize = 80;
+pub const CUT_MARK_BYTES: usize = 96;
 
 /// The line that says that bytes are missing.
 pub fn cut_mark(missing: usize, of: usize) -> String {
@@ -176,6 +170,7 @@ mod tests {
         assert_eq!(one_line("abcdef", 6), "abcdef");
         assert_eq!(one_line("abcdefg", 6), "abcde…");
         assert_eq!(one_line("ab cd", 3), "ab…");
+        assert_eq!(one_line("ab cd", 2), "a…");
     }
 
     #[test]
@@ -184,7 +179,7 @@ mod tests {
         let text = "é".repeat(750_000);
         let shown = cut(text.as_str().into(), 265_433);
         assert!(
-            shown.ends_with("é\n… [cut: 1,234,648 of 1,500,000 bytes not shown]"),
+            shown.ends_with("é\n… [cut: 1,234,664 of 1,500,000 bytes not shown]"),
             "{}",
             &shown[265_300..]
         );

@@ -155,7 +155,7 @@ fn structured_content_is_shown_once() {
 fn a_failure_is_called_one() {
     assert_eq!(
         tool_result(&result(ToolResult::failure("no answer within 120 s"))),
-        "<details><summary>Result (±12 tokens)</summary>\n\n**Error** `no answer within 120 s`\n\n</details>\n\n"
+        "<details><summary>Result (±11 tokens)</summary>\n\n**Error** `no answer within 120 s`\n\n</details>\n\n"
     );
     let long = tool_result(&result(ToolResult::failure("Traceback:\n  line 1")));
     assert!(

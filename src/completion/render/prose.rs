@@ -72,6 +72,9 @@ impl Prose {
         if !self.line.is_empty() {
             sent.push('\n');
             self.end_line();
+        } else if self.skip_line_feed {
+            // Not every reader takes a carriage return alone for the end of a line.
+            sent.push('\n');
         }
         match self.open.take() {
             Some(Open::Fence { mark, length, indent, .. }) => {

@@ -113,7 +113,7 @@ fn markdown() -> impl Strategy<Value = String> {
         Just("\\"),
     ];
     let indent = prop_oneof![4 => Just(""), 1 => Just(" "), 2 => Just("  "), 1 => Just("   "), 1 => Just("    "), 1 => Just("      ")];
-    let end = prop_oneof![8 => Just("\n"), 1 => Just("\r\n"), 1 => Just(" \n")];
+    let end = prop_oneof![8 => Just("\n"), 1 => Just("\r\n"), 1 => Just(" \n"), 1 => Just("\r")];
     proptest::collection::vec((indent, line, end), 0..10).prop_map(|lines| {
         lines.into_iter().map(|(indent, line, end)| format!("{indent}{line}{end}")).collect()
     })

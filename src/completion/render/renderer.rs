@@ -85,7 +85,8 @@ impl Renderer {
             }
             RunEvent::Notice(notice) if self.output != Output::Events => self.block(&block::notice(notice)),
             RunEvent::Finish { .. } | RunEvent::Error(_) => self.remaining_calls(),
-            RunEvent::CallerCall { .. }
+            RunEvent::Accepted
+            | RunEvent::CallerCall { .. }
             | RunEvent::ToolCall(_)
             | RunEvent::ToolProgress { .. }
             | RunEvent::ToolResult(_)
@@ -141,3 +142,7 @@ impl Renderer {
         shown
     }
 }
+
+#[cfg(test)]
+#[path = "renderer_test.rs"]
+mod tests;
