@@ -9,7 +9,7 @@ use super::ApiError;
 use crate::completion::Engine;
 use crate::config::Settings;
 use crate::identity::{Caller, CallerKind, Callers, Surface};
-use crate::rate_limit::RateLimiter;
+use crate::rate_limit::RateLimit;
 use crate::telemetry::Metrics;
 use crate::upstream::{ProviderKey, Providers, Upstream};
 
@@ -20,7 +20,7 @@ pub struct App {
     pub providers: Providers,
     pub engine: Engine,
     pub metrics: Arc<Metrics>,
-    pub rate_limiter: RateLimiter,
+    pub rate_limit: RateLimit,
     /// Set when the process is asked to stop: it is not ready any more, and finishes what it has.
     pub draining: AtomicBool,
 }
@@ -32,7 +32,7 @@ impl App {
     /// 401 without a usable key, 429 over the limit.
     pub fn admit(&self, headers: &HeaderMap, surface: Surface) -> Result<Caller, ApiError> {
         let caller = self.callers.resolve(headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes), surface)?;
-        self.rate_limiter.check(&caller.namespace, caller.requests_per_minute)?;
+        self.rate_limit.check(&caller.namespace, caller.requests_per_minute)?;
         Ok(caller)
     }
 

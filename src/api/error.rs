@@ -112,9 +112,8 @@ impl From<identity::Error> for ApiError {
     }
 }
 
-impl From<rate_limit::Exceeded> for ApiError {
-    fn from(exceeded: rate_limit::Exceeded) -> Self {
-        let seconds = exceeded.retry_after_seconds;
+impl From<rate_limit::RetryAfterSeconds> for ApiError {
+    fn from(rate_limit::RetryAfterSeconds(seconds): rate_limit::RetryAfterSeconds) -> Self {
         let message = format!("too many requests; try again in {seconds} s");
         let error = Self::new(StatusCode::TOO_MANY_REQUESTS, ErrorKind::RateLimit, Some("rate_limit_exceeded"), message);
         ApiError { retry_after: Some(seconds.to_string()), ..error }

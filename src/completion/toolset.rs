@@ -112,7 +112,7 @@ fn push(json: &mut String, entry: &str) {
 fn write_function(json: &mut String, function: &str, tool: &Tool, simple: bool) {
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let description = tool.description_for_models();
-    let _ = write!(json, r#"{{"type":"function","function":{{"name":{},"description":{},"parameters":"#, quoted(function), quoted(&description));
+    let _ = write!(json, r#"{{"type":"function","function":{{"name":{},"description":{},"parameters":"#, quoted(function), quoted(description));
     json.push_str(tool.parameters(simple).get());
     json.push_str("}}");
 }

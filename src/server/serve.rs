@@ -12,7 +12,7 @@ use crate::completion::Engine;
 use crate::config::{Environment, Settings};
 use crate::egress::{self, Egress};
 use crate::identity::Callers;
-use crate::rate_limit::RateLimiter;
+use crate::rate_limit::RateLimit;
 use crate::telemetry::Metrics;
 use crate::upstream::{Providers, Upstream};
 
@@ -62,8 +62,8 @@ pub async fn serve_until(
         demo: local,
     };
     let limits = settings.limits.clone();
-    let rate_limiter = RateLimiter::new();
-    let app = Arc::new(App { settings, callers, providers, engine, metrics, rate_limiter, draining: AtomicBool::new(false) });
+    let rate_limit = RateLimit::default();
+    let app = Arc::new(App { settings, callers, providers, engine, metrics, rate_limit, draining: AtomicBool::new(false) });
     let front = Front::new(Arc::clone(&app), router(Arc::clone(&app), local), local);
     ready(&started);
     let draining = Arc::clone(&app);

@@ -15,7 +15,7 @@ pub struct Challenge {
 }
 
 /// The outcomes of speaking to an MCP server that callers treat differently.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// It wants a login, or another one. The connection itself is well.
     #[error("the server asks for authorization")]

@@ -5,7 +5,9 @@
 mod error;
 mod media;
 pub mod name;
+mod offered;
 mod parse_result;
+mod protocol;
 mod resolve;
 mod result;
 pub mod schema;

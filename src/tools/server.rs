@@ -8,6 +8,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::Error;
+use super::offered::Offered;
+use super::protocol::{Client, Peer};
 use crate::config::{self, Secret};
 use crate::egress::Egress;
 
@@ -44,6 +46,7 @@ pub struct Tool {
     pub idempotent: bool,
     /// `x-mcp-header` annotations: argument path and header name.
     pub header_arguments: Vec<(Vec<String>, HeaderName)>,
+    pub(super) offered: Offered,
 }
 
 /// A progress notification.
@@ -57,42 +60,40 @@ pub struct Progress {
 /// The MCP client: one for the process, all servers and users. Cheap to clone.
 #[derive(Clone)]
 pub struct Tools {
-    _egress: Egress,
+    client: Arc<Client>,
 }
 
 impl Tools {
     /// A client that sends through `egress`, within `settings`.
-    pub fn new(egress: Egress, _settings: &config::Mcp) -> Self {
-        Tools { _egress: egress }
+    pub fn new(egress: Egress, settings: &config::Mcp) -> Self {
+        Tools { client: Arc::new(Client::new(egress, settings)) }
     }
 
     /// The server's tools, from the cache where its scope and age allow.
     ///
     /// # Errors
     /// See [`Error`].
-    pub async fn list(&self, _server: &Server) -> Result<Arc<ToolList>, Error> {
-        Err(Error::Status { status: 501 })
+    pub async fn list(&self, server: &Server) -> Result<Arc<ToolList>, Error> {
+        self.client.list(Peer::new(server)?).await
     }
 
     /// Calls `tool` and gives the raw JSON of its `CallToolResult`. Never sends a call twice unless the server
-    /// proved that it did not run it. Dropping the future cancels the call at the server.
+    /// proved that it did not run it, or asked for it. Dropping the future cancels the call at the server.
     ///
     /// # Errors
     /// See [`Error`].
     pub async fn call(
         &self,
-        _server: &Server,
-        _tool: &Tool,
-        _arguments: &serde_json::Map<String, Value>,
-        _progress: &(dyn Fn(Progress) + Send + Sync),
+        server: &Server,
+        tool: &Tool,
+        arguments: &serde_json::Map<String, Value>,
+        progress: &(dyn Fn(Progress) + Send + Sync),
     ) -> Result<Bytes, Error> {
-        Err(Error::Status { status: 501 })
+        self.client.call(&Peer::new(server)?, tool, arguments, progress).await
     }
 
     /// Closes every session (HTTP DELETE), for at most two seconds.
-    pub async fn close(&self) {}
-}
-impl Tool {
-    pub fn description_for_models(&self) -> String { self.description.clone().unwrap_or_default() }
-    pub fn parameters(&self, _simple: bool) -> &RawValue { &self.input_schema }
+    pub async fn close(&self) {
+        self.client.close().await;
+    }
 }

@@ -1,0 +1,53 @@
+//! How long an answer may take. Time comes from tokio's clock, which tests can stop.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::tools::Error;
+
+/// The time left for one operation: a silence that signs of life start anew, within a whole that nothing extends.
+#[derive(Debug)]
+pub(crate) struct Deadline {
+    silence: Duration,
+    whole: Duration,
+    until: Instant,
+    end: Instant,
+}
+
+impl Deadline {
+    /// An operation that has `whole`, whatever the server says meanwhile.
+    pub(crate) fn new(whole: Duration) -> Self {
+        Deadline::with_silence(whole, whole)
+    }
+
+    /// An operation that may be silent for `silence` and takes `whole` at most.
+    pub(crate) fn with_silence(silence: Duration, whole: Duration) -> Self {
+        let now = Instant::now();
+        let end = now + whole;
+        Deadline { silence, whole, until: (now + silence).min(end), end }
+    }
+
+    /// The server showed that it is at work.
+    pub(crate) fn extend(&mut self) {
+        self.until = (Instant::now() + self.silence).min(self.end);
+    }
+
+    /// What is left now.
+    pub(crate) fn left(&self) -> Duration {
+        self.until.saturating_duration_since(Instant::now())
+    }
+
+    /// Waits for `future`, at most as long as is left.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`].
+    pub(crate) async fn within<F: Future>(&self, future: F) -> Result<F::Output, Error> {
+        tokio::time::timeout_at(self.until, future).await.map_err(|_| self.error())
+    }
+
+    /// What to say when the time is up.
+    pub(crate) fn error(&self) -> Error {
+        Error::Timeout { after: if self.until >= self.end { self.whole } else { self.silence } }
+    }
+}

@@ -1,0 +1,24 @@
+//! The Model Context Protocol on the wire, as a client: three eras of servers behind one question and answer.
+//!
+//! It holds no policy of the gateway: it neither picks tools nor words results, and it never opens an address
+//! that a server asks a person to open.
+
+mod annotation;
+mod challenge;
+mod client;
+mod deadline;
+mod event_stream;
+mod input;
+mod link;
+mod lists;
+mod message;
+mod modern;
+mod page;
+mod peer;
+mod reading;
+mod request;
+mod session;
+mod sessions;
+
+pub(crate) use client::{Client, Core, Era, OnProgress};
+pub(crate) use peer::Peer;
