@@ -86,7 +86,7 @@ models = ["${MODEL}"]
     return child.text.match(/127\.0\.0\.1:(\d{2,5})/)?.[1];
   });
   const url = `http://127.0.0.1:${port}`;
-  await until("GET /healthz", async () => (await fetch(`${url}/healthz`)).ok);
+  await until("GET /healthz", async () => (await fetch(`${url}/healthz`, { signal: AbortSignal.timeout(2000) })).ok);
   const gateway = {
     url, provider, child, model: `scripted/${MODEL}`,
     async stop() { await end(child); await provider.stop(); rmSync(directory, { recursive: true, force: true }); },

@@ -88,7 +88,7 @@ class Gateway:
         command = [os.environ["TOOLGATE_BIN"], "serve", "--config", config, "--listen", "127.0.0.1:0", "--data", directory]
         process, self.log = start("gateway-python", command, env=environment | {"RUST_LOG": "debug"})
         self.url = "http://127.0.0.1:" + first_match(process, self.log, r"127\.0\.0\.1:(\d{2,5})")
-        until("GET /healthz", lambda: urllib.request.urlopen(f"{self.url}/healthz").status == 200)
+        until("GET /healthz", lambda: urllib.request.urlopen(f"{self.url}/healthz", timeout=2).status == 200)
 
     def seen(self, key):
         """What the provider was sent for a script."""
