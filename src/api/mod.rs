@@ -1,1 +1,19 @@
-//! api
+//! The JSON API: one file per resource. Handlers read the request, call a feature, and map its outcome.
+
+mod any_host;
+mod app;
+mod body;
+mod chat;
+mod error;
+mod models;
+mod operating;
+mod relay;
+mod view;
+
+pub use any_host::any_host;
+pub use app::App;
+pub use chat::create as create_chat_completion;
+pub use error::ApiError;
+pub use models::{find as find_model, list as list_models};
+pub use operating::{healthz, metrics, readyz};
+pub use relay::by_model as relay_by_model;

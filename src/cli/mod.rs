@@ -1,8 +1,13 @@
-//! The command line.
+//! The command line. Results go to stdout, everything else to stderr, both through [`Output`] alone.
 
-use std::process::ExitCode;
+mod args;
+mod banner;
+pub mod demo;
+mod entry;
+mod key;
+mod output;
+mod serve;
 
-/// Runs the program.
-pub fn main() -> ExitCode {
-    ExitCode::SUCCESS
-}
+pub use banner::banner;
+pub use entry::{Failure, main};
+pub use output::Output;

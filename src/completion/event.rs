@@ -1,15 +1,18 @@
 //! What a run does, in order. The stream, the JSON answer, and later pages and stores, are viewers of this.
 
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::tools::ToolResult;
 
 /// One record of a run.
 #[derive(Debug, Clone)]
 pub enum RunEvent {
-    /// A provider call begins; the first is 1.
-    TurnStarted { turn: u32 },
+    /// The provider has taken the request of a turn: from now on there is an answer, whatever becomes of it.
+    Accepted,
+    /// The answer of a turn begins; the first is 1. `head` has what the provider says of itself: `model`,
+    /// `system_fingerprint`, `service_tier`.
+    TurnStarted { turn: u32, head: Map<String, Value> },
     /// Part of the assistant's message: `content`, `refusal`, reasoning fields, whatever the provider sends
     /// except tool calls, exactly as it sends it. `logprobs` belongs to the choice.
     Delta { delta: Map<String, Value>, logprobs: Option<Value> },
@@ -128,4 +131,44 @@ pub struct RunError {
     pub error: Value,
     /// `Retry-After`, handed on.
     pub retry_after: Option<String>,
+}
+
+impl RunEvent {
+    /// The event as data: the top-level `toolgate` object of a chunk. `None` for what a chunk says by itself.
+    pub fn data(&self) -> Option<Value> {
+        let (name, value) = match self {
+            RunEvent::ToolCall(call) => ("tool_call", json!(call)),
+            RunEvent::ToolProgress { call_id, progress, total, message } => {
+                ("tool_progress", json!({ "call_id": call_id, "progress": progress, "total": total, "message": message }))
+            }
+            RunEvent::ToolResult(ended) => (
+                "tool_result",
+                json!({
+                    "call_id": ended.call_id,
+                    "tool": ended.tool,
+                    "host": ended.host,
+                    "is_error": ended.result.is_error,
+                    "milliseconds": ended.milliseconds,
+                    "tokens": ended.result.estimate_tokens(),
+                    "text": ended.result.for_model(),
+                    "structured": ended.result.structured,
+                }),
+            ),
+            RunEvent::AuthorizationRequired(login) => ("authorization_required", json!(login)),
+            RunEvent::Notice(notice) => ("notice", json!(notice)),
+            RunEvent::Accepted
+            | RunEvent::TurnStarted { .. }
+            | RunEvent::Delta { .. }
+            | RunEvent::CallerCall { .. }
+            | RunEvent::Usage(_)
+            | RunEvent::Finish { .. }
+            | RunEvent::Error(_) => return None,
+        };
+        let mut data = Map::new();
+        data.insert("event".into(), name.into());
+        if let Value::Object(fields) = value {
+            data.extend(fields);
+        }
+        Some(Value::Object(data))
+    }
 }

@@ -1,3 +1,29 @@
 //! One chat completion: the loop of turns and tool calls, and how it is shown.
+//!
+//! `prepare` turns a request into a run, `agent` is the loop, `turn` reads one answer of a provider, `execute` makes
+//! one tool call; `chunk` and `answer` are the two viewers. `relay` is the path for requests that need none of this.
 
+mod agent;
+mod answer;
+mod chunk;
+mod conversation;
+mod engine;
 pub mod event;
+mod execute;
+mod memory;
+mod options;
+mod pictures;
+mod prepare;
+pub mod relay;
+pub mod render;
+mod sink;
+mod toolset;
+mod turn;
+mod usage;
+
+pub use agent::unreachable;
+pub use answer::Answer;
+pub use chunk::Chunks;
+pub use engine::{CancelOnDrop, Engine, Started};
+pub use options::{OnAuth, Options, StopWhen};
+pub use prepare::{Error, Incoming};

@@ -1,7 +1,20 @@
 //! Every setting, with its default. Read from a TOML file and the environment, checked before anything starts.
 
+mod de;
+mod environment;
+mod error;
+mod load;
+mod node;
+mod schema;
 mod secret;
 mod settings;
+#[cfg(test)]
+mod tests;
+mod validate;
 
+pub use environment::Environment;
+pub use error::Error;
+pub use load::{Override, load};
+pub use node::Origin;
 pub use secret::Secret;
 pub use settings::*;

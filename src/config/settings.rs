@@ -57,9 +57,37 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Local mode: one person's machine. The listener is on loopback and no API key is configured.
+    /// Local mode: one person's machine. The listener is on loopback, no API key is configured, and no public
+    /// address says that a proxy hands on requests from elsewhere.
     pub fn is_local(&self) -> bool {
-        self.listen.ip().is_loopback() && self.api_keys.is_empty()
+        let stays_here = self.public_url.as_ref().is_none_or(|url| {
+            url::Url::parse(url).is_ok_and(|url| url.host().is_some_and(super::validate::is_loopback))
+        });
+        self.listen.ip().is_loopback() && self.api_keys.is_empty() && stays_here
+    }
+
+    /// The address people and providers use, without a trailing slash: `public_url`, or where we listen.
+    pub fn public_url(&self) -> String {
+        match &self.public_url {
+            Some(url) => url.trim_end_matches('/').to_owned(),
+            None => format!("http://{}", self.listen),
+        }
+    }
+
+    /// Where files are kept: `data`, or `toolgate` in the platform's data directory, or `None` when there is no home.
+    pub fn data_directory(&self, environment: &super::Environment) -> Option<PathBuf> {
+        if let Some(data) = &self.data {
+            return Some(data.clone());
+        }
+        let home = |below: &str| environment.get("HOME").map(|home| PathBuf::from(home).join(below));
+        let base = if cfg!(windows) {
+            environment.get("LOCALAPPDATA").map(PathBuf::from)
+        } else if cfg!(target_os = "macos") {
+            home("Library/Application Support")
+        } else {
+            environment.get("XDG_DATA_HOME").map(PathBuf::from).or_else(|| home(".local/share"))
+        };
+        base.map(|base| base.join("toolgate"))
     }
 }
 
@@ -296,7 +324,7 @@ pub struct Provider {
 
 /// Which models a provider has.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "it must be `list` or a list of model names")]
 pub enum Models {
     /// `"list"`: ask the provider.
     Ask(AskForModels),

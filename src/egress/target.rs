@@ -47,7 +47,12 @@ pub fn parse_uri(text: &str) -> Result<Uri, Refusal> {
         return Err(malformed(text));
     }
     let url = Url::parse(text).map_err(|_| malformed(text))?;
-    uri_of(&url)
+    let uri = uri_of(&url)?;
+    // Browsers read `https:host` and `https:////host` too; here they are more likely a mistake or a trick.
+    match text.split_once("://") {
+        Some((_, rest)) if !rest.starts_with('/') => Ok(uri),
+        _ => Err(malformed(text)),
+    }
 }
 
 /// The URI that an answer from `base` redirects to; its fragment is not sent.

@@ -1,1 +1,9 @@
-//! identity
+//! Who sends a request, and under which namespace it is kept apart from others.
+//!
+//! Never decides what a caller may reach, and never sends a key anywhere.
+
+mod caller;
+mod error;
+
+pub use caller::{Caller, CallerKind, Callers, Surface};
+pub use error::Error;

@@ -1,1 +1,12 @@
-//! server
+//! The running gateway: its parts put together, its routes, its listener, its end.
+
+mod error;
+mod front;
+mod listen;
+mod router;
+mod serve;
+mod started;
+
+pub use error::Error;
+pub use serve::{serve, serve_until};
+pub use started::Started;

@@ -1,5 +1,7 @@
 //! What operators see: logs and metrics. Never bodies, tokens or e-mail addresses.
 
+mod logging;
 mod metrics;
 
-pub use metrics::Metrics;
+pub use logging::{BadFilter, init_logging};
+pub use metrics::{Endpoint, McpHostMetrics, Metrics, OpenStream, Outcome, ProviderMetrics};

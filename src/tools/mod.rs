@@ -3,10 +3,21 @@
 //! No authorisation flows here; a credential is given, or the server's challenge is reported.
 
 mod error;
+mod media;
+pub mod name;
+mod offered;
+mod parse_result;
 mod protocol;
+mod resolve;
 mod result;
+pub mod schema;
 mod server;
+mod spec;
+pub mod text;
 
 pub use error::{Challenge, Error};
-pub use result::{Part, ToolResult};
+pub use media::is_base64;
+pub use resolve::{Outcome, Resolved, resolve};
+pub use result::{Image, Part, ToolResult};
 pub use server::{Progress, Server, Tool, ToolList, Tools};
+pub use spec::{Spec, mentions_gateway_tools, read as read_entries};

@@ -8,6 +8,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::Error;
+use super::offered::Offered;
 use super::protocol::{Client, Peer};
 use crate::config::{self, Secret};
 use crate::egress::Egress;
@@ -45,6 +46,7 @@ pub struct Tool {
     pub idempotent: bool,
     /// `x-mcp-header` annotations: argument path and header name.
     pub header_arguments: Vec<(Vec<String>, HeaderName)>,
+    pub(super) offered: Offered,
 }
 
 /// A progress notification.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
+use tokio::time::Instant;
 
 use super::budget::RetryBudget;
 use super::{Error, Target};
@@ -109,9 +110,16 @@ impl Upstream {
         if let Some(credential) = &target.credential {
             request.headers_mut().insert(header::AUTHORIZATION, credential.clone());
         }
-        self.egress
+        let started = Instant::now();
+        let sent = self
+            .egress
             .send(target.provider.reach, request, Duration::from_secs(self.settings.first_byte_seconds))
-            .await
+            .await;
+        // Only hosts that answer are counted: a request can name any number of others.
+        if sent.is_ok() {
+            self.metrics.provider(&target.provider.name).first_byte(started.elapsed());
+        }
+        sent
     }
 }
 

@@ -30,7 +30,7 @@ pub enum ProviderKey<'a> {
     /// Only the configured one (project keys).
     Configured,
     /// Only the caller's (pass-through).
-    Callers(&'a Secret),
+    Callers(Option<&'a Secret>),
 }
 
 /// Why a request has no target.
@@ -262,7 +262,7 @@ fn target(provider: &Arc<Provider>, model: &str, key: ProviderKey<'_>) -> Result
         ProviderKey::Callers(_) if provider.keyless => {
             return Err(no_key("this provider is for callers with a key of this gateway"));
         }
-        ProviderKey::Callers(callers) => bearer(callers),
+        ProviderKey::Callers(callers) => callers.and_then(bearer),
     };
     if credential.is_none() && !provider.keyless {
         let variable = find_preset(&provider.name).and_then(|preset| preset.key_variables.first());

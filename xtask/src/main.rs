@@ -1,1 +1,44 @@
-fn main() {}
+//! The project's own commands: `cargo xtask test`, `setup`, `bench`. The standard library only, so that it builds in
+//! seconds and needs nothing that it would have to install first.
+
+#![expect(clippy::print_stdout, reason = "a developer's tool talks to its terminal")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the gateway's rules on environment and clock are not for its tools"
+)]
+
+mod bench;
+mod count;
+mod place;
+mod process;
+mod setup;
+mod stages;
+mod suites;
+
+use std::process::ExitCode;
+
+const HELP: &str = "\
+cargo xtask test         everything that must hold; installs what is missing and says so
+cargo xtask test fast    formatting, lints, unit and integration tests
+cargo xtask setup        only install what the tests need
+cargo xtask bench [NAME…] [--quick]
+                         measure against nginx and write docs/operations/performance.md";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments.as_slice() {
+        ["test"] => stages::everything(),
+        ["test", "fast"] => stages::fast(),
+        ["setup"] => setup::only(),
+        ["bench", rest @ ..] => bench::run(rest),
+        [] | ["help" | "--help" | "-h"] => {
+            println!("{HELP}");
+            ExitCode::SUCCESS
+        }
+        _ => {
+            println!("error: unknown command `{}`\n\n{HELP}", arguments.join(" "));
+            ExitCode::from(2)
+        }
+    }
+}

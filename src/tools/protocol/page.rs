@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 
 use super::annotation;
 use super::message::harmless;
+use crate::tools::offered::Offered;
 use crate::tools::{Error, Tool, ToolList};
 
 /// Longest name of a tool, in bytes: beyond it no provider could be told of it anyway.
@@ -156,6 +157,7 @@ fn read_tool(raw: &RawValue) -> Result<Tool, (String, String)> {
         read_only: annotations.read_only_hint.unwrap_or(false),
         idempotent: annotations.idempotent_hint.unwrap_or(false),
         header_arguments,
+        offered: Offered::default(),
     })
 }
 

@@ -207,6 +207,7 @@ mod tests {
             read_only: false,
             idempotent: false,
             header_arguments: Vec::new(),
+            offered: crate::tools::offered::Offered::default(),
         }
     }
 

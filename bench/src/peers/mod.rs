@@ -1,0 +1,7 @@
+//! The peers the gateway stands between, each a process of its own: as little work per request as possible, so that
+//! what is measured is the gateway.
+
+pub mod mcp;
+pub mod provider;
+pub mod proxy;
+mod serve;

@@ -1,0 +1,78 @@
+//! `/{provider-host}/…`: any provider by its address, with the caller's own key for it.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use http::{Method, Request, StatusCode, Uri};
+
+use super::{ApiError, App, body, chat, view};
+use crate::completion::relay;
+use crate::config::AnyHostMode;
+use crate::egress;
+use crate::identity::Surface;
+use crate::openai::ErrorKind;
+
+/// Everything that no route of ours matches: chat completions of a host get the gateway's features, its other
+/// endpoints are relayed.
+///
+/// # Errors
+/// 403 for hosts that policy refuses, 404 for paths that name no host, and those of chat completions.
+pub async fn any_host(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Response, ApiError> {
+    let (head, body) = request.into_parts();
+    let (host, path) = split(&head.uri).ok_or_else(|| not_found(&head.uri))?;
+    let caller = app.admit(&head.headers, Surface::ProviderHost)?;
+    allow(&app, host)?;
+    let key = caller.forward_key.as_ref();
+    let query = head.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    if let Some(base) = path.strip_suffix("/chat/completions").filter(|_| head.method == Method::POST) {
+        let target = app.providers.by_host(host, base, key)?;
+        check(&app, &target.provider.base)?;
+        let request = body::read_request(body, &head.headers, app.settings.limits.body_bytes).await?;
+        let path = format!("/chat/completions{query}");
+        return chat::complete(&app, &caller, request, head.headers, target, &path).await;
+    }
+    let target = app.providers.by_host(host, "", key)?;
+    check(&app, &target.provider.base)?;
+    let body = body::read(body, &head.headers, app.settings.limits.body_bytes).await?;
+    let path = format!("{path}{query}");
+    let response = relay::forward(app.upstream(), &target, head.method, &path, &head.headers, egress::full(body)).await?;
+    Ok(view::relayed(response))
+}
+
+/// Host and path of `/{host}/{path}`; `None` when the first part cannot be a host.
+fn split(uri: &Uri) -> Option<(&str, &str)> {
+    let rest = uri.path().strip_prefix('/')?;
+    let (host, _) = rest.split_once('/')?;
+    let like_a_host = host.contains('.') || host.contains(':') || host == "localhost";
+    like_a_host.then(|| (host, &rest[host.len()..]))
+}
+
+fn allow(app: &App, host: &str) -> Result<(), ApiError> {
+    let settings = &app.settings.any_host;
+    let listed = || app.providers.knows_host(host) || settings.hosts.iter().any(|known| known.eq_ignore_ascii_case(host));
+    let hint = match settings.mode {
+        AnyHostMode::Public => return Ok(()),
+        AnyHostMode::Listed if listed() => return Ok(()),
+        AnyHostMode::Listed => "it is not in `any_host.hosts`",
+        AnyHostMode::Off => "calling providers by their address is turned off (`any_host.mode`)",
+    };
+    Err(forbidden(format!("`{}` cannot be called: {hint}", host.escape_default())))
+}
+
+fn check(app: &App, base: &Uri) -> Result<(), ApiError> {
+    app.engine.check_address(base).map_err(|refusal| forbidden(refusal.to_string()))
+}
+
+fn forbidden(message: String) -> ApiError {
+    ApiError::new(StatusCode::FORBIDDEN, ErrorKind::Permission, Some("host_not_allowed"), message)
+}
+
+fn not_found(uri: &Uri) -> ApiError {
+    let message = format!(
+        "there is nothing at `{}`; the API is at /v1/chat/completions, and providers at /{{provider-host}}/…",
+        uri.path().chars().take(200).collect::<String>().escape_default()
+    );
+    ApiError::new(StatusCode::NOT_FOUND, ErrorKind::InvalidRequest, Some("not_found"), message)
+}

@@ -1,0 +1,127 @@
+//! Every outcome of a feature, as a status and OpenAI's error envelope.
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use serde_json::{Value, json};
+
+use crate::completion::{self, event::RunError};
+use crate::openai::{ErrorBody, ErrorKind, InvalidField};
+use crate::upstream::{self, SelectError};
+use crate::{identity, rate_limit};
+
+/// An error answer.
+#[derive(Debug)]
+pub struct ApiError {
+    status: StatusCode,
+    error: Value,
+    retry_after: Option<String>,
+    authenticate: Option<&'static str>,
+}
+
+impl ApiError {
+    /// An error of the gateway's own.
+    pub fn new(status: StatusCode, kind: ErrorKind, code: Option<&str>, message: impl Into<String>) -> Self {
+        Self::from_body(status, ErrorBody::new(kind, code, message))
+    }
+
+    /// An error with more than the usual four fields.
+    pub fn from_body(status: StatusCode, body: ErrorBody) -> Self {
+        ApiError { status, error: body.into_value(), retry_after: None, authenticate: None }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let body = json!({ "error": self.error }).to_string();
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(value) = self.retry_after.and_then(|text| HeaderValue::try_from(text).ok()) {
+            headers.insert(header::RETRY_AFTER, value);
+        }
+        if let Some(challenge) = self.authenticate {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        }
+        response
+    }
+}
+
+impl From<InvalidField> for ApiError {
+    fn from(error: InvalidField) -> Self {
+        let mut body = ErrorBody::new(ErrorKind::InvalidRequest, Some("invalid_request"), error.message);
+        if let Some(param) = error.param {
+            body = body.param(param);
+        }
+        Self::from_body(StatusCode::BAD_REQUEST, body)
+    }
+}
+
+impl From<SelectError> for ApiError {
+    fn from(error: SelectError) -> Self {
+        let message = error.to_string();
+        let (status, kind, code, param) = match error {
+            SelectError::UnknownModel { .. } => (StatusCode::NOT_FOUND, ErrorKind::InvalidRequest, "model_not_found", Some("model")),
+            SelectError::NoKey { .. } => (StatusCode::UNAUTHORIZED, ErrorKind::Authentication, "no_provider_key", None),
+            SelectError::BadHost(_) => (StatusCode::BAD_REQUEST, ErrorKind::InvalidRequest, "bad_host", None),
+        };
+        let body = ErrorBody::new(kind, Some(code), message);
+        Self::from_body(status, if let Some(param) = param { body.param(param) } else { body })
+    }
+}
+
+impl From<RunError> for ApiError {
+    fn from(error: RunError) -> Self {
+        let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::BAD_GATEWAY);
+        ApiError { status, error: error.error, retry_after: error.retry_after, authenticate: None }
+    }
+}
+
+impl From<upstream::Error> for ApiError {
+    fn from(error: upstream::Error) -> Self {
+        completion::unreachable(&error).into()
+    }
+}
+
+impl From<completion::Error> for ApiError {
+    fn from(error: completion::Error) -> Self {
+        match error {
+            completion::Error::Invalid(field) => field.into(),
+            completion::Error::ServersFailed(body) => Self::from_body(StatusCode::FAILED_DEPENDENCY, body),
+            completion::Error::AuthorizationRequired(missing) => {
+                let reasons: Vec<&str> = missing.iter().map(|login| login.reason.as_str()).collect();
+                let providers: Vec<Value> = missing
+                    .iter()
+                    .map(|login| json!({ "url": login.resource, "hostname": login.host, "login_url": login.connect_url, "provider_type": "mcp" }))
+                    .collect();
+                let body = ErrorBody::new(ErrorKind::AuthRequired, Some("authentication_required"), reasons.join(" "))
+                    .with("providers", Value::Array(providers));
+                let challenge = r#"Bearer realm="toolgate", error="authentication_required""#;
+                ApiError { authenticate: Some(challenge), ..Self::from_body(StatusCode::UNAUTHORIZED, body) }
+            }
+        }
+    }
+}
+
+impl From<identity::Error> for ApiError {
+    fn from(error: identity::Error) -> Self {
+        let challenge = Some(r#"Bearer realm="toolgate""#);
+        let error = Self::new(StatusCode::UNAUTHORIZED, ErrorKind::Authentication, Some("invalid_api_key"), error.to_string());
+        ApiError { authenticate: challenge, ..error }
+    }
+}
+
+impl From<rate_limit::RetryAfterSeconds> for ApiError {
+    fn from(rate_limit::RetryAfterSeconds(seconds): rate_limit::RetryAfterSeconds) -> Self {
+        let message = format!("too many requests; try again in {seconds} s");
+        let error = Self::new(StatusCode::TOO_MANY_REQUESTS, ErrorKind::RateLimit, Some("rate_limit_exceeded"), message);
+        ApiError { retry_after: Some(seconds.to_string()), ..error }
+    }
+}
+
+/// A run that ended without saying how: a defect of ours.
+pub(super) fn vanished_run() -> RunError {
+    let error = ErrorBody::new(ErrorKind::Server, None, "the run ended unexpectedly; please report this");
+    RunError { status: 500, error: error.into_value(), retry_after: None }
+}

@@ -1,0 +1,30 @@
+//! Endpoints other than chat completions, relayed to the provider whose model the body names.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use http::Request;
+
+use super::{ApiError, App, body, view};
+use crate::completion::relay;
+use crate::identity::Surface;
+use crate::openai::InvalidField;
+
+/// `POST /v1/embeddings`, `/v1/completions`, `/v1/moderations`, `/v1/images/generations`, `/v1/audio/speech`.
+///
+/// # Errors
+/// 400, 401, 404, 413, 429, and the provider's own statuses.
+pub async fn by_model(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Response, ApiError> {
+    let (head, body) = request.into_parts();
+    let caller = app.admit(&head.headers, Surface::V1)?;
+    let request = body::read_request(body, &head.headers, app.settings.limits.body_bytes).await?;
+    let model = request.get::<String>("model", "the name of a model")?;
+    let model = model.ok_or_else(|| InvalidField::new("model", "`model` is missing: name one that GET /v1/models lists"))?;
+    let target = app.providers.select(app.upstream(), &model, app.provider_key(&caller)).await?;
+    let path = head.uri.path().strip_prefix("/v1").unwrap_or(head.uri.path());
+    let body = request.with_model(&target.model);
+    let response = relay::post(app.upstream(), &target, path, &head.headers, body).await?;
+    Ok(view::relayed(response))
+}

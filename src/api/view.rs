@@ -1,0 +1,145 @@
+//! The two viewers of a run over HTTP, and the answer of a relayed request.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use futures_util::stream;
+use http::{HeaderName, HeaderValue, header};
+use hyper::body::Incoming;
+use tokio::sync::mpsc::Receiver;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::ApiError;
+use super::error::vanished_run;
+use crate::completion::event::RunEvent;
+use crate::completion::{Answer, CancelOnDrop, Chunks, Started};
+use crate::sse;
+
+const RUN_ID: HeaderName = HeaderName::from_static("x-run-id");
+const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+/// After the provider has taken the request, how long its first words may decide about the status.
+const FIRST_WORDS: Duration = Duration::from_secs(2);
+/// Most bytes of chunks that are sent as one piece.
+const PIECE_BYTES: usize = 64 << 10;
+
+/// The provider's answer as it is. Event streams are kept from being buffered by proxies.
+pub fn relayed(response: http::Response<Incoming>) -> Response {
+    let (mut head, body) = response.into_parts();
+    let streamed = head.headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
+    if streamed {
+        head.headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
+    }
+    Response::from_parts(head, Body::new(body))
+}
+
+/// The run as one JSON answer.
+///
+/// # Errors
+/// The run's own.
+pub async fn whole(started: Started) -> Result<Response, ApiError> {
+    let Started { run_id, model, created, output, mut events, task, .. } = started;
+    let mut answer = Answer::new(run_id.clone(), model, created, output);
+    let mut ended = false;
+    while let Some(event) = events.recv().await {
+        ended |= matches!(event, RunEvent::Finish { .. } | RunEvent::Error(_));
+        answer.add(event);
+    }
+    drop(task);
+    if !ended {
+        return Err(vanished_run().into());
+    }
+    let mut response = Response::new(Body::from(answer.finish()?.to_string()));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    name_run(&mut response, &run_id);
+    Ok(response)
+}
+
+/// The run as an event stream. The head is held back until it is clear that there is an answer, so that failures
+/// keep their status.
+///
+/// # Errors
+/// The run's own, if it fails before its first words.
+pub async fn stream(started: Started, keep_alive_seconds: u64) -> Result<Response, ApiError> {
+    let Started { run_id, model, created, include_usage, output, mut events, task, .. } = started;
+    let early = first_words(&mut events).await?;
+    let mut chunks = Chunks::new(run_id.clone(), model, created, output, include_usage);
+    let mut first = Vec::with_capacity(1024);
+    for event in early {
+        chunks.write(event, &mut first);
+    }
+    let keep_alive = Duration::from_secs(keep_alive_seconds.max(1));
+    let state = Streaming { chunks, events, keep_alive, first: Some(first).filter(|bytes| !bytes.is_empty()), _task: task };
+    let mut response = Response::new(Body::from_stream(stream::unfold(state, Streaming::next)));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
+    name_run(&mut response, &run_id);
+    Ok(response)
+}
+
+fn name_run(response: &mut Response, run_id: &str) {
+    if let Ok(value) = HeaderValue::try_from(run_id) {
+        response.headers_mut().insert(RUN_ID, value);
+    }
+}
+
+async fn first_words(events: &mut Receiver<RunEvent>) -> Result<Vec<RunEvent>, ApiError> {
+    let mut early = Vec::new();
+    let mut deadline: Option<Instant> = None;
+    loop {
+        let event = match deadline {
+            None => events.recv().await,
+            Some(deadline) => match timeout_at(deadline, events.recv()).await {
+                Ok(event) => event,
+                Err(_) => return Ok(early),
+            },
+        };
+        match event.ok_or_else(vanished_run)? {
+            RunEvent::Error(error) => return Err(error.into()),
+            RunEvent::Accepted => deadline = Some(Instant::now() + FIRST_WORDS),
+            event @ (RunEvent::Notice(_) | RunEvent::AuthorizationRequired(_)) => early.push(event),
+            event => {
+                early.push(event);
+                return Ok(early);
+            }
+        }
+    }
+}
+
+/// A stream being sent. Dropping it, when the client leaves, ends the run.
+struct Streaming {
+    chunks: Chunks,
+    events: Receiver<RunEvent>,
+    keep_alive: Duration,
+    first: Option<Vec<u8>>,
+    _task: CancelOnDrop,
+}
+
+impl Streaming {
+    async fn next(mut self) -> Option<(Result<Bytes, std::convert::Infallible>, Self)> {
+        if let Some(first) = self.first.take() {
+            return Some((Ok(first.into()), self));
+        }
+        let mut out = Vec::new();
+        while out.is_empty() && !self.chunks.is_ended() {
+            match timeout(self.keep_alive, self.events.recv()).await {
+                Err(_) => sse::comment(&mut out, "keep-alive"),
+                Ok(Some(event)) => {
+                    self.chunks.write(event, &mut out);
+                    while out.len() < PIECE_BYTES
+                        && let Ok(event) = self.events.try_recv()
+                    {
+                        self.chunks.write(event, &mut out);
+                    }
+                }
+                Ok(None) => {
+                    self.chunks.write(RunEvent::Error(vanished_run()), &mut out);
+                }
+            }
+        }
+        if out.is_empty() { None } else { Some((Ok(out.into()), self)) }
+    }
+}

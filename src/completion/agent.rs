@@ -1,0 +1,313 @@
+//! The loop: call the model, execute its tool calls, give it the results, until it is done or a bound is reached.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use http::{HeaderMap, StatusCode};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use serde_json::{Map, Value, json};
+use tokio::time::Instant;
+
+use super::conversation::Conversation;
+use super::event::{AuthorizationRequired, FinishReason, Notice, RunError, RunEvent, ToolCall, ToolResultEvent};
+use super::execute::{self, Executed};
+use super::memory::HiddenTurns;
+use super::options::{Options, StopWhen};
+use super::pictures;
+use super::sink::{Gone, Sink};
+use super::toolset::{Owner, Toolset};
+use super::turn::{Broken, Call, Reader, Turn};
+use crate::config;
+use crate::openai::{ErrorBody, ErrorKind};
+use crate::telemetry::Metrics;
+use crate::tools::Tools;
+use crate::upstream::{self, Target, Upstream};
+
+/// Everything one run needs. It owns it all, so that it can be a task of its own.
+pub struct Agent {
+    pub upstream: Upstream,
+    pub tools: Tools,
+    pub memory: HiddenTurns,
+    pub metrics: Arc<Metrics>,
+    pub run: Arc<config::Run>,
+    pub mcp: Arc<config::Mcp>,
+    pub target: Target,
+    pub path: String,
+    pub headers: HeaderMap,
+    pub conversation: Conversation,
+    pub toolset: Toolset,
+    pub options: Options,
+    /// Whether the model may call several tools at a time.
+    pub parallel: bool,
+    /// The caller's namespace, user and profile.
+    pub scope: Arc<str>,
+    /// Logins of optional servers that are missing.
+    pub missing: Vec<AuthorizationRequired>,
+    /// Shown, like `missing`, when the provider has taken the request.
+    pub notices: Vec<Notice>,
+    pub sink: Sink,
+}
+
+/// What has been used so far.
+#[derive(Default)]
+struct Used {
+    completion_tokens: u64,
+    tool_calls: u32,
+    caller_calls: u32,
+}
+
+/// Ends the loop.
+enum End {
+    Finished(FinishReason),
+    Failed(RunError),
+    Gone,
+}
+
+impl From<Gone> for End {
+    fn from(_: Gone) -> Self {
+        End::Gone
+    }
+}
+
+impl Agent {
+    /// Runs to the end. The last event is `Finish` or `Error`, unless the viewer has left.
+    pub async fn run(mut self) {
+        let limit = Duration::from_secs(self.run.max_seconds);
+        let end = tokio::time::timeout(limit, self.turns()).await;
+        let last = match end {
+            Ok(End::Finished(reason)) => RunEvent::Finish { reason },
+            Ok(End::Failed(error)) => RunEvent::Error(error),
+            Ok(End::Gone) => return,
+            Err(_) => {
+                let message = format!("The run took longer than {} s and was ended.", limit.as_secs());
+                if self.sink.send(notice("time_limit", message)).await.is_err() {
+                    return;
+                }
+                RunEvent::Finish { reason: FinishReason::Time }
+            }
+        };
+        // A viewer that left before the last event has nothing to be told.
+        let _ = self.sink.send(last).await;
+    }
+
+    async fn turns(&mut self) -> End {
+        let start = self.conversation.mark();
+        let mut used = Used::default();
+        let mut number = 1;
+        loop {
+            match self.turn(number, start, &mut used).await {
+                Ok(None) => number += 1,
+                Ok(Some(reason)) => return End::Finished(reason),
+                Err(end) => return end,
+            }
+        }
+    }
+
+    /// One provider call and the tool calls it asks for. Gives the reason when it was the last.
+    async fn turn(&mut self, number: u32, start: usize, used: &mut Used) -> Result<Option<FinishReason>, End> {
+        let response = self.call_provider(number, used).await?;
+        self.metrics.provider(&self.target.provider.name).turn();
+        self.sink.send(RunEvent::Accepted).await?;
+        for login in std::mem::take(&mut self.missing) {
+            self.sink.send(RunEvent::AuthorizationRequired(login)).await?;
+        }
+        for given in std::mem::take(&mut self.notices) {
+            self.sink.send(RunEvent::Notice(given)).await?;
+        }
+        let mut turn = self.read(number, response, used).await?;
+        if let Some(usage) = turn.usage.take() {
+            used.completion_tokens += usage.get("completion_tokens").and_then(Value::as_u64).unwrap_or(0);
+            self.sink.send(RunEvent::Usage(usage)).await?;
+        }
+        if turn.calls.is_empty() {
+            return Ok(Some(FinishReason::Model(turn.finish_reason.unwrap_or_else(|| "stop".to_owned()))));
+        }
+        if self.target.provider.quirks.drop_reasoning {
+            turn.message.retain(|key, _| !key.starts_with("reasoning"));
+        }
+        self.conversation.push(&Value::Object(turn.message));
+        let (callers, ours): (Vec<Call>, Vec<Call>) = turn.calls.into_iter().partition(|call| call.owner == Owner::Caller);
+        let allowed = self.options.max_tool_calls.saturating_sub(used.tool_calls) as usize;
+        let over = ours.len() > allowed;
+        used.tool_calls += u32::try_from(ours.len().min(allowed)).unwrap_or(u32::MAX);
+        let stopping = self.execute(&ours, allowed, callers.is_empty()).await?;
+        if !callers.is_empty() {
+            let seen = callers.iter().map(|call| (call.id.as_str(), call.function.as_str(), call.arguments.as_str()));
+            self.memory.keep(&self.scope, seen, self.conversation.since(start).to_vec());
+            used.caller_calls += u32::try_from(callers.len()).unwrap_or(u32::MAX);
+            return Ok(Some(FinishReason::ToolCalls));
+        }
+        self.bound(number, used, over, stopping).await
+    }
+
+    /// Whether a bound ends the run after this turn.
+    async fn bound(&self, number: u32, used: &Used, over: bool, stopping: bool) -> Result<Option<FinishReason>, End> {
+        let wanted = stopping || self.options.stop_when.iter().any(|when| matches!(when, StopWhen::Turns(turns) if number >= *turns));
+        let (reason, code, message) = if over {
+            let most = self.options.max_tool_calls;
+            (FinishReason::MaxToolCalls, "max_tool_calls", format!("The limit of {most} tool calls is reached (`max_tool_calls`)."))
+        } else if wanted {
+            return Ok(Some(FinishReason::StopWhen));
+        } else if number >= self.options.max_turns {
+            let most = self.options.max_turns;
+            (FinishReason::MaxTurns, "max_turns", format!("The limit of {most} turns is reached (`max_turns`)."))
+        } else if self.conversation.token_budget().is_some_and(|most| used.completion_tokens >= most) {
+            (FinishReason::TokenBudget, "token_budget", "The bound on completion tokens over all turns is used up.".to_owned())
+        } else {
+            return Ok(None);
+        };
+        self.sink.send(notice(code, message)).await?;
+        Ok(Some(reason))
+    }
+
+    async fn call_provider(&mut self, number: u32, used: &Used) -> Result<http::Response<Incoming>, End> {
+        loop {
+            let body = self.conversation.body(number, used.completion_tokens);
+            let sent = self.upstream.post(&self.target, &self.path, self.headers.clone(), body).await;
+            let response = sent.map_err(|error| End::Failed(unreachable(&error)))?;
+            if response.status().is_success() {
+                return Ok(response);
+            }
+            // Some models refuse pictures; the tool's result is still worth something to them without.
+            if response.status() == StatusCode::BAD_REQUEST && self.conversation.drop_pictures() {
+                let message = format!("{} does not take the pictures that a tool returned; they were left out.", self.target.provider.name);
+                self.sink.send(notice("pictures_left_out", message)).await?;
+                continue;
+            }
+            return Err(End::Failed(refused(&self.target, response).await));
+        }
+    }
+
+    async fn read(&self, number: u32, response: http::Response<Incoming>, used: &Used) -> Result<Turn, End> {
+        let reader = Reader {
+            sink: &self.sink,
+            provider: &self.target.provider.name,
+            owner: &|function| self.toolset.owner(function),
+            idle: self.upstream.idle_timeout(),
+            number,
+            callers_so_far: used.caller_calls,
+        };
+        reader.read(response).await.map_err(|broken| match broken {
+            Broken::Gone => End::Gone,
+            Broken::Failed(error) => {
+                tracing::warn!(provider = %self.target.provider.name, error = error.message(), "the provider failed in the middle of an answer");
+                End::Failed(RunError { status: 502, error: error.into_value(), retry_after: None })
+            }
+        })
+    }
+
+    /// Executes the calls and adds their results for the model. Those beyond `allowed` are refused.
+    /// Says whether a `stop_when` condition was met.
+    async fn execute(&mut self, calls: &[Call], allowed: usize, with_pictures: bool) -> Result<bool, End> {
+        let mut stopping = false;
+        for call in calls {
+            let (event, tool) = self.describe(call);
+            stopping |= self.options.stop_when.iter().any(|when| matches!(when, StopWhen::Tool(name) if *name == tool || *name == call.function));
+            self.sink.send(RunEvent::ToolCall(event)).await?;
+        }
+        let results = if self.parallel { self.at_once(calls, allowed).await? } else { self.in_turn(calls, allowed).await? };
+        let mut shown = Vec::new();
+        for (call, executed) in calls.iter().zip(results) {
+            self.conversation.push(&json!({ "role": "tool", "tool_call_id": call.id, "content": executed.result.for_model() }));
+            shown.push((call.function.clone(), executed));
+        }
+        // Pictures stand in a message of the user, which must not come between calls and the caller's results.
+        if with_pictures && let Some(message) = pictures::message(&self.target, &shown) {
+            self.conversation.push_pictures(&message);
+        }
+        Ok(stopping)
+    }
+
+    async fn at_once(&self, calls: &[Call], allowed: usize) -> Result<Vec<Executed>, End> {
+        let mut running: FuturesUnordered<_> =
+            calls.iter().enumerate().map(|(place, call)| async move { (place, self.one(call, place < allowed).await) }).collect();
+        let mut results: Vec<Option<Executed>> = calls.iter().map(|_| None).collect();
+        while let Some((place, executed)) = running.next().await {
+            self.report(&calls[place], &executed).await?;
+            results[place] = Some(executed);
+        }
+        Ok(results.into_iter().flatten().collect())
+    }
+
+    async fn in_turn(&self, calls: &[Call], allowed: usize) -> Result<Vec<Executed>, End> {
+        let mut results = Vec::with_capacity(calls.len());
+        for (place, call) in calls.iter().enumerate() {
+            let executed = self.one(call, place < allowed).await;
+            self.report(call, &executed).await?;
+            results.push(executed);
+        }
+        Ok(results)
+    }
+
+    async fn one(&self, call: &Call, allowed: bool) -> Executed {
+        let started = Instant::now();
+        let found = self.toolset.find(call.owner);
+        let executed = match found {
+            _ if !allowed => Executed::refused("Not called: the limit of tool calls is reached.", started),
+            None => execute::unknown(&call.function, started),
+            Some((server, tool)) => execute::call(&self.tools, &self.sink, &self.mcp, server, tool, call, started).await,
+        };
+        if let Some((server, _)) = found {
+            self.metrics.mcp_host(server.spec.host()).tool_call(executed.outcome, started.elapsed());
+        }
+        executed
+    }
+
+    async fn report(&self, call: &Call, executed: &Executed) -> Result<(), End> {
+        let (described, tool) = self.describe(call);
+        let milliseconds = u64::try_from(executed.took.as_millis()).unwrap_or(u64::MAX);
+        let event = ToolResultEvent { call_id: call.id.clone(), tool, host: described.host, result: executed.result.clone(), milliseconds };
+        self.sink.send(RunEvent::ToolResult(event)).await?;
+        Ok(())
+    }
+
+    fn describe(&self, call: &Call) -> (ToolCall, String) {
+        let found = self.toolset.find(call.owner);
+        let tool = found.map_or(call.function.as_str(), |(_, tool)| tool.name.as_str()).to_owned();
+        let event = ToolCall {
+            call_id: call.id.clone(),
+            tool: tool.clone(),
+            function: call.function.clone(),
+            server_label: found.map(|(server, _)| server.spec.label.clone()).unwrap_or_default(),
+            host: found.map_or_else(|| "unknown".to_owned(), |(server, _)| server.spec.host().to_owned()),
+            arguments: serde_json::from_str(&call.arguments).unwrap_or_else(|_| Value::String(call.arguments.clone())),
+        };
+        (event, tool)
+    }
+}
+
+fn notice(code: &str, message: String) -> RunEvent {
+    RunEvent::Notice(Notice { code: code.to_owned(), message })
+}
+
+/// A provider that gave no answer at all.
+pub fn unreachable(error: &upstream::Error) -> RunError {
+    let (status, code) = match error {
+        upstream::Error::Refused { .. } => (403, "host_not_allowed"),
+        upstream::Error::Unreachable { .. } => (502, "provider_unreachable"),
+        upstream::Error::Timeout { .. } => (504, "provider_timeout"),
+    };
+    let kind = if status == 403 { ErrorKind::Permission } else { ErrorKind::Upstream };
+    RunError { status, error: ErrorBody::new(kind, Some(code), error.to_string()).into_value(), retry_after: None }
+}
+
+/// A provider that answered with an error: its status, its words, its name and the model.
+async fn refused(target: &Target, response: http::Response<Incoming>) -> RunError {
+    let status = response.status().as_u16();
+    let retry_after = response.headers().get(http::header::RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let body = Limited::new(response.into_body(), 1 << 20).collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let said: Map<String, Value> = serde_json::from_slice(&body).unwrap_or_default();
+    let who = if target.model.is_empty() { target.provider.name.to_string() } else { format!("{} (model `{}`)", target.provider.name, target.model) };
+    let error = match said.get("error") {
+        Some(Value::Object(error)) => error.clone(),
+        Some(Value::String(text)) => [("message".to_owned(), Value::from(text.as_str()))].into_iter().collect(),
+        _ => {
+            let text = said.get("message").or_else(|| said.get("detail")).and_then(Value::as_str).unwrap_or("it gave no reason");
+            [("message".to_owned(), Value::from(format!("status {status}: {text}")))].into_iter().collect()
+        }
+    };
+    let status = if (400..600).contains(&status) { status } else { 502 };
+    RunError { status, error: ErrorBody::from_provider(error, &who).into_value(), retry_after }
+}

@@ -1,0 +1,167 @@
+//! A run as OpenAI's chunks: one id, one role, indices without gaps, one `finish_reason`, `[DONE]`.
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use super::event::{RunError, RunEvent};
+use super::render::{Output, Renderer};
+use super::usage;
+use crate::sse;
+
+/// Writes the events of one run as an event stream.
+pub struct Chunks {
+    id: String,
+    created: i64,
+    model: String,
+    head: Map<String, Value>,
+    renderer: Renderer,
+    include_usage: bool,
+    usage: Map<String, Value>,
+    begun: bool,
+    ended: bool,
+}
+
+#[derive(Serialize)]
+struct Chunk<'a> {
+    id: &'a str,
+    object: &'static str,
+    created: i64,
+    model: &'a str,
+    #[serde(flatten)]
+    head: &'a Map<String, Value>,
+    choices: Vec<Choice>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    toolgate: Option<Value>,
+}
+
+#[derive(Serialize)]
+struct Choice {
+    index: u32,
+    delta: Map<String, Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    logprobs: Option<Value>,
+    finish_reason: Option<String>,
+}
+
+impl Chunks {
+    /// A writer for the run `id`; `model` is what the caller asked for, `created` in Unix seconds.
+    pub fn new(id: String, model: String, created: i64, output: Output, include_usage: bool) -> Self {
+        Chunks {
+            id,
+            created,
+            model,
+            head: Map::new(),
+            renderer: Renderer::new(output),
+            include_usage,
+            usage: Map::new(),
+            begun: false,
+            ended: false,
+        }
+    }
+
+    /// Whether the stream has had its `[DONE]`.
+    pub fn is_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Appends what `event` means to the stream.
+    pub fn write(&mut self, event: RunEvent, out: &mut Vec<u8>) {
+        let shown = self.renderer.event(&event);
+        let data = event.data();
+        match event {
+            RunEvent::TurnStarted { turn, mut head } => {
+                if turn == 1 {
+                    if let Some(Value::String(model)) = head.remove("model") {
+                        self.model = model;
+                    }
+                    self.head = head;
+                }
+                self.begin(out);
+            }
+            RunEvent::Delta { mut delta, logprobs } => {
+                if let (Some(shown), Some(Value::String(content))) = (&shown, delta.get_mut("content")) {
+                    content.insert_str(0, shown);
+                }
+                self.delta(delta, logprobs, None, out);
+            }
+            RunEvent::CallerCall { index, mut call } => {
+                call.insert("index".into(), index.into());
+                let delta = [("tool_calls".to_owned(), Value::Array(vec![Value::Object(call)]))].into_iter().collect();
+                self.delta(delta, None, None, out);
+            }
+            RunEvent::Usage(turn) => usage::add(&mut self.usage, turn),
+            RunEvent::Accepted => {}
+            RunEvent::ToolCall(_)
+            | RunEvent::ToolProgress { .. }
+            | RunEvent::ToolResult(_)
+            | RunEvent::AuthorizationRequired(_)
+            | RunEvent::Notice(_) => self.delta(content(shown), None, data, out),
+            RunEvent::Finish { reason } => {
+                if shown.is_some() {
+                    self.delta(content(shown), None, None, out);
+                }
+                self.finish(reason.as_openai(), out);
+            }
+            RunEvent::Error(error) => {
+                if shown.is_some() {
+                    self.delta(content(shown), None, None, out);
+                }
+                self.fail(&error, out);
+            }
+        }
+    }
+
+    fn finish(&mut self, reason: &str, out: &mut Vec<u8>) {
+        self.begin(out);
+        let choice = Choice { index: 0, delta: Map::new(), logprobs: None, finish_reason: Some(reason.to_owned()) };
+        self.chunk(vec![choice], self.include_usage.then_some(Value::Null), None, out);
+        if self.include_usage {
+            let usage = Value::Object(std::mem::take(&mut self.usage));
+            self.chunk(Vec::new(), Some(usage), None, out);
+        }
+        sse::done(out);
+        self.ended = true;
+    }
+
+    fn fail(&mut self, error: &RunError, out: &mut Vec<u8>) {
+        sse::data(out, json!({ "error": error.error }).to_string().as_bytes());
+        sse::done(out);
+        self.ended = true;
+    }
+
+    fn begin(&mut self, out: &mut Vec<u8>) {
+        if !self.begun {
+            self.begun = true;
+            let delta = [("role".to_owned(), "assistant".into()), ("content".to_owned(), "".into())].into_iter().collect();
+            self.delta(delta, None, None, out);
+        }
+    }
+
+    fn delta(&mut self, delta: Map<String, Value>, logprobs: Option<Value>, data: Option<Value>, out: &mut Vec<u8>) {
+        self.begin(out);
+        let choice = Choice { index: 0, delta, logprobs, finish_reason: None };
+        self.chunk(vec![choice], self.include_usage.then_some(Value::Null), data, out);
+    }
+
+    fn chunk(&self, choices: Vec<Choice>, usage: Option<Value>, toolgate: Option<Value>, out: &mut Vec<u8>) {
+        let chunk = Chunk {
+            id: &self.id,
+            object: "chat.completion.chunk",
+            created: self.created,
+            model: &self.model,
+            head: &self.head,
+            choices,
+            usage,
+            toolgate,
+        };
+        out.extend_from_slice(b"data: ");
+        serde_json::to_writer(&mut *out, &chunk).expect("a chunk is written to memory");
+        out.extend_from_slice(b"\n\n");
+    }
+}
+
+fn content(shown: Option<String>) -> Map<String, Value> {
+    shown.map(|shown| ("content".to_owned(), Value::String(shown))).into_iter().collect()
+}

@@ -1,0 +1,136 @@
+//! Turns that the caller never saw, kept until it answers its own function calls. In memory for now.
+//!
+//! Nothing is kept under another caller's or user's name, and a lookup never reaches across them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use moka::sync::Cache;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+
+use crate::config;
+
+/// The memory. Cheap to clone.
+#[derive(Clone)]
+pub struct HiddenTurns(Cache<[u8; 32], Arc<Entry>>);
+
+struct Entry {
+    /// The messages that belong in the place of the one the caller saw, separated by commas.
+    messages: Vec<u8>,
+}
+
+/// One call as the caller saw it and will repeat it.
+#[derive(Debug, Deserialize)]
+struct SeenCall {
+    id: String,
+    function: SeenFunction,
+}
+
+#[derive(Debug, Deserialize)]
+struct SeenFunction {
+    name: String,
+    #[serde(default)]
+    arguments: String,
+}
+
+#[derive(Deserialize)]
+struct SeenMessage {
+    role: String,
+    tool_calls: Option<Vec<SeenCall>>,
+}
+
+impl HiddenTurns {
+    /// A memory bounded as `settings` say.
+    pub fn new(settings: &config::Run) -> Self {
+        let weigh = |_: &[u8; 32], entry: &Arc<Entry>| u32::try_from(entry.messages.len() + 256).unwrap_or(u32::MAX);
+        let cache = Cache::builder()
+            .max_capacity(settings.hidden_turn_bytes)
+            .weigher(weigh)
+            .time_to_live(Duration::from_secs(settings.hidden_turn_seconds))
+            .build();
+        HiddenTurns(cache)
+    }
+
+    /// Whether nothing is remembered at all.
+    pub fn is_empty(&self) -> bool {
+        self.0.entry_count() == 0 && self.0.iter().next().is_none()
+    }
+
+    /// Keeps `messages` under the calls handed to the caller: `(id, function, arguments)` each.
+    pub fn keep<'c>(&self, scope: &str, calls: impl Iterator<Item = (&'c str, &'c str, &'c str)>, messages: Vec<u8>) {
+        self.0.insert(key(scope, calls), Arc::new(Entry { messages }));
+    }
+
+    /// The caller's messages, separated by commas, each assistant message whose calls are remembered replaced by the
+    /// turns it stands for. Says whether any was.
+    pub fn put_back(&self, scope: &str, messages: &[&RawValue]) -> (Vec<u8>, bool) {
+        let mut joined = Vec::with_capacity(messages.iter().map(|message| message.get().len() + 1).sum());
+        let mut found = false;
+        for message in messages {
+            if !joined.is_empty() {
+                joined.push(b',');
+            }
+            match self.find(scope, message) {
+                Some(entry) => {
+                    found = true;
+                    joined.extend_from_slice(&entry.messages);
+                }
+                None => joined.extend_from_slice(message.get().as_bytes()),
+            }
+        }
+        (joined, found)
+    }
+
+    fn find(&self, scope: &str, message: &RawValue) -> Option<Arc<Entry>> {
+        // Most messages call nothing; they are not parsed.
+        memchr::memmem::find(message.get().as_bytes(), b"tool_calls")?;
+        let seen: SeenMessage = serde_json::from_str(message.get()).ok()?;
+        let calls = seen.tool_calls.filter(|calls| seen.role == "assistant" && !calls.is_empty())?;
+        let parts = calls.iter().map(|call| (call.id.as_str(), call.function.name.as_str(), call.function.arguments.as_str()));
+        self.0.get(&key(scope, parts))
+    }
+}
+
+/// A digest of whose calls they are and what they say: ids alone are not unique with every provider.
+fn key<'c>(scope: &str, calls: impl Iterator<Item = (&'c str, &'c str, &'c str)>) -> [u8; 32] {
+    let mut digest = Sha256::new();
+    let mut add = |text: &str| {
+        digest.update((text.len() as u64).to_le_bytes());
+        digest.update(text.as_bytes());
+    };
+    add(scope);
+    for (id, function, arguments) in calls {
+        add(id);
+        add(function);
+        // Clients re-encode arguments; white space between tokens may change on the way.
+        let compact = serde_json::from_str::<serde_json::Value>(arguments).map_or_else(|_| arguments.to_owned(), |value| value.to_string());
+        add(&compact);
+    }
+    digest.finalize().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw(text: &str) -> Box<RawValue> {
+        RawValue::from_string(text.to_owned()).unwrap()
+    }
+
+    #[test]
+    fn hidden_turns_come_back_in_their_place_and_only_to_their_owner() {
+        let memory = HiddenTurns::new(&config::Run::default());
+        assert!(memory.is_empty());
+        memory.keep("me", [("call_1", "mine", r#"{"a": 1}"#)].into_iter(), br#"{"hidden":1},{"hidden":2}"#.to_vec());
+        assert!(!memory.is_empty());
+        let question = raw(r#"{"role":"user","content":"tool_calls"}"#);
+        let seen = raw(r#"{"role":"assistant","content":"…","tool_calls":[{"id":"call_1","type":"function","function":{"name":"mine","arguments":"{\"a\":1}"}}]}"#);
+        let (joined, found) = memory.put_back("me", &[&question, &seen]);
+        assert!(found);
+        assert_eq!(String::from_utf8(joined).unwrap(), r#"{"role":"user","content":"tool_calls"},{"hidden":1},{"hidden":2}"#);
+        let (joined, found) = memory.put_back("someone else", &[&seen]);
+        assert!(!found && joined == seen.get().as_bytes());
+    }
+}

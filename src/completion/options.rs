@@ -1,0 +1,201 @@
+//! The gateway's own options of a request: the `toolgate` object of the body, or one header each.
+
+use http::HeaderMap;
+use serde_json::{Map, Value};
+
+use super::render::Output;
+use crate::config;
+use crate::openai::{ChatRequest, InvalidField};
+
+/// What a missing login does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnAuth {
+    /// The answer names it and ends there.
+    #[default]
+    Link,
+    /// The request waits for it. Without connections there is nothing to wait for: as [`OnAuth::Link`].
+    Wait,
+    /// HTTP 401.
+    Fail,
+}
+
+/// A condition that ends the run once its tool results are in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StopWhen {
+    Turns(u32),
+    /// The tool's own name, or the function name the model knows.
+    Tool(String),
+}
+
+/// All options, with their defaults filled in.
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub on_auth: OnAuth,
+    pub output: Output,
+    pub stop_when: Vec<StopWhen>,
+    pub max_turns: u32,
+    pub max_tool_calls: u32,
+    pub profile: Option<String>,
+    /// Whether the request gave any option.
+    pub given: bool,
+}
+
+const NAMES: [&str; 8] = [
+    "on_auth", "wait_seconds", "authorization_callback_url", "output", "stop_when", "max_turns", "max_tool_calls", "profile",
+];
+const PREFIX: &str = "x-toolgate-";
+/// Headers with that prefix that are no options.
+const OTHER_HEADERS: [&str; 1] = ["user"];
+
+impl Options {
+    /// Reads the options of `request`; a field of the body wins over its header.
+    ///
+    /// # Errors
+    /// [`InvalidField`] naming the option, and the nearest known one where it is unknown.
+    pub fn read(request: &ChatRequest, headers: &HeaderMap, defaults: &config::Run) -> Result<Self, InvalidField> {
+        let mut options = Options {
+            on_auth: OnAuth::default(),
+            output: Output::default(),
+            stop_when: Vec::new(),
+            max_turns: defaults.max_turns,
+            max_tool_calls: defaults.max_tool_calls,
+            profile: None,
+            given: false,
+        };
+        for (name, value) in headers {
+            let Some(option) = name.as_str().strip_prefix(PREFIX).filter(|rest| !OTHER_HEADERS.contains(rest)) else { continue };
+            let text = value.to_str().map_err(|_| InvalidField::new(name.as_str(), format!("`{name}` is not plain text")))?;
+            options.set(name.as_str(), &option.replace('-', "_"), header_value(text), defaults)?;
+        }
+        if let Some(object) = request.get::<Map<String, Value>>("toolgate", "an object")? {
+            for (option, value) in object {
+                options.set(&format!("toolgate.{option}"), &option, value, defaults)?;
+            }
+        }
+        if request.raw("authorizationRequestCallback").is_some() {
+            options.given = true;
+            let url = request.get("authorizationRequestCallback", "an address")?.unwrap_or_default();
+            options.set("authorizationRequestCallback", "authorization_callback_url", url, defaults)?;
+        }
+        Ok(options)
+    }
+
+    fn set(&mut self, param: &str, option: &str, value: Value, defaults: &config::Run) -> Result<(), InvalidField> {
+        let wrong = |expected: &str| InvalidField::new(param, format!("`{param}` must be {expected}"));
+        self.given = true;
+        if value.is_null() && NAMES.contains(&option) {
+            return Ok(());
+        }
+        match option {
+            "on_auth" => {
+                self.on_auth = match value.as_str() {
+                    Some("link") => OnAuth::Link,
+                    Some("wait") => OnAuth::Wait,
+                    Some("fail") => OnAuth::Fail,
+                    _ => return Err(wrong("`link`, `wait` or `fail`")),
+                };
+            }
+            "output" => {
+                self.output = match value.as_str() {
+                    Some("markdown") => Output::Markdown,
+                    Some("text") => Output::Text,
+                    Some("events") => Output::Events,
+                    _ => return Err(wrong("`markdown`, `text` or `events`")),
+                };
+            }
+            "wait_seconds" => {
+                within(&value, 1, 300).ok_or_else(|| wrong("a number from 1 to 300"))?;
+            }
+            "max_turns" => {
+                let most = u64::from(defaults.max_turns_cap);
+                self.max_turns = within(&value, 1, most).ok_or_else(|| wrong(&format!("a number from 1 to {most}")))?;
+            }
+            "max_tool_calls" => {
+                self.max_tool_calls = within(&value, 1, 10_000).ok_or_else(|| wrong("a number from 1 to 10000"))?;
+            }
+            "profile" => {
+                let name = value.as_str().filter(|name| (1..=64).contains(&name.len()) && !name.chars().any(char::is_control));
+                self.profile = Some(name.ok_or_else(|| wrong("a name of 1 to 64 characters"))?.to_owned());
+            }
+            "authorization_callback_url" => {
+                value.as_str().filter(|url| url.starts_with("https://") || url.starts_with("http://")).ok_or_else(|| wrong("an address"))?;
+            }
+            "stop_when" => {
+                self.stop_when = stop_conditions(&value)
+                    .ok_or_else(|| wrong(r#"a list of conditions such as {"turns":10} and {"tool":"name"}"#))?;
+            }
+            _ => return Err(unknown(param, option)),
+        }
+        Ok(())
+    }
+}
+
+/// A header's value: JSON where it is JSON (numbers, lists), text otherwise.
+fn header_value(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.trim().to_owned()))
+}
+
+fn within(value: &Value, least: u64, most: u64) -> Option<u32> {
+    value.as_u64().filter(|number| (least..=most).contains(number)).and_then(|number| u32::try_from(number).ok())
+}
+
+fn stop_conditions(value: &Value) -> Option<Vec<StopWhen>> {
+    let list = match value {
+        Value::Array(list) if list.len() <= 100 => list.as_slice(),
+        Value::Object(_) => std::slice::from_ref(value),
+        _ => return None,
+    };
+    list.iter()
+        .map(|condition| {
+            let condition = condition.as_object().filter(|fields| fields.len() == 1)?;
+            match condition.iter().next()? {
+                (key, turns) if key == "turns" => within(turns, 1, 10_000).map(StopWhen::Turns),
+                (key, tool) if key == "tool" => Some(StopWhen::Tool(tool.as_str()?.to_owned())),
+                _ => None,
+            }
+        })
+        .collect()
+}
+
+fn unknown(param: &str, option: &str) -> InvalidField {
+    let nearest = NAMES.iter().map(|name| (strsim::jaro_winkler(name, option), *name)).max_by(|a, b| a.0.total_cmp(&b.0));
+    let hint = match nearest {
+        Some((score, name)) if score > 0.7 => format!("did you mean `{name}`?"),
+        _ => format!("known are {}", NAMES.join(", ")),
+    };
+    InvalidField::new(param, format!("`{param}` is not an option of the gateway; {hint}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    fn read(body: &str, headers: &[(&'static str, &'static str)]) -> Result<Options, InvalidField> {
+        let request = ChatRequest::parse(body.to_owned().into()).unwrap();
+        let headers = headers.iter().map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value))).collect();
+        Options::read(&request, &headers, &config::Run::default())
+    }
+
+    #[test]
+    fn the_body_wins_over_headers() {
+        let headers = [("x-toolgate-on-auth", "fail"), ("x-toolgate-max-turns", "3"), ("x-toolgate-user", "u")];
+        let options = read(r#"{"toolgate":{"on_auth":"link","stop_when":[{"tool":"done"}]}}"#, &headers).unwrap();
+        assert_eq!((options.on_auth, options.max_turns), (OnAuth::Link, 3));
+        assert_eq!(options.stop_when, [StopWhen::Tool("done".into())]);
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (body, param, text) in [
+            (r#"{"toolgate":{"on_outh":"link"}}"#, "toolgate.on_outh", "did you mean `on_auth`"),
+            (r#"{"toolgate":{"max_turns":0}}"#, "toolgate.max_turns", "1 to 100"),
+            (r#"{"toolgate":[]}"#, "toolgate", "an object"),
+            (r#"{"toolgate":{"stop_when":[{"turn":1}]}}"#, "toolgate.stop_when", "conditions"),
+        ] {
+            let error = read(body, &[]).unwrap_err();
+            assert_eq!(error.param.as_deref(), Some(param));
+            assert!(error.message.contains(text), "{}", error.message);
+        }
+    }
+}

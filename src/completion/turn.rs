@@ -1,0 +1,392 @@
+//! Reading one answer of a provider, streamed or not: its text goes on at once, its calls are gathered.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use serde_json::{Map, Value, json};
+
+use super::event::RunEvent;
+use super::sink::{Gone, Sink};
+use super::toolset::Owner;
+use crate::id::random_id;
+use crate::openai::{ErrorBody, ErrorKind};
+use crate::sse;
+
+/// Longest event of a provider's stream, and longest answer that is not streamed.
+const MAX_ANSWER_BYTES: usize = 64 << 20;
+
+/// What one turn came to.
+#[derive(Debug, Default)]
+pub struct Turn {
+    /// The assistant's message, as it is given back to the provider.
+    pub message: Map<String, Value>,
+    pub calls: Vec<Call>,
+    pub finish_reason: Option<String>,
+    pub usage: Option<Map<String, Value>>,
+}
+
+/// One function call of the model.
+#[derive(Debug, Clone)]
+pub struct Call {
+    pub id: String,
+    pub function: String,
+    /// As the model wrote them: not necessarily JSON.
+    pub arguments: String,
+    pub owner: Owner,
+    /// The whole call as it is given back to the provider, with fields that only the provider understands.
+    pub raw: Map<String, Value>,
+}
+
+/// Why a turn could not be read to its end.
+#[derive(Debug)]
+pub enum Broken {
+    /// Nobody reads any more.
+    Gone,
+    /// The provider said so, or broke off.
+    Failed(ErrorBody),
+}
+
+impl From<Gone> for Broken {
+    fn from(_: Gone) -> Self {
+        Broken::Gone
+    }
+}
+
+/// What the reader needs to know of its surroundings.
+pub struct Reader<'a> {
+    pub sink: &'a Sink,
+    pub provider: &'a str,
+    pub owner: &'a (dyn Fn(&str) -> Owner + Send + Sync),
+    pub idle: Duration,
+    /// The number of this turn, from 1.
+    pub number: u32,
+    /// Calls already handed to the caller, so that their indices have no gaps.
+    pub callers_so_far: u32,
+}
+
+impl Reader<'_> {
+    /// Reads an answer of status 2xx.
+    ///
+    /// # Errors
+    /// [`Broken`].
+    pub async fn read(&self, response: http::Response<Incoming>) -> Result<Turn, Broken> {
+        let kind = response.headers().get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+        if kind.starts_with("text/event-stream") {
+            self.stream(response.into_body()).await
+        } else {
+            self.whole(response.into_body()).await
+        }
+    }
+
+    async fn whole(&self, body: Incoming) -> Result<Turn, Broken> {
+        let collected = tokio::time::timeout(self.idle, Limited::new(body, MAX_ANSWER_BYTES).collect()).await;
+        let bytes = match collected {
+            Ok(Ok(body)) => body.to_bytes(),
+            Ok(Err(error)) => return Err(self.failed(format!("the answer broke off: {error}"))),
+            Err(_) => return Err(self.silent()),
+        };
+        let mut answer: Map<String, Value> =
+            serde_json::from_slice(&bytes).map_err(|error| self.failed(format!("the answer is not JSON: {error}")))?;
+        self.provider_error(&mut answer)?;
+        let mut assembly = Assembly::new(self);
+        self.sink.send(RunEvent::TurnStarted { turn: self.number, head: head(&answer) }).await?;
+        assembly.usage = object(answer.remove("usage"));
+        let mut choice = first_choice(&mut answer).ok_or_else(|| self.failed("the answer has no choices".into()))?;
+        let mut message = object(choice.remove("message")).unwrap_or_default();
+        for (place, call) in array(message.remove("tool_calls")).into_iter().enumerate() {
+            if let Value::Object(mut call) = call {
+                call.insert("index".into(), place.into());
+                assembly.call_delta(call).await?;
+            }
+        }
+        assembly.delta(message, choice.remove("logprobs").filter(|value| !value.is_null())).await?;
+        assembly.finish_reason = choice.get("finish_reason").and_then(Value::as_str).map(str::to_owned);
+        assembly.end().await
+    }
+
+    async fn stream(&self, mut body: Incoming) -> Result<Turn, Broken> {
+        let mut decoder = sse::Decoder::new(MAX_ANSWER_BYTES);
+        let mut assembly = Assembly::new(self);
+        let mut started = false;
+        'stream: loop {
+            let frame = match tokio::time::timeout(self.idle, body.frame()).await {
+                Err(_) => return Err(self.silent()),
+                Ok(None) => break,
+                Ok(Some(Err(error))) if assembly.finish_reason.is_none() => {
+                    return Err(self.failed(format!("the stream broke off: {error}")));
+                }
+                Ok(Some(Err(_))) => break,
+                Ok(Some(Ok(frame))) => frame,
+            };
+            let Ok(data) = frame.into_data() else { continue };
+            decoder.feed(&data);
+            while let Some(event) = decoder.next_event().map_err(|error| self.failed(error.to_string()))? {
+                if event.data.trim_ascii() == b"[DONE]" {
+                    break 'stream;
+                }
+                self.chunk(&event.data, &mut assembly, &mut started).await?;
+            }
+        }
+        if assembly.finish_reason.is_none() {
+            return Err(self.failed("the stream ended in the middle of the answer".into()));
+        }
+        assembly.end().await
+    }
+
+    async fn chunk(&self, data: &Bytes, assembly: &mut Assembly<'_>, started: &mut bool) -> Result<(), Broken> {
+        if data.trim_ascii().is_empty() {
+            return Ok(());
+        }
+        let mut chunk: Map<String, Value> =
+            serde_json::from_slice(data).map_err(|error| self.failed(format!("the stream has an event that is not JSON: {error}")))?;
+        self.provider_error(&mut chunk)?;
+        if !*started {
+            *started = true;
+            self.sink.send(RunEvent::TurnStarted { turn: self.number, head: head(&chunk) }).await?;
+        }
+        if let Some(usage) = object(chunk.remove("usage")) {
+            assembly.usage = Some(usage);
+        }
+        let Some(mut choice) = first_choice(&mut chunk) else { return Ok(()) };
+        let mut delta = object(choice.remove("delta")).unwrap_or_default();
+        let calls = array(delta.remove("tool_calls"));
+        assembly.delta(delta, choice.remove("logprobs").filter(|value| !value.is_null())).await?;
+        for call in calls {
+            if let Value::Object(call) = call {
+                assembly.call_delta(call).await?;
+            }
+        }
+        if let Some(reason) = choice.get("finish_reason").and_then(Value::as_str) {
+            assembly.finish_reason = Some(reason.to_owned());
+        }
+        Ok(())
+    }
+
+    /// Providers report failures inside a 200 answer, too.
+    fn provider_error(&self, answer: &mut Map<String, Value>) -> Result<(), Broken> {
+        match answer.remove("error") {
+            None | Some(Value::Null) => Ok(()),
+            Some(Value::Object(error)) => Err(Broken::Failed(ErrorBody::from_provider(error, self.provider))),
+            Some(other) => Err(self.failed(other.as_str().unwrap_or("an error without words").to_owned())),
+        }
+    }
+
+    fn silent(&self) -> Broken {
+        self.failed(format!("nothing came for {} s", self.idle.as_secs()))
+    }
+
+    fn failed(&self, message: String) -> Broken {
+        Broken::Failed(ErrorBody::new(ErrorKind::Upstream, Some("provider_stream_error"), format!("{}: {message}", self.provider)))
+    }
+}
+
+/// What every chunk of a provider says about itself and callers may want: model, fingerprint, tier.
+fn head(answer: &Map<String, Value>) -> Map<String, Value> {
+    const KEPT: [&str; 3] = ["model", "system_fingerprint", "service_tier"];
+    KEPT.iter().filter_map(|key| Some(((*key).to_owned(), answer.get(*key).filter(|value| !value.is_null())?.clone()))).collect()
+}
+
+fn first_choice(answer: &mut Map<String, Value>) -> Option<Map<String, Value>> {
+    array(answer.remove("choices")).into_iter().next().and_then(|choice| object(Some(choice)))
+}
+
+fn object(value: Option<Value>) -> Option<Map<String, Value>> {
+    match value {
+        Some(Value::Object(fields)) => Some(fields),
+        _ => None,
+    }
+}
+
+fn array(value: Option<Value>) -> Vec<Value> {
+    match value {
+        Some(Value::Array(list)) => list,
+        _ => Vec::new(),
+    }
+}
+
+/// A turn as it grows.
+struct Assembly<'a> {
+    reader: &'a Reader<'a>,
+    message: Map<String, Value>,
+    calls: BTreeMap<u64, Growing>,
+    last_index: Option<u64>,
+    callers: u32,
+    finish_reason: Option<String>,
+    usage: Option<Map<String, Value>>,
+}
+
+/// A call as it grows. Whose it is, is decided when its name is complete.
+struct Growing {
+    id: String,
+    function: String,
+    arguments: String,
+    rest: Map<String, Value>,
+    /// Its index among the caller's calls, and how many bytes of its arguments the caller has.
+    shown: Option<(u32, usize)>,
+    owner: Option<Owner>,
+}
+
+impl<'a> Assembly<'a> {
+    fn new(reader: &'a Reader<'a>) -> Self {
+        Assembly {
+            reader,
+            message: Map::new(),
+            calls: BTreeMap::new(),
+            last_index: None,
+            callers: reader.callers_so_far,
+            finish_reason: None,
+            usage: None,
+        }
+    }
+
+    async fn delta(&mut self, mut delta: Map<String, Value>, logprobs: Option<Value>) -> Result<(), Broken> {
+        delta.remove("role");
+        delta.retain(|_, value| !value.is_null());
+        if delta.get("content").is_some_and(|content| content == "") {
+            delta.remove("content");
+        }
+        if delta.is_empty() && logprobs.is_none() {
+            return Ok(());
+        }
+        for (key, value) in &delta {
+            merge(&mut self.message, key, value);
+        }
+        self.reader.sink.send(RunEvent::Delta { delta, logprobs }).await?;
+        Ok(())
+    }
+
+    async fn call_delta(&mut self, mut call: Map<String, Value>) -> Result<(), Broken> {
+        let id = call.remove("id").and_then(|id| id.as_str().map(str::to_owned)).filter(|id| !id.is_empty());
+        let index = self.index(call.remove("index").and_then(|index| index.as_u64()), id.as_deref());
+        let mut function = object(call.remove("function")).unwrap_or_default();
+        if self.last_index.is_some_and(|last| last != index) {
+            self.settle_all().await?;
+        }
+        self.last_index = Some(index);
+        let growing = self.calls.entry(index).or_insert_with(|| Growing {
+            id: id.unwrap_or_else(|| random_id("call_")),
+            function: String::new(),
+            arguments: String::new(),
+            rest: Map::new(),
+            shown: None,
+            owner: None,
+        });
+        if let Some(name) = function.get("name").and_then(Value::as_str)
+            && growing.owner.is_none()
+        {
+            growing.function.push_str(name);
+        }
+        let arguments = match function.remove("arguments") {
+            Some(Value::String(text)) => text,
+            // Some providers send an object where OpenAI sends its text.
+            Some(value @ (Value::Object(_) | Value::Array(_))) => value.to_string(),
+            _ => String::new(),
+        };
+        growing.arguments.push_str(&arguments);
+        for (key, value) in call {
+            growing.rest.insert(key, value);
+        }
+        if arguments.is_empty() { Ok(()) } else { self.settle(index).await }
+    }
+
+    /// The place of a call: the provider's index, or, where it gives none, a new place for every new id.
+    fn index(&self, given: Option<u64>, id: Option<&str>) -> u64 {
+        let known = |id: &str| self.calls.iter().find(|(_, call)| call.id == id).map(|(index, _)| *index);
+        let next = || self.calls.keys().next_back().map_or(0, |last| last + 1);
+        match (given, id) {
+            (Some(index), Some(id)) => match self.calls.get(&index) {
+                // The same index for another id: a provider that does not count.
+                Some(other) if other.id != id => known(id).unwrap_or_else(next),
+                _ => index,
+            },
+            (Some(index), None) => index,
+            (None, Some(id)) => known(id).unwrap_or_else(next),
+            (None, None) => self.last_index.unwrap_or(0),
+        }
+    }
+
+    async fn settle_all(&mut self) -> Result<(), Broken> {
+        let indices: Vec<u64> = self.calls.keys().copied().collect();
+        for index in indices {
+            self.settle(index).await?;
+        }
+        Ok(())
+    }
+
+    /// Decides whose call it is, and hands what is new of it to the caller if it is theirs.
+    async fn settle(&mut self, index: u64) -> Result<(), Broken> {
+        let Some(call) = self.calls.get_mut(&index) else { return Ok(()) };
+        let owner = *call.owner.get_or_insert_with(|| (self.reader.owner)(&call.function));
+        if owner != Owner::Caller {
+            return Ok(());
+        }
+        let event = match &mut call.shown {
+            None => {
+                let place = self.callers;
+                self.callers += 1;
+                call.shown = Some((place, call.arguments.len()));
+                let mut whole = call.rest.clone();
+                whole.insert("id".into(), call.id.clone().into());
+                whole.insert("type".into(), "function".into());
+                whole.insert("function".into(), json!({ "name": call.function, "arguments": call.arguments }));
+                RunEvent::CallerCall { index: place, call: whole }
+            }
+            Some((_, shown)) if *shown == call.arguments.len() => return Ok(()),
+            Some((place, shown)) => {
+                let new = call.arguments.get(*shown..).unwrap_or_default().to_owned();
+                *shown = call.arguments.len();
+                let mut part = Map::new();
+                part.insert("function".into(), json!({ "arguments": new }));
+                RunEvent::CallerCall { index: *place, call: part }
+            }
+        };
+        self.reader.sink.send(event).await?;
+        Ok(())
+    }
+
+    async fn end(mut self) -> Result<Turn, Broken> {
+        self.settle_all().await?;
+        let calls: Vec<Call> = self.calls.into_values().map(Growing::into_call).collect();
+        let mut message = Map::new();
+        message.insert("role".into(), "assistant".into());
+        message.insert("content".into(), Value::Null);
+        message.extend(self.message);
+        if !calls.is_empty() {
+            message.insert("tool_calls".into(), calls.iter().map(|call| Value::Object(call.raw.clone())).collect());
+        }
+        Ok(Turn { message, calls, finish_reason: self.finish_reason, usage: self.usage })
+    }
+}
+
+impl Growing {
+    fn into_call(self) -> Call {
+        let arguments = if self.arguments.trim().is_empty() { "{}".to_owned() } else { self.arguments };
+        let mut raw = self.rest;
+        raw.insert("id".into(), self.id.clone().into());
+        raw.insert("type".into(), "function".into());
+        // A provider refuses its own malformed arguments when they come back; the error result tells the model.
+        let valid = serde_json::from_str::<Map<String, Value>>(&arguments).is_ok();
+        raw.insert("function".into(), json!({ "name": self.function, "arguments": if valid { arguments.as_str() } else { "{}" } }));
+        Call { id: self.id, function: self.function, arguments, owner: self.owner.unwrap_or(Owner::Nobody), raw }
+    }
+}
+
+/// Joins what a field has brought so far with its next part: texts and lists grow, other values are replaced.
+pub(super) fn merge(message: &mut Map<String, Value>, key: &str, value: &Value) {
+    match (message.get_mut(key), value) {
+        (Some(Value::String(text)), Value::String(more)) => text.push_str(more),
+        (Some(Value::Array(list)), Value::Array(more)) => list.extend(more.iter().cloned()),
+        (Some(Value::Object(fields)), Value::Object(more)) => {
+            for (key, value) in more {
+                merge(fields, key, value);
+            }
+        }
+        (Some(other), value) => *other = value.clone(),
+        (None, value) => {
+            message.insert(key.to_owned(), value.clone());
+        }
+    }
+}

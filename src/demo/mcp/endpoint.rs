@@ -1,0 +1,348 @@
+//! The MCP endpoint: HTTP in, HTTP out.
+
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::Request;
+use axum::response::Response;
+use futures_util::stream;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use serde_json::{Map, Value, json};
+
+use super::message::{
+    self, INVALID_PARAMS, INVALID_REQUEST, LEGACY, METHOD_NOT_FOUND, Message, PARSE_ERROR, Refusal,
+};
+use super::modern::{self, Era};
+use crate::clock::Clock;
+use crate::demo::router::{self, DEMO_TOKEN};
+use crate::demo::tools::{self, Output};
+use crate::sse;
+
+const BODY_BYTES: usize = 1 << 20;
+const MAX_BATCH: usize = 50;
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
+/// How long clients may keep the tool list: it only changes with the program.
+const TTL_MILLISECONDS: u64 = 3_600_000;
+
+/// The server everyone may use.
+pub async fn open(clock: Clock, request: Request) -> Response {
+    serve(clock, false, request).await
+}
+
+/// The server that wants a login (RFC 6750 §2.1, RFC 9728 §5.1).
+pub async fn private(clock: Clock, request: Request) -> Response {
+    let authorization = request.headers().get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+    let token = authorization.and_then(|value| match value.split_at_checked(7) {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"bearer ") => Some(token),
+        _ => None,
+    });
+    if token == Some(DEMO_TOKEN.as_bytes()) {
+        return serve(clock, true, request).await;
+    }
+    let mut challenge = String::from("Bearer realm=\"toolgate demo\"");
+    if token.is_some() {
+        challenge.push_str(", error=\"invalid_token\"");
+    }
+    if let Some(host) = own_host(&request) {
+        challenge.push_str(&format!(
+            ", resource_metadata=\"http://{host}/demo/.well-known/oauth-protected-resource\""
+        ));
+    }
+    let text = format!("This demo server wants a login: send `Authorization: Bearer {DEMO_TOKEN}`.");
+    let refusal = Refusal::new(StatusCode::UNAUTHORIZED, INVALID_REQUEST, text);
+    let mut response = router::json(refusal.status, &refusal.to_json(None));
+    if let Ok(challenge) = HeaderValue::from_str(&challenge) {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+    }
+    response
+}
+
+/// The protected resource's metadata (RFC 9728 §2). It names no authorization server: there is only the demo token.
+pub fn metadata(request: &Request) -> Response {
+    let Some(host) = own_host(request) else {
+        return router::json(
+            StatusCode::BAD_REQUEST,
+            &json!({"error": "the Host header is not a loopback address"}),
+        );
+    };
+    let metadata = json!({
+        "resource": format!("http://{host}/demo/private/mcp"),
+        "resource_name": "toolgate demo, private tools",
+        "bearer_methods_supported": ["header"],
+    });
+    router::json(StatusCode::OK, &metadata)
+}
+
+/// The address the client used, when it is loopback: anything else would let a stranger choose what we print.
+fn own_host(request: &Request) -> Option<String> {
+    let host = request.headers().get(header::HOST)?.to_str().ok()?;
+    is_loopback(&format!("http://{host}")).then(|| host.to_owned())
+}
+
+fn is_loopback(origin: &str) -> bool {
+    let Ok(uri) = origin.parse::<Uri>() else { return false };
+    let has_only_origin = uri.path_and_query().is_none_or(|path| path.as_str() == "/");
+    let userless = uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
+    let host = uri.host().unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+    has_only_origin && userless && (host == "localhost" || address.is_ok_and(|address| address.is_loopback()))
+}
+
+async fn serve(clock: Clock, private: bool, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    if let Err(refusal) = admit(&parts.method, &parts.headers) {
+        let mut response = router::json(refusal.status, &refusal.to_json(None));
+        if refusal.status == StatusCode::METHOD_NOT_ALLOWED {
+            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
+        }
+        return response;
+    }
+    let Ok(body) = axum::body::to_bytes(body, BODY_BYTES).await else {
+        let text = format!("the body is larger than {BODY_BYTES} bytes or broke off");
+        return refuse(&Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, INVALID_REQUEST, text), None);
+    };
+    let server = Server { clock, private, headers: parts.headers };
+    match serde_json::from_slice::<Value>(&body) {
+        Err(_) => refuse(&Refusal::bad_request(PARSE_ERROR, "the body is not JSON"), None),
+        Ok(Value::Array(batch)) => server.answer_batch(batch).await,
+        Ok(single) => server.answer(single).await,
+    }
+}
+
+/// What can be said before the body is read.
+fn admit(method: &Method, headers: &HeaderMap) -> Result<(), Refusal> {
+    let origins = headers.get_all(header::ORIGIN).iter();
+    if !origins.into_iter().all(|origin| origin.to_str().is_ok_and(is_loopback)) {
+        return Err(Refusal::new(StatusCode::FORBIDDEN, INVALID_REQUEST, "this Origin may not use the demo"));
+    }
+    if method != Method::POST {
+        let text = "only POST is answered here: no sessions, no GET stream";
+        return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, INVALID_REQUEST, text));
+    }
+    let content_type =
+        headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media_type = content_type.split(';').next().unwrap_or_default().trim();
+    if !media_type.eq_ignore_ascii_case("application/json") {
+        let text = "the content type must be application/json";
+        return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, INVALID_REQUEST, text));
+    }
+    Ok(())
+}
+
+fn refuse(refusal: &Refusal, id: Option<&Value>) -> Response {
+    router::json(refusal.status, &refusal.to_json(id))
+}
+
+struct Server {
+    clock: Clock,
+    private: bool,
+    headers: HeaderMap,
+}
+
+/// What a request comes to.
+enum Reply {
+    Result(Value),
+    /// A tool that takes its time.
+    Waiting(u64),
+}
+
+impl Server {
+    async fn answer(&self, value: Value) -> Response {
+        let id_for_errors = value.get("id").filter(|id| id.is_string() || id.is_number()).cloned();
+        let checked = message::read(value).and_then(|message| {
+            let era = modern::check(&self.headers, &message)?;
+            Ok((era, message))
+        });
+        let (era, message) = match checked {
+            Ok(checked) => checked,
+            Err(refusal) => return refuse(&refusal, id_for_errors.as_ref()),
+        };
+        let Some(id) = &message.id else {
+            let mut accepted = Response::default();
+            *accepted.status_mut() = StatusCode::ACCEPTED;
+            return accepted;
+        };
+        match self.reply(era, &message) {
+            Err(refusal) => refuse(&refusal, Some(id)),
+            Ok(Reply::Result(result)) => router::json(StatusCode::OK, &message::response(id, &result)),
+            Ok(Reply::Waiting(seconds)) if self.reads_event_streams() => {
+                let token = message.params.get("_meta").and_then(|meta| meta.get("progressToken")).cloned();
+                wait_streaming(era, id.clone(), token, seconds)
+            }
+            Ok(Reply::Waiting(seconds)) => {
+                tokio::time::sleep(Duration::from_secs(seconds)).await;
+                router::json(StatusCode::OK, &message::response(id, &waited(era, seconds)))
+            }
+        }
+    }
+
+    /// 2025-03-26 has batches; every later revision has none.
+    async fn answer_batch(&self, batch: Vec<Value>) -> Response {
+        let version = self.headers.get("mcp-protocol-version");
+        if batch.is_empty() || batch.len() > MAX_BATCH || version.is_some_and(|version| version != LEGACY[2])
+        {
+            let text = format!("batches are part of {} only, with 1 to {MAX_BATCH} messages", LEGACY[2]);
+            return refuse(&Refusal::bad_request(INVALID_REQUEST, text), None);
+        }
+        let mut answers = Vec::new();
+        for value in batch {
+            let message = match message::read(value) {
+                Ok(message) => message,
+                Err(refusal) => {
+                    answers.push(refusal.to_json(None));
+                    continue;
+                }
+            };
+            let Some(id) = &message.id else { continue };
+            answers.push(match self.reply(Era::Legacy, &message) {
+                Err(refusal) => refusal.to_json(Some(id)),
+                Ok(Reply::Result(result)) => message::response(id, &result),
+                Ok(Reply::Waiting(_)) => {
+                    Refusal::bad_request(INVALID_PARAMS, "`slow` cannot be part of a batch").to_json(Some(id))
+                }
+            });
+        }
+        if answers.is_empty() {
+            let mut accepted = Response::default();
+            *accepted.status_mut() = StatusCode::ACCEPTED;
+            return accepted;
+        }
+        router::json(StatusCode::OK, &Value::Array(answers))
+    }
+
+    fn reads_event_streams(&self) -> bool {
+        let accepted = self.headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+        accepted.flat_map(|value| value.split(',')).any(|kind| {
+            let kind = kind.split(';').next().unwrap_or_default().trim();
+            kind.eq_ignore_ascii_case("text/event-stream")
+        })
+    }
+
+    fn reply(&self, era: Era, message: &Message) -> Result<Reply, Refusal> {
+        let result = match (message.method.as_str(), era) {
+            ("server/discover", Era::Modern) => self.cacheable(json!({
+                "supportedVersions": modern::supported(),
+                "capabilities": {"tools": {}},
+                "instructions": instructions(self.private),
+            })),
+            ("initialize", Era::Legacy) => {
+                let asked = message.params.get("protocolVersion").and_then(Value::as_str);
+                json!({
+                    "protocolVersion": LEGACY.into_iter().find(|known| asked == Some(known)).unwrap_or(LEGACY[0]),
+                    "capabilities": {"tools": {}},
+                    "serverInfo": server_info(),
+                    "instructions": instructions(self.private),
+                })
+            }
+            ("ping", Era::Legacy) => json!({}),
+            ("tools/list", _) => {
+                if message.params.get("cursor").is_some_and(|cursor| !cursor.is_null()) {
+                    return Err(invalid_params("there is no such page: the list has only one"));
+                }
+                self.cacheable(json!({"tools": tools::list(self.private)}))
+            }
+            ("tools/call", _) => match self.call(&message.params)? {
+                Output::Wait { seconds } => return Ok(Reply::Waiting(seconds)),
+                output => output.into_result(),
+            },
+            (unknown, _) => {
+                let unknown: String = unknown.chars().take(100).collect();
+                let status = if era == Era::Modern { StatusCode::NOT_FOUND } else { StatusCode::OK };
+                return Err(Refusal::new(status, METHOD_NOT_FOUND, format!("Method not found: {unknown}")));
+            }
+        };
+        Ok(Reply::Result(in_era(era, result)))
+    }
+
+    /// What needs a login to be seen must not be shown to others from a cache.
+    fn cacheable(&self, mut result: Value) -> Value {
+        result["ttlMs"] = json!(TTL_MILLISECONDS);
+        result["cacheScope"] = json!(if self.private { "private" } else { "public" });
+        result
+    }
+
+    fn call(&self, params: &Map<String, Value>) -> Result<Output, Refusal> {
+        let Some(name) = params.get("name").and_then(Value::as_str) else {
+            return Err(invalid_params("`params.name` must be a string"));
+        };
+        let none = Map::new();
+        let arguments = match params.get("arguments") {
+            None | Some(Value::Null) => &none,
+            Some(Value::Object(arguments)) => arguments,
+            Some(_) => return Err(invalid_params("`params.arguments` must be an object")),
+        };
+        tools::call(&self.clock, self.private, name, arguments).ok_or_else(|| {
+            let name: String = name.chars().take(100).collect();
+            invalid_params(format!("Unknown tool: {name}"))
+        })
+    }
+}
+
+/// A request that is well-formed but asks for what does not exist: an answer of the protocol, so status 200.
+fn invalid_params(text: impl Into<String>) -> Refusal {
+    Refusal::new(StatusCode::OK, INVALID_PARAMS, text)
+}
+
+fn server_info() -> Value {
+    json!({"name": "toolgate-demo", "title": "toolgate demo", "version": env!("CARGO_PKG_VERSION")})
+}
+
+fn instructions(private: bool) -> &'static str {
+    if private {
+        "The demo tools of toolgate, for someone who is logged in. They read nothing and change nothing outside."
+    } else {
+        "The demo tools of toolgate. They read nothing and change nothing outside."
+    }
+}
+
+/// Adds what each modern result carries.
+fn in_era(era: Era, mut result: Value) -> Value {
+    if era == Era::Modern {
+        result["resultType"] = json!("complete");
+        result["_meta"] = json!({"io.modelcontextprotocol/serverInfo": server_info()});
+    }
+    result
+}
+
+fn waited(era: Era, seconds: u64) -> Value {
+    in_era(era, Output::Wait { seconds }.into_result())
+}
+
+/// Waits in an event stream, telling the progress when the client gave a token. When the client leaves, the stream is
+/// dropped and the waiting ends with it.
+fn wait_streaming(era: Era, id: Value, token: Option<Value>, seconds: u64) -> Response {
+    let steps = seconds * 1000 / u64::try_from(PROGRESS_INTERVAL.as_millis()).expect("half a second");
+    router::event_stream(stream::unfold(0, move |step| {
+        let (id, token) = (id.clone(), token.clone());
+        async move {
+            if step > steps {
+                return None;
+            }
+            if step > 0 {
+                tokio::time::sleep(PROGRESS_INTERVAL).await;
+            }
+            let mut out = Vec::new();
+            match token {
+                Some(token) => sse::data(&mut out, progress(&token, step, steps).to_string().as_bytes()),
+                None => sse::comment(&mut out, "working"),
+            }
+            if step == steps {
+                sse::data(&mut out, message::response(&id, &waited(era, seconds)).to_string().as_bytes());
+            }
+            Some((Ok(Bytes::from(out)), step + 1))
+        }
+    }))
+}
+
+fn progress(token: &Value, step: u64, steps: u64) -> Value {
+    json!({
+        "jsonrpc": "2.0",
+        "method": "notifications/progress",
+        "params": {
+            "progressToken": token,
+            "progress": step,
+            "total": steps,
+            "message": format!("{} % done", step * 100 / steps),
+        },
+    })
+}

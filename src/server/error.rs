@@ -1,0 +1,38 @@
+//! Why the gateway does not run.
+
+use std::net::SocketAddr;
+
+/// What kept the gateway from starting, or ended it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{0} is already in use")]
+    AddressInUse(SocketAddr),
+    #[error("cannot listen on {addr}: {reason}")]
+    Listen { addr: SocketAddr, reason: String },
+    /// The settings are well-formed but nothing can be built from them.
+    #[error("{0}")]
+    Settings(String),
+}
+
+impl Error {
+    /// The failure to listen on `addr`.
+    pub fn listen(addr: SocketAddr, error: &std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::AddrInUse => Error::AddressInUse(addr),
+            _ => Error::Listen { addr, reason: error.to_string() },
+        }
+    }
+
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Error::AddressInUse(addr) => Some(format!(
+                "stop what listens there, or choose another port with `--listen {}:{}`",
+                if addr.is_ipv6() { format!("[{}]", addr.ip()) } else { addr.ip().to_string() },
+                addr.port().checked_add(1).unwrap_or(8787)
+            )),
+            Error::Listen { .. } => Some("choose another address with `--listen ADDR`".to_owned()),
+            Error::Settings(_) => None,
+        }
+    }
+}

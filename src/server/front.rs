@@ -1,0 +1,144 @@
+//! What happens to every request before and after its handler: an id, a look at where it comes from, a count.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::Router;
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Uri, header};
+use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+use tower_service::Service;
+
+use crate::api::{ApiError, App};
+use crate::id::random_id;
+use crate::openai::ErrorKind;
+use crate::telemetry::{Endpoint, OpenStream};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Answers requests; one per process, cloned for every connection.
+#[derive(Clone)]
+pub struct Front {
+    app: Arc<App>,
+    router: Router,
+    local: bool,
+}
+
+impl Front {
+    /// In front of `router`. `local` refuses what a web page could make a browser send to this machine.
+    pub fn new(app: Arc<App>, router: Router, local: bool) -> Self {
+        Front { app, router, local }
+    }
+
+    /// Answers one request.
+    ///
+    /// # Errors
+    /// Never.
+    pub async fn answer(mut self, request: Request<Incoming>) -> Result<Response<Tracked>, Infallible> {
+        let started = Instant::now();
+        let id = request_id(request.headers());
+        let endpoint = endpoint(request.uri());
+        let mut response = if self.local && !is_from_this_machine(request.headers()) {
+            let message = "in local mode, requests must be addressed to this machine and not come from a web page elsewhere";
+            ApiError::new(StatusCode::FORBIDDEN, ErrorKind::Permission, Some("not_local"), message).into_response()
+        } else {
+            match self.router.call(request).await {
+                Ok(response) => response,
+                Err(never) => match never {},
+            }
+        };
+        let status = response.status();
+        response.headers_mut().insert(REQUEST_ID, id);
+        self.app.metrics.request(endpoint, status.as_u16(), started.elapsed());
+        if status.is_server_error() {
+            tracing::warn!(http.status = status.as_u16(), milliseconds = started.elapsed().as_millis() as u64, "a request failed");
+        }
+        let streamed = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
+        let guard = streamed.then(|| self.app.metrics.open_stream());
+        Ok(response.map(|body| Tracked { body, _open: guard }))
+    }
+}
+
+/// A response body that counts as open until it has ended or was dropped.
+pub struct Tracked {
+    body: Body,
+    _open: Option<OpenStream>,
+}
+
+impl http_body::Body for Tracked {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// The caller's own request id where it is usable, else a new one.
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let usable = |value: &&HeaderValue| (1..=128).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_graphic);
+    match headers.get(REQUEST_ID).filter(usable) {
+        Some(given) => given.clone(),
+        None => HeaderValue::try_from(random_id("req_")).unwrap_or_else(|_| HeaderValue::from_static("req")),
+    }
+}
+
+fn endpoint(uri: &Uri) -> Endpoint {
+    match uri.path() {
+        path if path.ends_with("/chat/completions") => Endpoint::Completions,
+        path if path.ends_with("/models") => Endpoint::Models,
+        "/healthz" | "/readyz" | "/metrics" => Endpoint::Other,
+        path if path.starts_with("/demo/") => Endpoint::Other,
+        _ => Endpoint::Relay,
+    }
+}
+
+/// Whether the request names this machine (else a foreign name was rebound to it) and comes from no foreign page.
+fn is_from_this_machine(headers: &HeaderMap) -> bool {
+    let host = headers.get(header::HOST).and_then(|value| value.to_str().ok());
+    let origin = headers.get(header::ORIGIN).map(|value| value.to_str().unwrap_or("null"));
+    let cross_site = headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site");
+    host.is_none_or(names_loopback) && !cross_site && origin.is_none_or(|origin| origin.split_once("://").is_some_and(|(_, host)| names_loopback(host)))
+}
+
+fn names_loopback(authority: &str) -> bool {
+    let Ok(authority) = authority.parse::<http::uri::Authority>() else { return false };
+    let host = authority.host().trim_matches(['[', ']']);
+    host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from(pairs: &[(&'static str, &'static str)]) -> bool {
+        let headers = pairs.iter().map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value))).collect();
+        is_from_this_machine(&headers)
+    }
+
+    #[test]
+    fn a_web_page_elsewhere_cannot_use_the_local_gateway() {
+        assert!(from(&[("host", "127.0.0.1:8787")]));
+        assert!(from(&[("host", "localhost:8787"), ("origin", "http://localhost:3000")]));
+        assert!(from(&[("host", "[::1]:8787")]));
+        assert!(!from(&[("host", "evil.example:8787")]), "a rebound name");
+        assert!(!from(&[("host", "127.0.0.1:8787"), ("origin", "https://evil.example")]));
+        assert!(!from(&[("host", "127.0.0.1:8787"), ("origin", "null")]));
+        assert!(!from(&[("host", "127.0.0.1:8787"), ("sec-fetch-site", "cross-site")]));
+        assert!(!from(&[("host", "127.0.0.1.evil.example")]));
+    }
+}

@@ -1,0 +1,88 @@
+//! Accepting connections, and letting go of them.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+use super::Error;
+use super::front::Front;
+use crate::config::Limits;
+
+/// Largest request head, and the most that is read ahead of a slow handler.
+const READ_BUFFER_BYTES: usize = 16 << 10;
+/// Connections at a time; the next one waits.
+const MAX_CONNECTIONS: usize = 65_536;
+
+/// Opens the listener.
+///
+/// # Errors
+/// [`Error::AddressInUse`], [`Error::Listen`].
+pub fn bind(address: SocketAddr) -> Result<TcpListener, Error> {
+    let open = || -> io::Result<TcpListener> {
+        let socket = if address.is_ipv4() { tokio::net::TcpSocket::new_v4()? } else { tokio::net::TcpSocket::new_v6()? };
+        #[cfg(unix)]
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(4096)
+    };
+    open().map_err(|error| Error::listen(address, &error))
+}
+
+/// Serves until `stop` is ready, then lets open requests finish for as long as `limits` say.
+pub async fn accept(listener: TcpListener, front: Front, limits: &Limits, stop: impl Future<Output = ()>) {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(limits.header_seconds)).max_buf_size(READ_BUFFER_BYTES);
+    let open = GracefulShutdown::new();
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    tokio::pin!(stop);
+    loop {
+        let stream = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => { pause_after(&error).await; continue }
+            },
+            () = &mut stop => break,
+        };
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { break };
+        let connection = open.watch(serve_one(&http, stream, front.clone()));
+        tokio::spawn(async move {
+            // An error here is a client that broke off or spoke no HTTP; there is nobody to tell.
+            let _ = connection.await;
+            drop(place);
+        });
+    }
+    drop(listener);
+    let seconds = limits.shutdown_seconds;
+    if tokio::time::timeout(Duration::from_secs(seconds), open.shutdown()).await.is_err() {
+        tracing::warn!(seconds, "streams were still open when the time for stopping was over");
+    }
+}
+
+fn serve_one(
+    http: &http1::Builder,
+    stream: TcpStream,
+    front: Front,
+) -> impl hyper_util::server::graceful::GracefulConnection<Error = hyper::Error> + use<> {
+    // Without this every small chunk may wait for the client's delayed acknowledgement, 40 ms.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "TCP_NODELAY could not be set");
+    }
+    let service = hyper::service::service_fn(move |request| front.clone().answer(request));
+    http.serve_connection(TokioIo::new(stream), service)
+}
+
+/// An accept that fails for want of file descriptors fails again at once: wait a little.
+async fn pause_after(error: &io::Error) {
+    let harmless = matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset);
+    if !harmless {
+        tracing::error!(%error, "cannot accept connections");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}

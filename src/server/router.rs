@@ -1,0 +1,34 @@
+//! The whole HTTP surface.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{get, post};
+
+use crate::{api, demo};
+
+/// Every route there is.
+pub fn router(app: Arc<api::App>, with_demo: bool) -> Router {
+    let mut router = Router::new()
+        // chat completions
+        .route("/v1/chat/completions", post(api::create_chat_completion))
+        .route("/chat/completions", post(api::create_chat_completion))
+        // models
+        .route("/v1/models", get(api::list_models))
+        .route("/v1/models/{*model}", get(api::find_model))
+        // other endpoints of the provider that has the model
+        .route("/v1/embeddings", post(api::relay_by_model))
+        .route("/v1/completions", post(api::relay_by_model))
+        .route("/v1/moderations", post(api::relay_by_model))
+        .route("/v1/images/generations", post(api::relay_by_model))
+        .route("/v1/audio/speech", post(api::relay_by_model))
+        // operating
+        .route("/healthz", get(api::healthz))
+        .route("/readyz", get(api::readyz))
+        .route("/metrics", get(api::metrics));
+    if with_demo {
+        router = router.nest_service("/demo", demo::router());
+    }
+    // any provider by its address: /{provider-host}/{path}
+    router.fallback(api::any_host).with_state(app)
+}

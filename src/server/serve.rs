@@ -1,0 +1,99 @@
+//! Putting the parts together, and running them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::front::Front;
+use super::router::router;
+use super::{Error, Started, listen};
+use crate::api::App;
+use crate::clock::Clock;
+use crate::completion::Engine;
+use crate::config::{Environment, Settings};
+use crate::egress::{self, Egress};
+use crate::identity::Callers;
+use crate::rate_limit::RateLimit;
+use crate::telemetry::Metrics;
+use crate::upstream::{Providers, Upstream};
+
+/// Runs the gateway until the process is told to stop (SIGTERM, Ctrl-C), then finishes what is open.
+/// `ready` is called once it listens.
+///
+/// # Errors
+/// [`Error`] when it cannot start.
+pub async fn serve(settings: Settings, environment: &Environment, ready: impl FnOnce(&Started)) -> Result<(), Error> {
+    serve_until(settings, environment, egress::system_lookup(), ready, stop_signal()).await
+}
+
+/// As [`serve`], with a resolver and an end of the caller's choosing.
+///
+/// # Errors
+/// [`Error`] when it cannot start.
+pub async fn serve_until(
+    mut settings: Settings,
+    environment: &Environment,
+    lookup: egress::Lookup,
+    ready: impl FnOnce(&Started),
+    stop: impl Future<Output = ()>,
+) -> Result<(), Error> {
+    let local = settings.is_local();
+    let listener = listen::bind(settings.listen)?;
+    let address = listener.local_addr().map_err(|error| Error::listen(settings.listen, &error))?;
+    settings.listen = address;
+    let public_url = settings.public_url();
+
+    let metrics = Arc::new(Metrics::default());
+    let egress = Egress::new(&settings.egress, local, lookup).map_err(|error| Error::Settings(error.to_string()))?;
+    let upstream = Upstream::new(egress.clone(), &settings.upstream, Arc::clone(&metrics));
+    let mut providers = Providers::new(&settings, &|name| environment.get(name).map(str::to_owned)).map_err(Error::Settings)?;
+    if local {
+        let base = format!("http://{address}/demo/v1").parse().expect("a socket address makes an address");
+        providers.add_built_in("demo", base, &["demo"]);
+    }
+    // Known before any request, so that hosts named by requests cannot take their places in the metrics.
+    for provider in providers.active() {
+        metrics.provider(&provider.name);
+    }
+    let callers = Callers::new(&settings);
+    let engine = Engine::new(&settings, egress, upstream, Arc::clone(&metrics), Clock::system());
+    let started = Started {
+        addr: address,
+        public_url,
+        local,
+        project_keys: settings.api_keys.len(),
+        pass_through: settings.pass_through.enabled,
+        providers: providers.active().filter(|provider| &*provider.name != "demo").map(|provider| (provider.name.to_string(), provider.key_source.to_string())).collect(),
+        demo: local,
+    };
+    let limits = settings.limits.clone();
+    let rate_limit = RateLimit::default();
+    let app = Arc::new(App { settings, callers, providers, engine, metrics, rate_limit, draining: AtomicBool::new(false) });
+    let front = Front::new(Arc::clone(&app), router(Arc::clone(&app), local), local);
+    ready(&started);
+    let draining = Arc::clone(&app);
+    let stop = async move {
+        stop.await;
+        draining.draining.store(true, Ordering::Relaxed);
+        tracing::info!("stopping: open streams may finish");
+    };
+    listen::accept(listener, front, &limits, stop).await;
+    app.engine.close().await;
+    Ok(())
+}
+
+/// Ready when the process is asked to stop.
+async fn stop_signal() {
+    let interrupt = tokio::signal::ctrl_c();
+    #[cfg(unix)]
+    {
+        let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) else {
+            let _ = interrupt.await;
+            return;
+        };
+        tokio::select! { _ = interrupt => {}, _ = terminate.recv() => {} }
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = interrupt.await;
+    }
+}

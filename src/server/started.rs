@@ -1,0 +1,22 @@
+//! What is known once the gateway listens.
+
+use std::net::SocketAddr;
+
+/// The gateway as it runs. Never holds a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Started {
+    /// Where it listens, with the true port.
+    pub addr: SocketAddr,
+    /// The address people and providers use, without a trailing slash.
+    pub public_url: String,
+    /// Whether it is one person's machine.
+    pub local: bool,
+    /// How many API keys are configured.
+    pub project_keys: usize,
+    /// Whether callers may bring a provider's own key.
+    pub pass_through: bool,
+    /// The active providers by name, and where the key of each is from.
+    pub providers: Vec<(String, String)>,
+    /// Whether the demo model and its MCP server are there.
+    pub demo: bool,
+}

@@ -1,0 +1,67 @@
+//! Asking all servers of a request for their tools, at the same time.
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+
+use super::spec::Spec;
+use super::{Challenge, Error, Server, Tool, ToolList, Tools};
+
+/// A server that told its tools.
+#[derive(Debug)]
+pub struct Resolved {
+    pub spec: Spec,
+    pub server: Server,
+    pub list: Arc<ToolList>,
+    /// Places in `list.tools` of those that may be used.
+    pub chosen: Vec<usize>,
+    /// Names in `allowed_tools` that the server does not have.
+    pub absent: Vec<String>,
+}
+
+impl Resolved {
+    /// The tools that may be used.
+    pub fn tools(&self) -> impl Iterator<Item = &Tool> {
+        self.chosen.iter().filter_map(|place| self.list.tools.get(*place))
+    }
+}
+
+/// What became of one server.
+#[derive(Debug)]
+pub enum Outcome {
+    Ready(Resolved),
+    /// It wants a login, or refused the one it was given.
+    Unauthorized { spec: Spec, challenge: Challenge },
+    Failed { spec: Spec, error: Error },
+}
+
+/// Asks every server. The outcomes stand in the order of `specs`.
+pub async fn resolve(tools: &Tools, specs: Vec<Spec>, scope: &Arc<str>) -> Vec<Outcome> {
+    join_all(specs.into_iter().map(|spec| one(tools, spec, Arc::clone(scope)))).await
+}
+
+async fn one(tools: &Tools, spec: Spec, scope: Arc<str>) -> Outcome {
+    let server = Server {
+        uri: spec.uri.clone(),
+        authorization: spec.authorization.clone(),
+        headers: spec.headers.clone(),
+        scope,
+    };
+    match tools.list(&server).await {
+        Ok(list) => {
+            let (chosen, absent) = choose(&spec, &list);
+            Outcome::Ready(Resolved { spec, server, list, chosen, absent })
+        }
+        Err(Error::Unauthorized(challenge)) => Outcome::Unauthorized { spec, challenge },
+        Err(error) => Outcome::Failed { spec, error },
+    }
+}
+
+fn choose(spec: &Spec, list: &ToolList) -> (Vec<usize>, Vec<String>) {
+    let named = |tool: &Tool| spec.allowed.names.as_ref().is_none_or(|names| names.contains(&tool.name));
+    let harmless = |tool: &Tool| !spec.allowed.read_only || tool.read_only;
+    let chosen = list.tools.iter().enumerate().filter(|(_, tool)| named(tool) && harmless(tool)).map(|(place, _)| place);
+    let names = spec.allowed.names.iter().flatten();
+    let absent = names.filter(|name| list.tools.iter().all(|tool| tool.name != **name)).cloned();
+    (chosen.collect(), absent.collect())
+}

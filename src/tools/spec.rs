@@ -1,0 +1,326 @@
+//! The `{"type":"mcp"}` entries of a request's `tools`, and the credentials given for them.
+
+use std::collections::HashSet;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+use super::name;
+use crate::config::Secret;
+use crate::openai::InvalidField;
+
+/// One MCP server as the request wants it used.
+#[derive(Debug, Clone)]
+pub struct Spec {
+    /// Its place in the request's `tools`.
+    pub position: usize,
+    /// As the request spells it.
+    pub server_url: String,
+    pub uri: Uri,
+    /// Unique in the request.
+    pub label: String,
+    pub allowed: Allowed,
+    /// The value of `Authorization`.
+    pub authorization: Option<Secret>,
+    pub headers: Vec<(HeaderName, Secret)>,
+    /// Go on without it, visibly, when it cannot be used.
+    pub optional: bool,
+}
+
+impl Spec {
+    /// Host, and port where it is given.
+    pub fn host(&self) -> &str {
+        self.uri.authority().map_or("", http::uri::Authority::as_str)
+    }
+
+    /// The path of one of its fields in the request, for errors.
+    pub fn param(&self, field: &str) -> String {
+        format!("tools[{}].{field}", self.position)
+    }
+}
+
+/// Which of a server's tools may be used.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Allowed {
+    /// `None` allows every name.
+    pub names: Option<Vec<String>>,
+    /// Only tools that say they change nothing.
+    pub read_only: bool,
+}
+
+/// A request's `tools`, taken apart.
+#[derive(Debug, Default)]
+pub struct Entries<'a> {
+    pub servers: Vec<Spec>,
+    /// Everything else, as it came.
+    pub others: Vec<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    server_url: Option<String>,
+    url: Option<String>,
+    server_label: Option<String>,
+    allowed_tools: Option<Value>,
+    authorization: Option<Secret>,
+    headers: Option<Map<String, Value>>,
+    require_approval: Option<Value>,
+    optional: Option<bool>,
+}
+
+/// Whether `tools` may hold an entry that the gateway acts on. Never says no wrongly, short of escaped spellings.
+pub fn mentions_gateway_tools(tools: &str) -> bool {
+    memchr::memmem::find(tools.as_bytes(), b"\"mcp\"").is_some()
+        || memchr::memmem::find(tools.as_bytes(), b"\"url_context\"").is_some()
+}
+
+/// Takes a request's `tools` apart and checks every entry for an MCP server.
+///
+/// # Errors
+/// [`InvalidField`] naming entry and field.
+pub fn read<'a>(tools: &'a str, headers: &HeaderMap, max_servers: usize) -> Result<Entries<'a>, InvalidField> {
+    let list: Vec<&RawValue> =
+        serde_json::from_str(tools).map_err(|_| InvalidField::new("tools", "`tools` must be a list"))?;
+    let mut entries = Entries::default();
+    for (position, raw) in list.into_iter().enumerate() {
+        #[derive(Deserialize)]
+        struct Kind<'k> {
+            #[serde(borrow, rename = "type")]
+            kind: Option<std::borrow::Cow<'k, str>>,
+        }
+        let kind = serde_json::from_str::<Kind<'_>>(raw.get())
+            .map_err(|_| InvalidField::new(format!("tools[{position}]"), format!("`tools[{position}]` must be an object with a `type`")))?;
+        match kind.kind.as_deref() {
+            Some("mcp") => entries.servers.push(entry(position, raw)?),
+            Some("url_context") => {
+                return Err(InvalidField::new(format!("tools[{position}].type"), "`url_context` is not available yet; remove it"));
+            }
+            _ => entries.others.push(raw),
+        }
+    }
+    if entries.servers.len() > max_servers {
+        return Err(InvalidField::new("tools", format!("a request may name at most {max_servers} MCP servers")));
+    }
+    label(&mut entries.servers)?;
+    credentials(&mut entries.servers, headers)?;
+    Ok(entries)
+}
+
+fn entry(position: usize, raw: &RawValue) -> Result<Spec, InvalidField> {
+    let at = |field: &str| format!("tools[{position}].{field}");
+    let wrong = |field: &str, message: &str| InvalidField::new(at(field), format!("`{}` {message}", at(field)));
+    let entry: Entry = serde_json::from_str(raw.get()).map_err(|error| {
+        InvalidField::new(format!("tools[{position}]"), format!("`tools[{position}]` is not a valid MCP tool: {}", plain(&error)))
+    })?;
+    let server_url = match (entry.server_url, entry.url) {
+        (Some(one), Some(other)) if one != other => {
+            return Err(wrong("url", "names another address than `server_url`; give one of them"));
+        }
+        (Some(url), _) | (None, Some(url)) => url,
+        (None, None) => return Err(wrong("server_url", "is missing: give the address of the MCP server")),
+    };
+    let uri = address(&server_url).map_err(|reason| wrong("server_url", &reason))?;
+    match &entry.require_approval {
+        None => {}
+        Some(Value::String(never)) if never == "never" => {}
+        Some(_) => return Err(wrong("require_approval", "must be `never`: approvals are not available yet")),
+    }
+    let allowed = entry.allowed_tools.as_ref().map(allowed_tools).transpose().map_err(|reason| wrong("allowed_tools", reason))?;
+    let mut authorization = entry.authorization.map(|value| scheme(&value));
+    let mut headers = Vec::new();
+    for (key, value) in entry.headers.unwrap_or_default() {
+        let name = HeaderName::try_from(key.as_str()).map_err(|_| wrong("headers", &format!("has a name that is no header: `{}`", key.escape_default())))?;
+        let value = value.as_str().map(Secret::new).filter(|value| HeaderValue::try_from(value.expose()).is_ok());
+        let value = value.ok_or_else(|| wrong("headers", &format!("has a value for `{name}` that no header can carry")))?;
+        if name == http::header::AUTHORIZATION {
+            authorization.get_or_insert(value);
+        } else {
+            headers.push((name, value));
+        }
+    }
+    if authorization.as_ref().is_some_and(|value| HeaderValue::try_from(value.expose()).is_err()) {
+        return Err(wrong("authorization", "has characters that no header can carry"));
+    }
+    Ok(Spec {
+        position,
+        server_url,
+        uri,
+        label: entry.server_label.unwrap_or_default(),
+        allowed: allowed.unwrap_or_default(),
+        authorization,
+        headers,
+        optional: entry.optional.unwrap_or(false),
+    })
+}
+
+/// serde's message without its position, which would count from the entry's start.
+fn plain(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    text.split(" at line ").next().unwrap_or(&text).to_owned()
+}
+
+fn address(text: &str) -> Result<Uri, String> {
+    if text.len() > 2048 {
+        return Err("is longer than 2048 characters".into());
+    }
+    let url = url::Url::parse(text).map_err(|error| format!("is not an address: {error}"))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(format!("must begin with https://, not {}://", url.scheme()));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("must not carry a user name or password; use `authorization`".into());
+    }
+    // The normalised spelling is what is checked and dialled; a fragment never leaves the client.
+    let mut url = url;
+    url.set_fragment(None);
+    url.as_str().parse().map_err(|_| "is not an address".into())
+}
+
+fn allowed_tools(value: &Value) -> Result<Allowed, &'static str> {
+    const SHAPE: &str = r#"must be a list of tool names, or {"tool_names":[…],"read_only":true}"#;
+    let names = |list: &Value| -> Result<Vec<String>, &'static str> {
+        list.as_array().ok_or(SHAPE)?.iter().map(|name| name.as_str().map(str::to_owned).ok_or(SHAPE)).collect()
+    };
+    match value {
+        Value::Null => Ok(Allowed::default()),
+        Value::Array(_) => Ok(Allowed { names: Some(names(value)?), read_only: false }),
+        Value::Object(filter) => {
+            let mut allowed = Allowed::default();
+            for (key, value) in filter {
+                match key.as_str() {
+                    "tool_names" => allowed.names = Some(names(value)?),
+                    "read_only" => allowed.read_only = value.as_bool().ok_or(SHAPE)?,
+                    _ => return Err(SHAPE),
+                }
+            }
+            Ok(allowed)
+        }
+        _ => Err(SHAPE),
+    }
+}
+
+/// A bare token is a bearer token; a value that names its scheme is kept.
+fn scheme(value: &Secret) -> Secret {
+    let text = value.expose().trim();
+    if text.contains(' ') { Secret::new(text) } else { Secret::new(format!("Bearer {text}")) }
+}
+
+/// Gives every server a label: its own (then it must be unique), or one made from its host.
+fn label(servers: &mut [Spec]) -> Result<(), InvalidField> {
+    let mut taken = HashSet::new();
+    for spec in servers.iter().filter(|spec| !spec.label.is_empty()) {
+        if spec.label.len() > 64 || spec.label.chars().any(char::is_control) {
+            let param = spec.param("server_label");
+            return Err(InvalidField::new(param.clone(), format!("`{param}` must have 1 to 64 printable characters")));
+        }
+        if !taken.insert(spec.label.clone()) {
+            let param = spec.param("server_label");
+            let message = format!("`{param}`: the label `{}` is used twice; every server needs its own", spec.label);
+            return Err(InvalidField::new(param, message));
+        }
+    }
+    for spec in servers.iter_mut().filter(|spec| spec.label.is_empty()) {
+        let base = name::label_from_host(spec.uri.host().unwrap_or_default());
+        let unique = (1..).map(|n| if n == 1 { base.clone() } else { format!("{base}{n}") }).find(|label| !taken.contains(label));
+        spec.label = unique.unwrap_or(base);
+        taken.insert(spec.label.clone());
+    }
+    Ok(())
+}
+
+/// Hands `X-MCP-Authorization` to the server it is for: a bare value for a single server, `host=value` pairs otherwise.
+fn credentials(servers: &mut [Spec], headers: &HeaderMap) -> Result<(), InvalidField> {
+    const NAME: &str = "x-mcp-authorization";
+    let wrong = |message: &str| InvalidField::new(NAME, format!("`X-MCP-Authorization` {message}"));
+    for header in headers.get_all(NAME) {
+        let text = header.to_str().map_err(|_| wrong("is not plain text"))?;
+        let pairs: Option<Vec<(usize, &str)>> = text.split(',').map(|part| pair(part, servers)).collect();
+        match pairs {
+            Some(pairs) => {
+                for (at, value) in pairs {
+                    servers[at].authorization.get_or_insert(scheme(&Secret::new(value)));
+                }
+            }
+            None => match servers {
+                [only] if !text.split(',').any(names_a_host) => {
+                    only.authorization.get_or_insert(scheme(&Secret::new(text)));
+                }
+                [] => {}
+                _ => return Err(wrong("must be `host=value` pairs, separated by commas, each host being one of the request's servers")),
+            },
+        }
+    }
+    Ok(())
+}
+
+/// Whether this reads as `host=value`: then it must not go to another host as if it were a bare token. Tokens
+/// that end in base64 padding do not.
+fn names_a_host(part: &str) -> bool {
+    part.split_once('=').is_some_and(|(host, value)| {
+        let last = host.trim().rsplit('.').next().unwrap_or_default();
+        let like_a_host = host.contains('.') && last.len() >= 2 && last.bytes().all(|byte| byte.is_ascii_lowercase());
+        like_a_host && value.bytes().any(|byte| byte != b'=')
+    })
+}
+
+fn pair<'t>(part: &'t str, servers: &[Spec]) -> Option<(usize, &'t str)> {
+    let (host, value) = part.split_once('=')?;
+    let host = host.trim();
+    let at = servers.iter().position(|spec| spec.host().eq_ignore_ascii_case(host) || spec.uri.host() == Some(host))?;
+    Some((at, value.trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_one(tools: &str) -> Result<Vec<Spec>, InvalidField> {
+        read(tools, &HeaderMap::new(), 64).map(|entries| entries.servers)
+    }
+
+    #[test]
+    fn bad_entries_are_named() {
+        for (tools, param, text) in [
+            (r#"{"type":"mcp"}"#, "tools", "must be a list"),
+            (r#"[1]"#, "tools[0]", "an object"),
+            (r#"[{"type":"mcp"}]"#, "tools[0].server_url", "missing"),
+            (r#"[{"type":"mcp","server_url":"https://a","url":"https://b"}]"#, "tools[0].url", "another address"),
+            (r#"[{"type":"mcp","server_url":"ftp://a"}]"#, "tools[0].server_url", "https://"),
+            (r#"[{"type":"mcp","server_url":"https://u:p@a"}]"#, "tools[0].server_url", "user name"),
+            (r#"[{"type":"mcp","server_url":"https://a","require_approval":"always"}]"#, "tools[0].require_approval", "never"),
+            (r#"[{"type":"mcp","server_url":"https://a","allowed_tools":"x"}]"#, "tools[0].allowed_tools", "list of tool names"),
+            (r#"[{"type":"mcp","server_url":"https://a","headers":{"a b":"c"}}]"#, "tools[0].headers", "no header"),
+            (r#"[{"type":"mcp","server_url":"https://a","headers":{"a":"c\nd"}}]"#, "tools[0].headers", "no header can carry"),
+            (r#"[{"type":"mcp","server_url":"https://a","server_label":"x"},{"type":"mcp","server_url":"https://b","server_label":"x"}]"#, "tools[1].server_label", "used twice"),
+        ] {
+            let error = read_one(tools).unwrap_err();
+            assert_eq!(error.param.as_deref(), Some(param), "{tools}");
+            assert!(error.message.contains(text), "{tools}: {}", error.message);
+        }
+    }
+
+    #[test]
+    fn labels_are_made_unique() {
+        let specs = read_one(r#"[{"type":"mcp","server_url":"https://mcp.notion.com/a"},{"type":"mcp","url":"https://mcp.notion.com/b"}]"#).unwrap();
+        assert_ne!(specs[0].label, specs[1].label);
+    }
+
+    #[test]
+    fn a_credential_goes_only_to_the_server_it_names() {
+        let tools = r#"[{"type":"mcp","server_url":"https://a.example/x"},{"type":"mcp","server_url":"https://b.example/x"}]"#;
+        let mut headers = HeaderMap::new();
+        headers.insert("x-mcp-authorization", HeaderValue::from_static("a.example=one=="));
+        let specs = read(tools, &headers, 64).unwrap().servers;
+        assert_eq!(specs[0].authorization.as_ref().unwrap().expose(), "Bearer one==");
+        assert!(specs[1].authorization.is_none());
+        headers.insert("x-mcp-authorization", HeaderValue::from_static("bare"));
+        assert!(read(tools, &headers, 64).is_err());
+        let single = r#"[{"type":"mcp","server_url":"https://a.example/x"}]"#;
+        headers.insert("x-mcp-authorization", HeaderValue::from_static("Basic YTpiPT0="));
+        assert_eq!(read(single, &headers, 64).unwrap().servers[0].authorization.as_ref().unwrap().expose(), "Basic YTpiPT0=");
+        headers.insert("x-mcp-authorization", HeaderValue::from_static("evil.example=secret"));
+        assert!(read(single, &headers, 64).is_err(), "a credential for another host must not reach this one");
+    }
+}

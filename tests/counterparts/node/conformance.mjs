@@ -1,0 +1,61 @@
+// The specification's own referee: its client scenarios, each served by its test server and driven through a chat
+// completion of the running gateway (`conformance-driver.mjs`). `auth/*` waits for connections.
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import * as harness from "./harness.mjs";
+
+const REVISIONS = ["2026-07-28", "2025-11-25"];
+const referee = join(harness.PACKAGES, "@modelcontextprotocol/conformance/dist/index.js");
+const expected = join(harness.SOURCES, "conformance-expected-failures.yml");
+const tests = harness.suite("conformance");
+const gateway = await harness.startGateway({ name: "gateway-conformance" });
+
+async function referees(name, args, env = {}) {
+  const child = harness.start(name, process.execPath, [referee, ...args], { env: { ...process.env, ...env } });
+  return { code: await child.ended, text: child.text };
+}
+
+/** The client scenarios a revision has, scored or not, without those about signing in and without extensions. */
+async function scenarios(revision) {
+  const { text } = await referees(`conformance-list-${revision}`, ["list", "--requirements", revision]);
+  const required = text.split("Client scenarios")[1]?.split("Run and reported")[0] ?? "";
+  const later = text.split("added-after-release")[1]?.split(/pending|$/)[0] ?? "";
+  return [...required.matchAll(/^ +- (\S+)$/gm), ...later.matchAll(/^ +- (\S+) \[client\]$/gm)]
+    .map(([, scenario]) => scenario).filter((scenario) => !scenario.startsWith("auth/"));
+}
+
+/** The checks of one scenario as the referee wrote them down. */
+function checksIn(directory) {
+  return readdirSync(directory, { recursive: true }).filter((file) => file.endsWith("checks.json"))
+    .flatMap((file) => JSON.parse(readFileSync(join(directory, file), "utf8")));
+}
+
+const jobs = [];
+for (const revision of REVISIONS) {
+  const subject = tests.subject("referee", `MCP conformance suite, client scenarios of ${revision}`, harness.npmVersion("@modelcontextprotocol/conformance"), "", "");
+  const names = await scenarios(revision);
+  subject.note = names.map((name) => `\`${name}\``).join(", ");
+  if (names.length < 5) await tests.test(subject, `${revision}: the referee lists its scenarios`, () => { throw new Error(`only ${names.join(", ")}`); });
+  for (const scenario of names) jobs.push({ subject, revision, scenario });
+}
+
+const driver = `${process.execPath} ${join(import.meta.dirname, "conformance-driver.mjs")}`;
+await Promise.all([0, 1].map(async () => {
+  for (let job = jobs.shift(); job; job = jobs.shift()) {
+    const { subject, revision, scenario } = job;
+    await tests.test(subject, `${revision}: ${scenario}`, async () => {
+      const output = mkdtempSync(join(harness.SCRATCH, "conformance-"));
+      const { code, text } = await referees(`conformance-${revision}-${scenario}`,
+        ["client", "--command", driver, "--scenario", scenario, "--spec-version", revision, "--expected-failures", expected, "--output-dir", output, "--timeout", "25000"],
+        { COUNTERPART_GATEWAY: gateway.url, COUNTERPART_MODEL: gateway.model });
+      const checks = checksIn(output).filter((check) => check.status !== "INFO");
+      rmSync(output, { recursive: true });
+      if (code !== 0) {
+        const bad = checks.filter((check) => check.status === "FAILURE").map((check) => `${check.id} (${check.errorMessage ?? check.name})`);
+        throw new Error(bad.join("; ") || text.slice(-700));
+      }
+      if (!checks.some((check) => check.status === "SUCCESS")) throw new Error("no check was made");
+    }, 60);
+  }
+}));
+await tests.finish();

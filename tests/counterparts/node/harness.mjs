@@ -1,0 +1,218 @@
+// What every suite in Node needs: the gateway as a process, counterparts as processes, tests with names, and the
+// versions of what passed.
+import { spawn } from "node:child_process";
+import { createWriteStream, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { startProvider, MODEL, PROVIDER_KEY } from "./scripted-provider.mjs";
+
+export { MODEL, PROVIDER_KEY };
+export const SCRATCH = required("TOOLGATE_TEST_DIR");
+export const SOURCES = join(import.meta.dirname, "..");
+export const PACKAGES = join(SCRATCH, "node", "node_modules");
+export const PYTHON = join(SCRATCH, "python", "bin", "python");
+const LOGS = join(SCRATCH, "logs");
+const processes = new Set();
+const cleanups = [];
+process.on("exit", () => processes.forEach((child) => child.kill("SIGKILL")));
+for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => process.exit(1));
+
+function required(name) {
+  if (!process.env[name]) throw new Error(`${name} is not set`);
+  return process.env[name];
+}
+
+/** The version of an installed npm package. */
+export const npmVersion = (name) => JSON.parse(readFileSync(join(PACKAGES, name, "package.json"), "utf8")).version;
+
+/** Asks `condition` until it gives something; fails after `seconds`, naming `what`. */
+export async function until(what, condition, seconds = 20) {
+  const end = Date.now() + seconds * 1000;
+  let last;
+  do {
+    try {
+      const value = await condition();
+      if (value) return value;
+    } catch (failure) { last = failure; }
+    await new Promise((resolve) => setTimeout(resolve, 15));
+  } while (Date.now() < end);
+  throw new Error(`${what} did not happen within ${seconds} s${last ? ` (${last.message})` : ""}`);
+}
+
+/** Starts a process whose output goes into the scratch directory's logs; it is ended when the suite ends. */
+export function start(name, command, args, options = {}) {
+  mkdirSync(LOGS, { recursive: true });
+  const file = join(LOGS, `${name}.log`);
+  const log = createWriteStream(file);
+  const child = spawn(command, args, { stdio: ["ignore", "pipe", "pipe"], ...options });
+  processes.add(child);
+  child.text = "";
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.on("data", (data) => { child.text += data; });
+    stream.pipe(log, { end: false });
+  }
+  child.ended = new Promise((resolve) => child.on("exit", (code, signal) => { processes.delete(child); resolve(code ?? signal); }));
+  child.on("error", (failure) => { child.text += `\n${failure}`; });
+  return child;
+}
+
+/** Ends a process this suite started, and waits for it. */
+export async function end(child, signal = "SIGTERM") {
+  child.kill(signal);
+  const patience = setTimeout(() => child.kill("SIGKILL"), 5000);
+  await child.ended;
+  clearTimeout(patience);
+}
+
+/** Runs something when the suite ends. */
+export const atEnd = (cleanup) => cleanups.push(cleanup);
+
+/** A gateway in local mode whose provider `scripted` is the scripted one; `config` is more of its file. */
+export async function startGateway({ name = "gateway", config = "" } = {}) {
+  const provider = await startProvider();
+  const directory = mkdtempSync(join(SCRATCH, `${name}-`));
+  const file = join(directory, "config.toml");
+  writeFileSync(file, `${config}
+[[providers]]
+name = "scripted"
+base_url = "${provider.url}"
+api_key = "${PROVIDER_KEY}"
+models = ["${MODEL}"]
+`);
+  const environment = Object.fromEntries(Object.entries(process.env).filter(([key]) => !/_API_KEY$|^TOOLGATE_/.test(key)));
+  const child = start(name, required("TOOLGATE_BIN"), ["serve", "--config", file, "--listen", "127.0.0.1:0", "--data", directory],
+    { env: { ...environment, RUST_LOG: "debug" } });
+  const port = await until("the gateway's first line", () => {
+    if (child.exitCode !== null) throw new Error(`it ended: ${child.text}`);
+    return child.text.match(/127\.0\.0\.1:(\d{2,5})/)?.[1];
+  });
+  const url = `http://127.0.0.1:${port}`;
+  await until("GET /healthz", async () => (await fetch(`${url}/healthz`, { signal: AbortSignal.timeout(2000) })).ok);
+  const gateway = {
+    url, provider, child, model: `scripted/${MODEL}`,
+    async stop() { await end(child); await provider.stop(); rmSync(directory, { recursive: true, force: true }); },
+  };
+  atEnd(() => gateway.stop());
+  return gateway;
+}
+
+/** A server in Node that is told where to listen by `loopback.cjs`; gives its base address. */
+export async function startNodeServer(name, script, args = [], { env = {}, nodeArgs = [] } = {}) {
+  const directory = mkdtempSync(join(SCRATCH, "port-"));
+  const file = join(directory, "port");
+  const child = start(name, process.execPath, ["--require", join(import.meta.dirname, "loopback.cjs"), ...nodeArgs, script, ...args],
+    { env: { ...process.env, COUNTERPART_PORT_FILE: file, ...env } });
+  const port = await until(`${name} listening`, () => {
+    if (child.exitCode !== null) throw new Error(`it ended: ${child.text.slice(-800)}`);
+    return existsSync(file) && readFileSync(file, "utf8");
+  });
+  atEnd(async () => { await end(child, "SIGKILL"); rmSync(directory, { recursive: true, force: true }); });
+  return { url: `http://127.0.0.1:${port}`, child };
+}
+
+/** A server in Python that prints its address as its first line. */
+export async function startPythonServer(name, script, args = []) {
+  const child = start(name, PYTHON, ["-u", join(SOURCES, "python", "servers", script), ...args], { env: { ...process.env, PYTHONUNBUFFERED: "1" } });
+  const url = await until(`${name} listening`, () => {
+    if (child.exitCode !== null) throw new Error(`it ended: ${child.text.slice(-800)}`);
+    return child.text.match(/^LISTENING (\S+)$/m)?.[1];
+  }, 40);
+  atEnd(() => end(child, "SIGKILL"));
+  return { url, child };
+}
+
+/** A suite: tests that belong to a subject, whose version is written down when all of its tests passed. */
+export function suite(name) {
+  const results = [];
+  const subjects = new Map();
+  return {
+    /** What is tested: `kind` is client, provider, server or referee. */
+    subject(kind, title, version, registry, note = "") {
+      const subject = { kind, title, version, registry, note, passed: 0, failed: 0 };
+      subjects.set(title, subject);
+      return subject;
+    },
+    async test(subject, title, run, seconds = 30) {
+      let timer;
+      const late = new Promise((_, reject) => { timer = setTimeout(() => reject(new Error(`not finished after ${seconds} s`)), seconds * 1000); });
+      try {
+        await Promise.race([run(), late]);
+        subject.passed += 1;
+        results.push(true);
+        console.log(`PASS ${name}: ${title}`);
+      } catch (failure) {
+        subject.failed += 1;
+        results.push(false);
+        const reason = String(failure?.message ?? failure).replace(/\s+/g, " ").slice(0, 1500);
+        console.log(`FAIL ${name}: ${title}: ${reason}`);
+      } finally { clearTimeout(timer); }
+    },
+    async finish() {
+      await Promise.all(cleanups.map((cleanup) => cleanup()));
+      mkdirSync(join(SCRATCH, "versions"), { recursive: true });
+      writeFileSync(join(SCRATCH, "versions", `${name}.json`), JSON.stringify([...subjects.values()], null, 1));
+      process.exit(results.every(Boolean) && results.length > 0 ? 0 : 1);
+    },
+  };
+}
+
+let scripts = 0;
+/** The user message that makes the scripted provider play `turns`. */
+export function script(turns, key = `script-${process.pid}-${++scripts}`) {
+  return { key, message: { role: "user", content: JSON.stringify(Array.isArray(turns) ? { key, turns } : { key, ...turns }) } };
+}
+
+/** A completion whose stream is read to its end and checked for everything a stream must be. */
+export async function streamed(gateway, body, headers = {}) {
+  const response = await fetch(`${gateway.url}/v1/chat/completions`, {
+    method: "POST", headers: { "content-type": "application/json", ...headers },
+    body: JSON.stringify({ model: gateway.model, stream: true, stream_options: { include_usage: true }, ...body }),
+  });
+  const text = await response.text();
+  if (!response.ok) return { status: response.status, error: JSON.parse(text).error, headers: response.headers };
+  const data = text.split("\n").filter((line) => line.startsWith("data: ")).map((line) => line.slice(6));
+  if (data.pop() !== "[DONE]") throw new Error(`the stream does not end with [DONE]: …${text.slice(-300)}`);
+  return { status: response.status, headers: response.headers, text, ...inspect(data.map((line) => JSON.parse(line))) };
+}
+
+/** Puts chunks together and complains about whatever a client would stumble over. */
+export function inspect(chunks) {
+  const broken = chunks.find((chunk) => chunk.error);
+  if (broken) return { error: broken.error };
+  const wrong = (what) => { throw new Error(`${what} in ${JSON.stringify(chunks).slice(0, 1500)}`); };
+  if (new Set(chunks.map((chunk) => chunk.id)).size !== 1) wrong("more than one id");
+  if (chunks.some((chunk) => chunk.object !== "chat.completion.chunk" || !chunk.created || !chunk.model)) wrong("a chunk without object, created or model");
+  const choices = chunks.flatMap((chunk) => chunk.choices);
+  if (choices.some((choice) => choice.index !== 0)) wrong("a choice with another index");
+  if (choices.filter((choice) => choice.delta?.role).length !== 1) wrong("not exactly one role");
+  if (!choices[0]?.delta?.role) wrong("the role is not first");
+  const reasons = choices.filter((choice) => choice.finish_reason);
+  if (reasons.length !== 1) wrong("not exactly one finish_reason");
+  if (choices.at(-1) !== reasons[0]) wrong("something after the finish_reason");
+  const calls = [];
+  for (const call of choices.flatMap((choice) => choice.delta.tool_calls ?? [])) {
+    if (call.index > calls.length) wrong("a gap in the tool call indices");
+    if (call.index === calls.length) calls.push({ id: call.id, name: call.function.name, arguments: "" });
+    calls[call.index].arguments += call.function?.arguments ?? "";
+  }
+  const usages = chunks.filter((chunk) => chunk.usage);
+  if (usages.length > 1 || (usages.length && chunks.at(-1) !== usages[0])) wrong("usage not exactly once and last");
+  return {
+    chunks, calls, usage: usages[0]?.usage, finish: reasons[0].finish_reason,
+    content: choices.map((choice) => choice.delta.content ?? "").join(""),
+    events: chunks.map((chunk) => chunk.toolgate).filter(Boolean),
+  };
+}
+
+/** The same without a stream. */
+export async function completed(gateway, body, headers = {}) {
+  const response = await fetch(`${gateway.url}/v1/chat/completions`, {
+    method: "POST", headers: { "content-type": "application/json", ...headers }, body: JSON.stringify({ model: gateway.model, ...body }),
+  });
+  const value = await response.json();
+  if (!response.ok) return { status: response.status, error: value.error, headers: response.headers };
+  const choice = value.choices[0];
+  return {
+    status: response.status, headers: response.headers, value, content: choice.message.content ?? "", finish: choice.finish_reason,
+    calls: choice.message.tool_calls ?? [], usage: value.usage, toolgate: value.toolgate,
+  };
+}

@@ -1,0 +1,13 @@
+"""Binds a free loopback port, says which, and serves an ASGI application on it."""
+
+import socket
+
+import uvicorn
+
+
+def serve(application, path="/mcp"):
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(64)
+    print(f"LISTENING http://127.0.0.1:{listener.getsockname()[1]}{path}", flush=True)
+    uvicorn.Server(uvicorn.Config(application, log_level="warning")).run(sockets=[listener])

@@ -1,0 +1,66 @@
+//! The gateway under test, in this process.
+
+use std::net::SocketAddr;
+
+use toolgate::config::{Environment, Models, Provider, Secret, Settings};
+use toolgate::egress::{self, Lookup};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::{Client, FakeProvider};
+
+/// A running gateway. Stops when dropped.
+pub struct Gateway {
+    pub address: SocketAddr,
+    pub client: Client,
+    stop: Option<oneshot::Sender<()>>,
+    task: JoinHandle<()>,
+}
+
+impl Gateway {
+    /// In local mode, with one provider called `fake` that has the model `m`.
+    pub async fn with(provider: &FakeProvider) -> Gateway {
+        Gateway::start(settings(provider), egress::system_lookup()).await
+    }
+
+    /// As [`Gateway::with`], its settings changed.
+    pub async fn configured(provider: &FakeProvider, change: impl FnOnce(&mut Settings)) -> Gateway {
+        let mut settings = settings(provider);
+        change(&mut settings);
+        Gateway::start(settings, egress::system_lookup()).await
+    }
+
+    pub async fn start(settings: Settings, lookup: Lookup) -> Gateway {
+        let (stop, stopped) = oneshot::channel();
+        let (ready, address) = oneshot::channel();
+        let task = tokio::spawn(async move {
+            let until = async move { drop(stopped.await) };
+            let ready = move |started: &toolgate::server::Started| drop(ready.send(started.addr));
+            toolgate::server::serve_until(settings, &Environment::default(), lookup, ready, until).await.expect("the gateway starts");
+        });
+        let address = address.await.expect("the gateway listens");
+        Gateway { address, client: Client::new(address), stop: Some(stop), task }
+    }
+
+    /// Asks it to stop, and waits until it has.
+    pub async fn stop(mut self) {
+        drop(self.stop.take());
+        (&mut self.task).await.expect("the gateway stops cleanly");
+    }
+
+    /// Asks it to stop.
+    pub fn begin_stop(&mut self) {
+        drop(self.stop.take());
+    }
+}
+
+pub fn settings(provider: &FakeProvider) -> Settings {
+    let fake = Provider {
+        name: "fake".into(),
+        base_url: Some(provider.peer.url("/v1")),
+        api_key: Some(Secret::new("provider-key")),
+        models: Some(Models::These(vec!["m".into()])),
+        ..Provider::default()
+    };
+    Settings { listen: SocketAddr::from(([127, 0, 0, 1], 0)), providers: vec![fake], ..Settings::default() }
+}
