@@ -62,7 +62,8 @@ pub(crate) fn find(schema: &str) -> Result<Vec<HeaderArgument>, String> {
             match (keyword.as_str(), below) {
                 ("properties", Value::Object(properties)) => {
                     open.extend(properties.iter().map(|(name, schema)| {
-                        let path = path.as_ref().map(|path| [path.as_slice(), std::slice::from_ref(name)].concat());
+                        let path =
+                            path.as_ref().map(|path| [path.as_slice(), std::slice::from_ref(name)].concat());
                         (path, schema)
                     }));
                 }
