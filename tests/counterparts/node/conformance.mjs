@@ -8,7 +8,10 @@ const REVISIONS = ["2026-07-28", "2025-11-25"];
 const referee = join(harness.PACKAGES, "@modelcontextprotocol/conformance/dist/index.js");
 const expected = join(harness.SOURCES, "conformance-expected-failures.yml");
 const tests = harness.suite("conformance");
-const gateway = await harness.startGateway({ name: "gateway-conformance" });
+const gateway = await harness.startGateway({
+  // A test server may ask for what nobody here can give, and wait: then the call has to end before the referee gives up.
+  name: "gateway-conformance", config: "[mcp]\ncall_seconds = 8\n",
+});
 
 async function referees(name, args, env = {}) {
   const child = harness.start(name, process.execPath, [referee, ...args], { env: { ...process.env, ...env } });
