@@ -37,7 +37,9 @@ pub async fn any_host(State(app): State<Arc<App>>, request: Request<Body>) -> Re
     check(&app, &target.provider.base)?;
     let body = body::read(body, &head.headers, app.settings.limits.body_bytes).await?;
     let path = format!("{path}{query}");
-    let response = relay::forward(app.upstream(), &target, head.method, &path, &head.headers, egress::full(body)).await?;
+    let response =
+        relay::forward(app.upstream(), &target, head.method, &path, &head.headers, egress::full(body))
+            .await?;
     Ok(view::relayed(response))
 }
 
@@ -51,7 +53,9 @@ fn split(uri: &Uri) -> Option<(&str, &str)> {
 
 fn allow(app: &App, host: &str) -> Result<(), ApiError> {
     let settings = &app.settings.any_host;
-    let listed = || app.providers.knows_host(host) || settings.hosts.iter().any(|known| known.eq_ignore_ascii_case(host));
+    let listed = || {
+        app.providers.knows_host(host) || settings.hosts.iter().any(|known| known.eq_ignore_ascii_case(host))
+    };
     let hint = match settings.mode {
         AnyHostMode::Public => return Ok(()),
         AnyHostMode::Listed if listed() => return Ok(()),

@@ -1,7 +1,7 @@
 //! The parts of the program that handlers see.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::{HeaderMap, HeaderValue, header};
 
@@ -31,7 +31,8 @@ impl App {
     /// # Errors
     /// 401 without a usable key, 429 over the limit.
     pub fn admit(&self, headers: &HeaderMap, surface: Surface) -> Result<Caller, ApiError> {
-        let caller = self.callers.resolve(headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes), surface)?;
+        let caller =
+            self.callers.resolve(headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes), surface)?;
         self.rate_limit.check(&caller.namespace, caller.requests_per_minute)?;
         Ok(caller)
     }

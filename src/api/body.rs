@@ -15,9 +15,17 @@ use crate::openai::{ChatRequest, ErrorKind, InvalidField};
 pub async fn read(body: Body, headers: &HeaderMap, limit: usize) -> Result<Bytes, ApiError> {
     let too_long = || {
         let message = format!("the body is larger than {limit} bytes (`limits.body_bytes`)");
-        ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, ErrorKind::InvalidRequest, Some("body_too_large"), message)
+        ApiError::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            ErrorKind::InvalidRequest,
+            Some("body_too_large"),
+            message,
+        )
     };
-    let declared = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|text| text.parse::<usize>().ok());
+    let declared = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|text| text.parse::<usize>().ok());
     if declared.is_some_and(|length| length > limit) {
         return Err(too_long());
     }
@@ -35,7 +43,11 @@ pub async fn read(body: Body, headers: &HeaderMap, limit: usize) -> Result<Bytes
 pub async fn read_request(body: Body, headers: &HeaderMap, limit: usize) -> Result<ChatRequest, ApiError> {
     let encoding = headers.get(header::CONTENT_ENCODING).filter(|value| *value != "identity");
     if encoding.is_some() {
-        return Err(InvalidField { param: None, message: "compressed bodies are not accepted; send plain JSON".into() }.into());
+        return Err(InvalidField {
+            param: None,
+            message: "compressed bodies are not accepted; send plain JSON".into(),
+        }
+        .into());
     }
     Ok(ChatRequest::parse(read(body, headers, limit).await?)?)
 }

@@ -22,7 +22,9 @@ pub async fn create(State(app): State<Arc<App>>, request: Request<Body>) -> Resu
     let caller = app.admit(&head.headers, Surface::V1)?;
     let request = body::read_request(body, &head.headers, app.settings.limits.body_bytes).await?;
     let model = request.get::<String>("model", "the name of a model")?.filter(|model| !model.is_empty());
-    let model = model.ok_or_else(|| InvalidField::new("model", "`model` is missing: name one that GET /v1/models lists"))?;
+    let model = model.ok_or_else(|| {
+        InvalidField::new("model", "`model` is missing: name one that GET /v1/models lists")
+    })?;
     let target = app.providers.select(app.upstream(), &model, app.provider_key(&caller)).await?;
     complete(&app, &caller, request, head.headers, target, "/chat/completions").await
 }
@@ -44,7 +46,8 @@ pub(super) async fn complete(
         return Err(InvalidField::new("messages", "`messages` is missing").into());
     }
     if !app.engine.is_needed(&request, &headers, &options) {
-        let body = if target.model.is_empty() { request.body().clone() } else { request.with_model(&target.model) };
+        let body =
+            if target.model.is_empty() { request.body().clone() } else { request.with_model(&target.model) };
         let response = relay::post(app.upstream(), &target, path, &headers, body).await?;
         return Ok(view::relayed(response));
     }
@@ -54,7 +57,12 @@ pub(super) async fn complete(
     }
     let mut forwarded = forward_request_headers(&headers);
     // The answers are read here, so they must not come compressed.
-    for name in [http::header::ACCEPT_ENCODING, http::header::ACCEPT, http::header::IF_NONE_MATCH, http::header::RANGE] {
+    for name in [
+        http::header::ACCEPT_ENCODING,
+        http::header::ACCEPT,
+        http::header::IF_NONE_MATCH,
+        http::header::RANGE,
+    ] {
         forwarded.remove(name);
     }
     let incoming = Incoming {
@@ -67,5 +75,9 @@ pub(super) async fn complete(
         namespace: Arc::clone(&caller.namespace),
     };
     let started = app.engine.start(incoming).await?;
-    if started.streamed { view::stream(started, app.settings.run.keep_alive_seconds).await } else { view::whole(started).await }
+    if started.streamed {
+        view::stream(started, app.settings.run.keep_alive_seconds).await
+    } else {
+        view::whole(started).await
+    }
 }

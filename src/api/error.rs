@@ -62,8 +62,12 @@ impl From<SelectError> for ApiError {
     fn from(error: SelectError) -> Self {
         let message = error.to_string();
         let (status, kind, code, param) = match error {
-            SelectError::UnknownModel { .. } => (StatusCode::NOT_FOUND, ErrorKind::InvalidRequest, "model_not_found", Some("model")),
-            SelectError::NoKey { .. } => (StatusCode::UNAUTHORIZED, ErrorKind::Authentication, "no_provider_key", None),
+            SelectError::UnknownModel { .. } => {
+                (StatusCode::NOT_FOUND, ErrorKind::InvalidRequest, "model_not_found", Some("model"))
+            }
+            SelectError::NoKey { .. } => {
+                (StatusCode::UNAUTHORIZED, ErrorKind::Authentication, "no_provider_key", None)
+            }
             SelectError::BadHost(_) => (StatusCode::BAD_REQUEST, ErrorKind::InvalidRequest, "bad_host", None),
         };
         let body = ErrorBody::new(kind, Some(code), message);
@@ -95,8 +99,12 @@ impl From<completion::Error> for ApiError {
                     .iter()
                     .map(|login| json!({ "url": login.resource, "hostname": login.host, "login_url": login.connect_url, "provider_type": "mcp" }))
                     .collect();
-                let body = ErrorBody::new(ErrorKind::AuthRequired, Some("authentication_required"), reasons.join(" "))
-                    .with("providers", Value::Array(providers));
+                let body = ErrorBody::new(
+                    ErrorKind::AuthRequired,
+                    Some("authentication_required"),
+                    reasons.join(" "),
+                )
+                .with("providers", Value::Array(providers));
                 let challenge = r#"Bearer realm="toolgate", error="authentication_required""#;
                 ApiError { authenticate: Some(challenge), ..Self::from_body(StatusCode::UNAUTHORIZED, body) }
             }
@@ -107,7 +115,12 @@ impl From<completion::Error> for ApiError {
 impl From<identity::Error> for ApiError {
     fn from(error: identity::Error) -> Self {
         let challenge = Some(r#"Bearer realm="toolgate""#);
-        let error = Self::new(StatusCode::UNAUTHORIZED, ErrorKind::Authentication, Some("invalid_api_key"), error.to_string());
+        let error = Self::new(
+            StatusCode::UNAUTHORIZED,
+            ErrorKind::Authentication,
+            Some("invalid_api_key"),
+            error.to_string(),
+        );
         ApiError { authenticate: challenge, ..error }
     }
 }
@@ -115,7 +128,12 @@ impl From<identity::Error> for ApiError {
 impl From<rate_limit::RetryAfterSeconds> for ApiError {
     fn from(rate_limit::RetryAfterSeconds(seconds): rate_limit::RetryAfterSeconds) -> Self {
         let message = format!("too many requests; try again in {seconds} s");
-        let error = Self::new(StatusCode::TOO_MANY_REQUESTS, ErrorKind::RateLimit, Some("rate_limit_exceeded"), message);
+        let error = Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            ErrorKind::RateLimit,
+            Some("rate_limit_exceeded"),
+            message,
+        );
         ApiError { retry_after: Some(seconds.to_string()), ..error }
     }
 }

@@ -15,7 +15,11 @@ pub async fn healthz() -> &'static str {
 
 /// `GET /readyz`: new requests may be sent here. 503 once the process is asked to stop.
 pub async fn readyz(State(app): State<Arc<App>>) -> Response {
-    if app.is_draining() { (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response() } else { "ready\n".into_response() }
+    if app.is_draining() {
+        (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response()
+    } else {
+        "ready\n".into_response()
+    }
 }
 
 /// `GET /metrics`: Prometheus' text form.

@@ -21,7 +21,9 @@ pub async fn by_model(State(app): State<Arc<App>>, request: Request<Body>) -> Re
     let caller = app.admit(&head.headers, Surface::V1)?;
     let request = body::read_request(body, &head.headers, app.settings.limits.body_bytes).await?;
     let model = request.get::<String>("model", "the name of a model")?;
-    let model = model.ok_or_else(|| InvalidField::new("model", "`model` is missing: name one that GET /v1/models lists"))?;
+    let model = model.ok_or_else(|| {
+        InvalidField::new("model", "`model` is missing: name one that GET /v1/models lists")
+    })?;
     let target = app.providers.select(app.upstream(), &model, app.provider_key(&caller)).await?;
     let path = head.uri.path().strip_prefix("/v1").unwrap_or(head.uri.path());
     let body = request.with_model(&target.model);

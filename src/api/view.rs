@@ -27,7 +27,10 @@ const PIECE_BYTES: usize = 64 << 10;
 /// The provider's answer as it is. Event streams are kept from being buffered by proxies.
 pub fn relayed(response: http::Response<Incoming>) -> Response {
     let (mut head, body) = response.into_parts();
-    let streamed = head.headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
+    let streamed = head
+        .headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
     if streamed {
         head.headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
     }
@@ -70,7 +73,13 @@ pub async fn stream(started: Started, keep_alive_seconds: u64) -> Result<Respons
         chunks.write(event, &mut first);
     }
     let keep_alive = Duration::from_secs(keep_alive_seconds.max(1));
-    let state = Streaming { chunks, events, keep_alive, first: Some(first).filter(|bytes| !bytes.is_empty()), _task: task };
+    let state = Streaming {
+        chunks,
+        events,
+        keep_alive,
+        first: Some(first).filter(|bytes| !bytes.is_empty()),
+        _task: task,
+    };
     let mut response = Response::new(Body::from_stream(stream::unfold(state, Streaming::next)));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));

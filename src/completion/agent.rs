@@ -11,7 +11,9 @@ use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
 use super::conversation::Conversation;
-use super::event::{AuthorizationRequired, FinishReason, Notice, RunError, RunEvent, ToolCall, ToolResultEvent};
+use super::event::{
+    AuthorizationRequired, FinishReason, Notice, RunError, RunEvent, ToolCall, ToolResultEvent,
+};
 use super::execute::{self, Executed};
 use super::memory::HiddenTurns;
 use super::options::{Options, StopWhen};
@@ -106,7 +108,12 @@ impl Agent {
     }
 
     /// One provider call and the tool calls it asks for. Gives the reason when it was the last.
-    async fn turn(&mut self, number: u32, start: usize, used: &mut Used) -> Result<Option<FinishReason>, End> {
+    async fn turn(
+        &mut self,
+        number: u32,
+        start: usize,
+        used: &mut Used,
+    ) -> Result<Option<FinishReason>, End> {
         let response = self.call_provider(number, used).await?;
         self.metrics.provider(&self.target.provider.name).turn();
         self.sink.send(RunEvent::Accepted).await?;
@@ -121,20 +128,25 @@ impl Agent {
             used.completion_tokens += usage.get("completion_tokens").and_then(Value::as_u64).unwrap_or(0);
             self.sink.send(RunEvent::Usage(usage)).await?;
         }
-        if turn.calls.is_empty() {
+        // A turn that was cut off has calls that are not whole; they are not made.
+        let cut_off = matches!(turn.finish_reason.as_deref(), Some("length" | "content_filter"));
+        if turn.calls.is_empty() || cut_off {
             return Ok(Some(FinishReason::Model(turn.finish_reason.unwrap_or_else(|| "stop".to_owned()))));
         }
         if self.target.provider.quirks.drop_reasoning {
             turn.message.retain(|key, _| !key.starts_with("reasoning"));
         }
         self.conversation.push(&Value::Object(turn.message));
-        let (callers, ours): (Vec<Call>, Vec<Call>) = turn.calls.into_iter().partition(|call| call.owner == Owner::Caller);
+        let (callers, ours): (Vec<Call>, Vec<Call>) =
+            turn.calls.into_iter().partition(|call| call.owner == Owner::Caller);
         let allowed = self.options.max_tool_calls.saturating_sub(used.tool_calls) as usize;
         let over = ours.len() > allowed;
         used.tool_calls += u32::try_from(ours.len().min(allowed)).unwrap_or(u32::MAX);
         let stopping = self.execute(&ours, allowed, callers.is_empty()).await?;
         if !callers.is_empty() {
-            let seen = callers.iter().map(|call| (call.id.as_str(), call.function.as_str(), call.arguments.as_str()));
+            let seen = callers
+                .iter()
+                .map(|call| (call.id.as_str(), call.function.as_str(), call.arguments.as_str()));
             self.memory.keep(&self.scope, seen, self.conversation.since(start).to_vec());
             used.caller_calls += u32::try_from(callers.len()).unwrap_or(u32::MAX);
             return Ok(Some(FinishReason::ToolCalls));
@@ -143,18 +155,41 @@ impl Agent {
     }
 
     /// Whether a bound ends the run after this turn.
-    async fn bound(&self, number: u32, used: &Used, over: bool, stopping: bool) -> Result<Option<FinishReason>, End> {
-        let wanted = stopping || self.options.stop_when.iter().any(|when| matches!(when, StopWhen::Turns(turns) if number >= *turns));
+    async fn bound(
+        &self,
+        number: u32,
+        used: &Used,
+        over: bool,
+        stopping: bool,
+    ) -> Result<Option<FinishReason>, End> {
+        let wanted = stopping
+            || self
+                .options
+                .stop_when
+                .iter()
+                .any(|when| matches!(when, StopWhen::Turns(turns) if number >= *turns));
         let (reason, code, message) = if over {
             let most = self.options.max_tool_calls;
-            (FinishReason::MaxToolCalls, "max_tool_calls", format!("The limit of {most} tool calls is reached (`max_tool_calls`)."))
+            (
+                FinishReason::MaxToolCalls,
+                "max_tool_calls",
+                format!("The limit of {most} tool calls is reached (`max_tool_calls`)."),
+            )
         } else if wanted {
             return Ok(Some(FinishReason::StopWhen));
         } else if number >= self.options.max_turns {
             let most = self.options.max_turns;
-            (FinishReason::MaxTurns, "max_turns", format!("The limit of {most} turns is reached (`max_turns`)."))
+            (
+                FinishReason::MaxTurns,
+                "max_turns",
+                format!("The limit of {most} turns is reached (`max_turns`)."),
+            )
         } else if self.conversation.token_budget().is_some_and(|most| used.completion_tokens >= most) {
-            (FinishReason::TokenBudget, "token_budget", "The bound on completion tokens over all turns is used up.".to_owned())
+            (
+                FinishReason::TokenBudget,
+                "token_budget",
+                "The bound on completion tokens over all turns is used up.".to_owned(),
+            )
         } else {
             return Ok(None);
         };
@@ -172,7 +207,10 @@ impl Agent {
             }
             // Some models refuse pictures; the tool's result is still worth something to them without.
             if response.status() == StatusCode::BAD_REQUEST && self.conversation.drop_pictures() {
-                let message = format!("{} does not take the pictures that a tool returned; they were left out.", self.target.provider.name);
+                let message = format!(
+                    "{} does not take the pictures that a tool returned; they were left out.",
+                    self.target.provider.name
+                );
                 self.sink.send(notice("pictures_left_out", message)).await?;
                 continue;
             }
@@ -204,13 +242,22 @@ impl Agent {
         let mut stopping = false;
         for call in calls {
             let (event, tool) = self.describe(call);
-            stopping |= self.options.stop_when.iter().any(|when| matches!(when, StopWhen::Tool(name) if *name == tool || *name == call.function));
+            stopping |=
+                self.options.stop_when.iter().any(
+                    |when| matches!(when, StopWhen::Tool(name) if *name == tool || *name == call.function),
+                );
             self.sink.send(RunEvent::ToolCall(event)).await?;
         }
-        let results = if self.parallel { self.at_once(calls, allowed).await? } else { self.in_turn(calls, allowed).await? };
+        let results = if self.parallel {
+            self.at_once(calls, allowed).await?
+        } else {
+            self.in_turn(calls, allowed).await?
+        };
         let mut shown = Vec::new();
         for (call, executed) in calls.iter().zip(results) {
-            self.conversation.push(&json!({ "role": "tool", "tool_call_id": call.id, "content": executed.result.for_model() }));
+            self.conversation.push(
+                &json!({ "role": "tool", "tool_call_id": call.id, "content": executed.result.for_model() }),
+            );
             shown.push((call.function.clone(), executed));
         }
         // Pictures stand in a message of the user, which must not come between calls and the caller's results.
@@ -221,8 +268,11 @@ impl Agent {
     }
 
     async fn at_once(&self, calls: &[Call], allowed: usize) -> Result<Vec<Executed>, End> {
-        let mut running: FuturesUnordered<_> =
-            calls.iter().enumerate().map(|(place, call)| async move { (place, self.one(call, place < allowed).await) }).collect();
+        let mut running: FuturesUnordered<_> = calls
+            .iter()
+            .enumerate()
+            .map(|(place, call)| async move { (place, self.one(call, place < allowed).await) })
+            .collect();
         let mut results: Vec<Option<Executed>> = calls.iter().map(|_| None).collect();
         while let Some((place, executed)) = running.next().await {
             self.report(&calls[place], &executed).await?;
@@ -247,7 +297,9 @@ impl Agent {
         let executed = match found {
             _ if !allowed => Executed::refused("Not called: the limit of tool calls is reached.", started),
             None => execute::unknown(&call.function, started),
-            Some((server, tool)) => execute::call(&self.tools, &self.sink, &self.mcp, server, tool, call, started).await,
+            Some((server, tool)) => {
+                execute::call(&self.tools, &self.sink, &self.mcp, server, tool, call, started).await
+            }
         };
         if let Some((server, _)) = found {
             self.metrics.mcp_host(server.spec.host()).tool_call(executed.outcome, started.elapsed());
@@ -258,7 +310,13 @@ impl Agent {
     async fn report(&self, call: &Call, executed: &Executed) -> Result<(), End> {
         let (described, tool) = self.describe(call);
         let milliseconds = u64::try_from(executed.took.as_millis()).unwrap_or(u64::MAX);
-        let event = ToolResultEvent { call_id: call.id.clone(), tool, host: described.host, result: executed.result.clone(), milliseconds };
+        let event = ToolResultEvent {
+            call_id: call.id.clone(),
+            tool,
+            host: described.host,
+            result: executed.result.clone(),
+            milliseconds,
+        };
         self.sink.send(RunEvent::ToolResult(event)).await?;
         Ok(())
     }
@@ -272,7 +330,8 @@ impl Agent {
             function: call.function.clone(),
             server_label: found.map(|(server, _)| server.spec.label.clone()).unwrap_or_default(),
             host: found.map_or_else(|| "unknown".to_owned(), |(server, _)| server.spec.host().to_owned()),
-            arguments: serde_json::from_str(&call.arguments).unwrap_or_else(|_| Value::String(call.arguments.clone())),
+            arguments: serde_json::from_str(&call.arguments)
+                .unwrap_or_else(|_| Value::String(call.arguments.clone())),
         };
         (event, tool)
     }
@@ -290,21 +349,43 @@ pub fn unreachable(error: &upstream::Error) -> RunError {
         upstream::Error::Timeout { .. } => (504, "provider_timeout"),
     };
     let kind = if status == 403 { ErrorKind::Permission } else { ErrorKind::Upstream };
-    RunError { status, error: ErrorBody::new(kind, Some(code), error.to_string()).into_value(), retry_after: None }
+    RunError {
+        status,
+        error: ErrorBody::new(kind, Some(code), error.to_string()).into_value(),
+        retry_after: None,
+    }
 }
 
 /// A provider that answered with an error: its status, its words, its name and the model.
 async fn refused(target: &Target, response: http::Response<Incoming>) -> RunError {
     let status = response.status().as_u16();
-    let retry_after = response.headers().get(http::header::RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let body = Limited::new(response.into_body(), 1 << 20).collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let retry_after = response
+        .headers()
+        .get(http::header::RETRY_AFTER)
+        .and_then(|value| value.to_str().ok())
+        .map(str::to_owned);
+    let body = Limited::new(response.into_body(), 1 << 20)
+        .collect()
+        .await
+        .map(|body| body.to_bytes())
+        .unwrap_or_default();
     let said: Map<String, Value> = serde_json::from_slice(&body).unwrap_or_default();
-    let who = if target.model.is_empty() { target.provider.name.to_string() } else { format!("{} (model `{}`)", target.provider.name, target.model) };
+    let who = if target.model.is_empty() {
+        target.provider.name.to_string()
+    } else {
+        format!("{} (model `{}`)", target.provider.name, target.model)
+    };
     let error = match said.get("error") {
         Some(Value::Object(error)) => error.clone(),
-        Some(Value::String(text)) => [("message".to_owned(), Value::from(text.as_str()))].into_iter().collect(),
+        Some(Value::String(text)) => {
+            [("message".to_owned(), Value::from(text.as_str()))].into_iter().collect()
+        }
         _ => {
-            let text = said.get("message").or_else(|| said.get("detail")).and_then(Value::as_str).unwrap_or("it gave no reason");
+            let text = said
+                .get("message")
+                .or_else(|| said.get("detail"))
+                .and_then(Value::as_str)
+                .unwrap_or("it gave no reason");
             [("message".to_owned(), Value::from(format!("status {status}: {text}")))].into_iter().collect()
         }
     };

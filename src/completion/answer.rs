@@ -54,7 +54,8 @@ impl Answer {
         if let Some(shown) = self.renderer.event(&event) {
             self.content.get_or_insert_default().push_str(&shown);
         }
-        let data = event.data().and_then(|data| if let Value::Object(fields) = data { Some(fields) } else { None });
+        let data =
+            event.data().and_then(|data| if let Value::Object(fields) = data { Some(fields) } else { None });
         match event {
             RunEvent::TurnStarted { turn, mut head } => {
                 self.turns = turn;
@@ -75,7 +76,11 @@ impl Answer {
                     super::turn::merge(&mut self.message, key, value);
                 }
                 if let Some(logprobs) = logprobs {
-                    let mut both = self.logprobs.take().map(|so_far| json!({ "logprobs": so_far })).unwrap_or_else(|| json!({}));
+                    let mut both = self
+                        .logprobs
+                        .take()
+                        .map(|so_far| json!({ "logprobs": so_far }))
+                        .unwrap_or_else(|| json!({}));
                     if let Value::Object(fields) = &mut both {
                         super::turn::merge(fields, "logprobs", &logprobs);
                         self.logprobs = fields.remove("logprobs");
@@ -87,13 +92,16 @@ impl Answer {
             RunEvent::ToolCall(_) => self.tool_calls.extend(without_event(data)),
             RunEvent::ToolResult(result) => {
                 let place = self.tool_calls.iter_mut().find(|call| {
-                    call.get("call_id").is_some_and(|id| *id == result.call_id) && !call.contains_key("milliseconds")
+                    call.get("call_id").is_some_and(|id| *id == result.call_id)
+                        && !call.contains_key("milliseconds")
                 });
                 if let (Some(call), Some(data)) = (place, without_event(data)) {
                     call.extend(data);
                 }
             }
-            RunEvent::AuthorizationRequired(_) => self.authorization_required.extend(without_event(data).map(Value::Object)),
+            RunEvent::AuthorizationRequired(_) => {
+                self.authorization_required.extend(without_event(data).map(Value::Object))
+            }
             RunEvent::Notice(_) => self.notices.extend(without_event(data).map(Value::Object)),
             RunEvent::Accepted | RunEvent::ToolProgress { .. } => {}
             RunEvent::Finish { reason } => self.finish_reason = Some(reason.as_openai().to_owned()),
@@ -146,8 +154,8 @@ impl Answer {
             "choices".into(),
             json!([{ "index": 0, "message": message, "logprobs": self.logprobs, "finish_reason": self.finish_reason }]),
         );
-        if !self.usage.is_empty() {
-            answer.insert("usage".into(), Value::Object(self.usage));
+        if let Some(usage) = usage::of_run(self.usage, self.turns) {
+            answer.insert("usage".into(), usage);
         }
         let toolgate = json!({
             "run_id": self.id,
@@ -163,7 +171,7 @@ impl Answer {
 
 fn without_event(data: Option<Map<String, Value>>) -> Option<Map<String, Value>> {
     data.map(|mut data| {
-        data.remove("event");
+        data.shift_remove("event");
         data
     })
 }

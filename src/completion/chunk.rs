@@ -17,6 +17,7 @@ pub struct Chunks {
     renderer: Renderer,
     include_usage: bool,
     usage: Map<String, Value>,
+    turns: u32,
     begun: bool,
     ended: bool,
 }
@@ -56,6 +57,7 @@ impl Chunks {
             renderer: Renderer::new(output),
             include_usage,
             usage: Map::new(),
+            turns: 0,
             begun: false,
             ended: false,
         }
@@ -72,6 +74,7 @@ impl Chunks {
         let data = event.data();
         match event {
             RunEvent::TurnStarted { turn, mut head } => {
+                self.turns = turn;
                 if turn == 1 {
                     if let Some(Value::String(model)) = head.remove("model") {
                         self.model = model;
@@ -88,7 +91,9 @@ impl Chunks {
             }
             RunEvent::CallerCall { index, mut call } => {
                 call.insert("index".into(), index.into());
-                let delta = [("tool_calls".to_owned(), Value::Array(vec![Value::Object(call)]))].into_iter().collect();
+                let delta = [("tool_calls".to_owned(), Value::Array(vec![Value::Object(call)]))]
+                    .into_iter()
+                    .collect();
                 self.delta(delta, None, None, out);
             }
             RunEvent::Usage(turn) => usage::add(&mut self.usage, turn),
@@ -115,10 +120,12 @@ impl Chunks {
 
     fn finish(&mut self, reason: &str, out: &mut Vec<u8>) {
         self.begin(out);
-        let choice = Choice { index: 0, delta: Map::new(), logprobs: None, finish_reason: Some(reason.to_owned()) };
+        let choice =
+            Choice { index: 0, delta: Map::new(), logprobs: None, finish_reason: Some(reason.to_owned()) };
         self.chunk(vec![choice], self.include_usage.then_some(Value::Null), None, out);
-        if self.include_usage {
-            let usage = Value::Object(std::mem::take(&mut self.usage));
+        if self.include_usage
+            && let Some(usage) = usage::of_run(std::mem::take(&mut self.usage), self.turns)
+        {
             self.chunk(Vec::new(), Some(usage), None, out);
         }
         sse::done(out);
@@ -134,12 +141,20 @@ impl Chunks {
     fn begin(&mut self, out: &mut Vec<u8>) {
         if !self.begun {
             self.begun = true;
-            let delta = [("role".to_owned(), "assistant".into()), ("content".to_owned(), "".into())].into_iter().collect();
+            let delta = [("role".to_owned(), "assistant".into()), ("content".to_owned(), "".into())]
+                .into_iter()
+                .collect();
             self.delta(delta, None, None, out);
         }
     }
 
-    fn delta(&mut self, delta: Map<String, Value>, logprobs: Option<Value>, data: Option<Value>, out: &mut Vec<u8>) {
+    fn delta(
+        &mut self,
+        delta: Map<String, Value>,
+        logprobs: Option<Value>,
+        data: Option<Value>,
+        out: &mut Vec<u8>,
+    ) {
         self.begin(out);
         let choice = Choice { index: 0, delta, logprobs, finish_reason: None };
         self.chunk(vec![choice], self.include_usage.then_some(Value::Null), data, out);

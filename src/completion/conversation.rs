@@ -10,7 +10,15 @@ use crate::upstream::Quirks;
 
 /// Fields that the gateway consumes, or writes anew for every turn.
 const CONSUMED: [&str; 10] = [
-    "model", "messages", "tools", "tool_choice", "stream", "stream_options", "max_tokens", "max_completion_tokens", "toolgate",
+    "model",
+    "messages",
+    "tools",
+    "tool_choice",
+    "stream",
+    "stream_options",
+    "max_tokens",
+    "max_completion_tokens",
+    "toolgate",
     "authorizationRequestCallback",
 ];
 
@@ -70,7 +78,12 @@ impl Conversation {
         let include_usage = match stream_options.as_ref().and_then(|options| options.get("include_usage")) {
             None | Some(Value::Null) => false,
             Some(Value::Bool(include)) => *include,
-            Some(_) => return Err(InvalidField::new("stream_options.include_usage", "`stream_options.include_usage` must be true or false")),
+            Some(_) => {
+                return Err(InvalidField::new(
+                    "stream_options.include_usage",
+                    "`stream_options.include_usage` must be true or false",
+                ));
+            }
         };
         if quirks.no_stream_options {
             stream_options = None;
@@ -108,7 +121,10 @@ impl Conversation {
     pub fn body(&self, turn: u32, used: u64) -> Bytes {
         let mut body = Vec::with_capacity(self.head.len() + self.messages.len() + 256);
         body.extend_from_slice(&self.head);
-        let choice = self.tool_choice.as_ref().and_then(|choice| if turn == 1 { Some(&choice.first) } else { choice.later.as_ref() });
+        let choice = self
+            .tool_choice
+            .as_ref()
+            .and_then(|choice| if turn == 1 { Some(&choice.first) } else { choice.later.as_ref() });
         if let Some(choice) = choice {
             body.extend_from_slice(b",\"tool_choice\":");
             body.extend_from_slice(choice.as_bytes());
@@ -194,11 +210,14 @@ fn choice(request: &ChatRequest, toolset: &Toolset) -> Result<Option<Choice>, In
         (Some("required"), _) => Ok(Some(Choice { first: raw.to_owned(), later: None })),
         (None, Some("mcp")) => {
             let label = value.get("server_label").and_then(Value::as_str);
-            let label = label.ok_or_else(|| wrong("`tool_choice` of type `mcp` needs a `server_label`".into()))?;
+            let label =
+                label.ok_or_else(|| wrong("`tool_choice` of type `mcp` needs a `server_label`".into()))?;
             match value.get("name").and_then(Value::as_str) {
                 Some(tool) => match toolset.function_of(label, tool) {
                     Some(function) => Ok(forced(function)),
-                    None => Err(wrong(format!("`tool_choice`: no tool `{tool}` of a server labelled `{label}` is offered"))),
+                    None => Err(wrong(format!(
+                        "`tool_choice`: no tool `{tool}` of a server labelled `{label}` is offered"
+                    ))),
                 },
                 None if toolset.labels().any(|known| known == label) => {
                     Ok(Some(Choice { first: "\"required\"".into(), later: None }))
@@ -208,7 +227,8 @@ fn choice(request: &ChatRequest, toolset: &Toolset) -> Result<Option<Choice>, In
         }
         (None, Some("function")) => {
             let name = value.pointer("/function/name").or_else(|| value.get("name")).and_then(Value::as_str);
-            let name = name.ok_or_else(|| wrong("`tool_choice` of type `function` needs `function.name`".into()))?;
+            let name =
+                name.ok_or_else(|| wrong("`tool_choice` of type `function` needs `function.name`".into()))?;
             if toolset.owner(name) != super::toolset::Owner::Nobody {
                 return Ok(forced(name));
             }
@@ -216,11 +236,15 @@ fn choice(request: &ChatRequest, toolset: &Toolset) -> Result<Option<Choice>, In
             match found.as_slice() {
                 [function] => Ok(forced(function)),
                 [] => Err(wrong(format!("`tool_choice`: no tool `{name}` is offered"))),
-                _ => Err(wrong(format!("`tool_choice`: several servers offer `{name}`; use {{\"type\":\"mcp\",\"server_label\":…,\"name\":…}}"))),
+                _ => Err(wrong(format!(
+                    "`tool_choice`: several servers offer `{name}`; use {{\"type\":\"mcp\",\"server_label\":…,\"name\":…}}"
+                ))),
             }
         }
         (None, Some(_)) => Ok(Some(Choice { first: raw.to_owned(), later: None })),
-        _ => Err(wrong("`tool_choice` must be `auto`, `none`, `required`, or an object with a `type`".into())),
+        _ => {
+            Err(wrong("`tool_choice` must be `auto`, `none`, `required`, or an object with a `type`".into()))
+        }
     }
 }
 
@@ -229,14 +253,18 @@ fn choice(request: &ChatRequest, toolset: &Toolset) -> Result<Option<Choice>, In
 /// # Errors
 /// When `messages` is missing, empty, or not a list of objects.
 pub fn messages(request: &ChatRequest) -> Result<Vec<&RawValue>, InvalidField> {
-    let raw = request.raw("messages").ok_or_else(|| InvalidField::new("messages", "`messages` is missing"))?;
-    let list: Vec<&RawValue> =
-        serde_json::from_str(raw).map_err(|_| InvalidField::new("messages", "`messages` must be a list of messages"))?;
+    let raw =
+        request.raw("messages").ok_or_else(|| InvalidField::new("messages", "`messages` is missing"))?;
+    let list: Vec<&RawValue> = serde_json::from_str(raw)
+        .map_err(|_| InvalidField::new("messages", "`messages` must be a list of messages"))?;
     if list.is_empty() {
         return Err(InvalidField::new("messages", "`messages` must have at least one message"));
     }
     match list.iter().position(|message| !message.get().starts_with('{')) {
-        Some(place) => Err(InvalidField::new(format!("messages[{place}]"), format!("`messages[{place}]` must be an object"))),
+        Some(place) => Err(InvalidField::new(
+            format!("messages[{place}]"),
+            format!("`messages[{place}]` must be an object"),
+        )),
         None => Ok(list),
     }
 }

@@ -56,7 +56,13 @@ impl Drop for CancelOnDrop {
 
 impl Engine {
     /// An engine on the given parts.
-    pub fn new(settings: &Settings, egress: Egress, upstream: Upstream, metrics: Arc<Metrics>, clock: Clock) -> Self {
+    pub fn new(
+        settings: &Settings,
+        egress: Egress,
+        upstream: Upstream,
+        metrics: Arc<Metrics>,
+        clock: Clock,
+    ) -> Self {
         Engine {
             upstream,
             tools: Tools::new(egress.clone(), &settings.mcp),
@@ -87,7 +93,8 @@ impl Engine {
         options.given
             || headers.contains_key("x-mcp-authorization")
             || request.raw("tools").is_some_and(mentions_gateway_tools)
-            || (!self.memory.is_empty() && request.raw("messages").is_some_and(|messages| messages.contains("tool_call_id")))
+            || (!self.memory.is_empty()
+                && request.raw("messages").is_some_and(|messages| messages.contains("tool_call_id")))
     }
 
     /// Closes sessions with MCP servers.

@@ -138,9 +138,10 @@ impl RunEvent {
     pub fn data(&self) -> Option<Value> {
         let (name, value) = match self {
             RunEvent::ToolCall(call) => ("tool_call", json!(call)),
-            RunEvent::ToolProgress { call_id, progress, total, message } => {
-                ("tool_progress", json!({ "call_id": call_id, "progress": progress, "total": total, "message": message }))
-            }
+            RunEvent::ToolProgress { call_id, progress, total, message } => (
+                "tool_progress",
+                json!({ "call_id": call_id, "progress": progress, "total": total, "message": message }),
+            ),
             RunEvent::ToolResult(ended) => (
                 "tool_result",
                 json!({

@@ -46,7 +46,9 @@ pub async fn call(
     let arguments: Map<String, Value> = match serde_json::from_str(&call.arguments) {
         Ok(arguments) => arguments,
         Err(error) => {
-            let reason = format!("Not called: the arguments are not a valid JSON object ({error}). Call again with valid arguments.");
+            let reason = format!(
+                "Not called: the arguments are not a valid JSON object ({error}). Call again with valid arguments."
+            );
             return Executed::refused(&reason, started);
         }
     };
@@ -64,7 +66,9 @@ pub async fn call(
         Ok(raw) => match ToolResult::parse(&raw) {
             Ok(result) if result.is_error => (result, Outcome::ToolError),
             Ok(result) => (result, Outcome::Ok),
-            Err(error) => (ToolResult::failure(format!("The tool's answer cannot be read: {error}")), Outcome::Failed),
+            Err(error) => {
+                (ToolResult::failure(format!("The tool's answer cannot be read: {error}")), Outcome::Failed)
+            }
         },
         Err(error) => {
             tracing::info!(mcp.host = server.spec.host(), mcp.tool = tool.name, %error, "a tool call failed");
@@ -91,15 +95,26 @@ fn outcome(error: &Error) -> Outcome {
 /// What the model and the reader are told.
 fn explain(error: &Error, host: &str) -> String {
     match error {
-        Error::Unauthorized(_) => format!("{host} refuses the credential it was given; the user must authorize again."),
+        Error::Unauthorized(_) => {
+            format!("{host} refuses the credential it was given; the user must authorize again.")
+        }
         Error::Unreachable { reason, maybe_ran: true } => {
-            format!("{host} broke off ({reason}). Whether the call took effect is unknown; do not repeat it blindly.")
+            format!(
+                "{host} broke off ({reason}). Whether the call took effect is unknown; do not repeat it blindly."
+            )
         }
-        Error::Unreachable { reason, maybe_ran: false } => format!("{host} could not be reached ({reason}). The call was not made."),
+        Error::Unreachable { reason, maybe_ran: false } => {
+            format!("{host} could not be reached ({reason}). The call was not made.")
+        }
         Error::Timeout { after } => {
-            format!("{host} did not answer within {} s. Whether the call took effect is unknown.", after.as_secs())
+            format!(
+                "{host} did not answer within {} s. Whether the call took effect is unknown.",
+                after.as_secs()
+            )
         }
-        Error::TooLarge { limit } => format!("The answer of {host} is larger than {limit} bytes and was dropped."),
+        Error::TooLarge { limit } => {
+            format!("The answer of {host} is larger than {limit} bytes and was dropped.")
+        }
         Error::Refused(refusal) => format!("The call was not made: {refusal}."),
         Error::Rpc { code, message } => format!("{message} ({code})"),
         Error::Status { .. } | Error::Protocol(_) | Error::InputRequired(_) => format!("{host}: {error}."),

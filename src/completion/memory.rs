@@ -44,7 +44,8 @@ struct SeenMessage {
 impl HiddenTurns {
     /// A memory bounded as `settings` say.
     pub fn new(settings: &config::Run) -> Self {
-        let weigh = |_: &[u8; 32], entry: &Arc<Entry>| u32::try_from(entry.messages.len() + 256).unwrap_or(u32::MAX);
+        let weigh =
+            |_: &[u8; 32], entry: &Arc<Entry>| u32::try_from(entry.messages.len() + 256).unwrap_or(u32::MAX);
         let cache = Cache::builder()
             .max_capacity(settings.hidden_turn_bytes)
             .weigher(weigh)
@@ -59,7 +60,12 @@ impl HiddenTurns {
     }
 
     /// Keeps `messages` under the calls handed to the caller: `(id, function, arguments)` each.
-    pub fn keep<'c>(&self, scope: &str, calls: impl Iterator<Item = (&'c str, &'c str, &'c str)>, messages: Vec<u8>) {
+    pub fn keep<'c>(
+        &self,
+        scope: &str,
+        calls: impl Iterator<Item = (&'c str, &'c str, &'c str)>,
+        messages: Vec<u8>,
+    ) {
         self.0.insert(key(scope, calls), Arc::new(Entry { messages }));
     }
 
@@ -88,7 +94,9 @@ impl HiddenTurns {
         memchr::memmem::find(message.get().as_bytes(), b"tool_calls")?;
         let seen: SeenMessage = serde_json::from_str(message.get()).ok()?;
         let calls = seen.tool_calls.filter(|calls| seen.role == "assistant" && !calls.is_empty())?;
-        let parts = calls.iter().map(|call| (call.id.as_str(), call.function.name.as_str(), call.function.arguments.as_str()));
+        let parts = calls
+            .iter()
+            .map(|call| (call.id.as_str(), call.function.name.as_str(), call.function.arguments.as_str()));
         self.0.get(&key(scope, parts))
     }
 }
@@ -105,7 +113,8 @@ fn key<'c>(scope: &str, calls: impl Iterator<Item = (&'c str, &'c str, &'c str)>
         add(id);
         add(function);
         // Clients re-encode arguments; white space between tokens may change on the way.
-        let compact = serde_json::from_str::<serde_json::Value>(arguments).map_or_else(|_| arguments.to_owned(), |value| value.to_string());
+        let compact = serde_json::from_str::<serde_json::Value>(arguments)
+            .map_or_else(|_| arguments.to_owned(), |value| value.to_string());
         add(&compact);
     }
     digest.finalize().into()
@@ -123,13 +132,22 @@ mod tests {
     fn hidden_turns_come_back_in_their_place_and_only_to_their_owner() {
         let memory = HiddenTurns::new(&config::Run::default());
         assert!(memory.is_empty());
-        memory.keep("me", [("call_1", "mine", r#"{"a": 1}"#)].into_iter(), br#"{"hidden":1},{"hidden":2}"#.to_vec());
+        memory.keep(
+            "me",
+            [("call_1", "mine", r#"{"a": 1}"#)].into_iter(),
+            br#"{"hidden":1},{"hidden":2}"#.to_vec(),
+        );
         assert!(!memory.is_empty());
         let question = raw(r#"{"role":"user","content":"tool_calls"}"#);
-        let seen = raw(r#"{"role":"assistant","content":"…","tool_calls":[{"id":"call_1","type":"function","function":{"name":"mine","arguments":"{\"a\":1}"}}]}"#);
+        let seen = raw(
+            r#"{"role":"assistant","content":"…","tool_calls":[{"id":"call_1","type":"function","function":{"name":"mine","arguments":"{\"a\":1}"}}]}"#,
+        );
         let (joined, found) = memory.put_back("me", &[&question, &seen]);
         assert!(found);
-        assert_eq!(String::from_utf8(joined).unwrap(), r#"{"role":"user","content":"tool_calls"},{"hidden":1},{"hidden":2}"#);
+        assert_eq!(
+            String::from_utf8(joined).unwrap(),
+            r#"{"role":"user","content":"tool_calls"},{"hidden":1},{"hidden":2}"#
+        );
         let (joined, found) = memory.put_back("someone else", &[&seen]);
         assert!(!found && joined == seen.get().as_bytes());
     }

@@ -41,7 +41,14 @@ pub struct Options {
 }
 
 const NAMES: [&str; 8] = [
-    "on_auth", "wait_seconds", "authorization_callback_url", "output", "stop_when", "max_turns", "max_tool_calls", "profile",
+    "on_auth",
+    "wait_seconds",
+    "authorization_callback_url",
+    "output",
+    "stop_when",
+    "max_turns",
+    "max_tool_calls",
+    "profile",
 ];
 const PREFIX: &str = "x-toolgate-";
 /// Headers with that prefix that are no options.
@@ -52,7 +59,11 @@ impl Options {
     ///
     /// # Errors
     /// [`InvalidField`] naming the option, and the nearest known one where it is unknown.
-    pub fn read(request: &ChatRequest, headers: &HeaderMap, defaults: &config::Run) -> Result<Self, InvalidField> {
+    pub fn read(
+        request: &ChatRequest,
+        headers: &HeaderMap,
+        defaults: &config::Run,
+    ) -> Result<Self, InvalidField> {
         let mut options = Options {
             on_auth: OnAuth::default(),
             output: Output::default(),
@@ -63,8 +74,14 @@ impl Options {
             given: false,
         };
         for (name, value) in headers {
-            let Some(option) = name.as_str().strip_prefix(PREFIX).filter(|rest| !OTHER_HEADERS.contains(rest)) else { continue };
-            let text = value.to_str().map_err(|_| InvalidField::new(name.as_str(), format!("`{name}` is not plain text")))?;
+            let Some(option) =
+                name.as_str().strip_prefix(PREFIX).filter(|rest| !OTHER_HEADERS.contains(rest))
+            else {
+                continue;
+            };
+            let text = value
+                .to_str()
+                .map_err(|_| InvalidField::new(name.as_str(), format!("`{name}` is not plain text")))?;
             options.set(name.as_str(), &option.replace('-', "_"), header_value(text), defaults)?;
         }
         if let Some(object) = request.get::<Map<String, Value>>("toolgate", "an object")? {
@@ -80,7 +97,13 @@ impl Options {
         Ok(options)
     }
 
-    fn set(&mut self, param: &str, option: &str, value: Value, defaults: &config::Run) -> Result<(), InvalidField> {
+    fn set(
+        &mut self,
+        param: &str,
+        option: &str,
+        value: Value,
+        defaults: &config::Run,
+    ) -> Result<(), InvalidField> {
         let wrong = |expected: &str| InvalidField::new(param, format!("`{param}` must be {expected}"));
         self.given = true;
         if value.is_null() && NAMES.contains(&option) {
@@ -108,21 +131,28 @@ impl Options {
             }
             "max_turns" => {
                 let most = u64::from(defaults.max_turns_cap);
-                self.max_turns = within(&value, 1, most).ok_or_else(|| wrong(&format!("a number from 1 to {most}")))?;
+                self.max_turns =
+                    within(&value, 1, most).ok_or_else(|| wrong(&format!("a number from 1 to {most}")))?;
             }
             "max_tool_calls" => {
-                self.max_tool_calls = within(&value, 1, 10_000).ok_or_else(|| wrong("a number from 1 to 10000"))?;
+                self.max_tool_calls =
+                    within(&value, 1, 10_000).ok_or_else(|| wrong("a number from 1 to 10000"))?;
             }
             "profile" => {
-                let name = value.as_str().filter(|name| (1..=64).contains(&name.len()) && !name.chars().any(char::is_control));
+                let name = value
+                    .as_str()
+                    .filter(|name| (1..=64).contains(&name.len()) && !name.chars().any(char::is_control));
                 self.profile = Some(name.ok_or_else(|| wrong("a name of 1 to 64 characters"))?.to_owned());
             }
             "authorization_callback_url" => {
-                value.as_str().filter(|url| url.starts_with("https://") || url.starts_with("http://")).ok_or_else(|| wrong("an address"))?;
+                let message =
+                    format!("`{param}` is not available yet: logins are shown in the answer; remove it");
+                return Err(InvalidField::new(param, message));
             }
             "stop_when" => {
-                self.stop_when = stop_conditions(&value)
-                    .ok_or_else(|| wrong(r#"a list of conditions such as {"turns":10} and {"tool":"name"}"#))?;
+                self.stop_when = stop_conditions(&value).ok_or_else(|| {
+                    wrong(r#"a list of conditions such as {"turns":10} and {"tool":"name"}"#)
+                })?;
             }
             _ => return Err(unknown(param, option)),
         }
@@ -136,7 +166,10 @@ fn header_value(text: &str) -> Value {
 }
 
 fn within(value: &Value, least: u64, most: u64) -> Option<u32> {
-    value.as_u64().filter(|number| (least..=most).contains(number)).and_then(|number| u32::try_from(number).ok())
+    value
+        .as_u64()
+        .filter(|number| (least..=most).contains(number))
+        .and_then(|number| u32::try_from(number).ok())
 }
 
 fn stop_conditions(value: &Value) -> Option<Vec<StopWhen>> {
@@ -158,7 +191,10 @@ fn stop_conditions(value: &Value) -> Option<Vec<StopWhen>> {
 }
 
 fn unknown(param: &str, option: &str) -> InvalidField {
-    let nearest = NAMES.iter().map(|name| (strsim::jaro_winkler(name, option), *name)).max_by(|a, b| a.0.total_cmp(&b.0));
+    let nearest = NAMES
+        .iter()
+        .map(|name| (strsim::jaro_winkler(name, option), *name))
+        .max_by(|a, b| a.0.total_cmp(&b.0));
     let hint = match nearest {
         Some((score, name)) if score > 0.7 => format!("did you mean `{name}`?"),
         _ => format!("known are {}", NAMES.join(", ")),
@@ -173,14 +209,19 @@ mod tests {
 
     fn read(body: &str, headers: &[(&'static str, &'static str)]) -> Result<Options, InvalidField> {
         let request = ChatRequest::parse(body.to_owned().into()).unwrap();
-        let headers = headers.iter().map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value))).collect();
+        let headers = headers
+            .iter()
+            .map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value)))
+            .collect();
         Options::read(&request, &headers, &config::Run::default())
     }
 
     #[test]
     fn the_body_wins_over_headers() {
-        let headers = [("x-toolgate-on-auth", "fail"), ("x-toolgate-max-turns", "3"), ("x-toolgate-user", "u")];
-        let options = read(r#"{"toolgate":{"on_auth":"link","stop_when":[{"tool":"done"}]}}"#, &headers).unwrap();
+        let headers =
+            [("x-toolgate-on-auth", "fail"), ("x-toolgate-max-turns", "3"), ("x-toolgate-user", "u")];
+        let options =
+            read(r#"{"toolgate":{"on_auth":"link","stop_when":[{"tool":"done"}]}}"#, &headers).unwrap();
         assert_eq!((options.on_auth, options.max_turns), (OnAuth::Link, 3));
         assert_eq!(options.stop_when, [StopWhen::Tool("done".into())]);
     }

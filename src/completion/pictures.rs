@@ -16,7 +16,11 @@ pub fn message(target: &Target, results: &[(String, Executed)]) -> Option<Value>
         let mut given = Vec::new();
         if images {
             let shown = executed.result.images();
-            given.extend(shown.iter().map(|image| json!({ "type": "image_url", "image_url": { "url": image.data_url() } })));
+            given.extend(
+                shown
+                    .iter()
+                    .map(|image| json!({ "type": "image_url", "image_url": { "url": image.data_url() } })),
+            );
         }
         if audio {
             given.extend(executed.result.parts.iter().filter_map(sound));

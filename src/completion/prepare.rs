@@ -74,7 +74,8 @@ impl Engine {
         let tools_text = request.raw("tools").unwrap_or("[]");
         let entries = tools::read_entries(tools_text, &headers, self.mcp.max_servers)?;
         if !entries.servers.is_empty() && request.get::<u32>("n", "a number")?.is_some_and(|n| n != 1) {
-            let message = "`n` must be 1 when MCP tools are used: their calls cannot be made once for several answers";
+            let message =
+                "`n` must be 1 when MCP tools are used: their calls cannot be made once for several answers";
             return Err(InvalidField::new("n", message).into());
         }
         for spec in &entries.servers {
@@ -144,7 +145,12 @@ async fn answer_with_logins(sink: Sink, missing: Vec<AuthorizationRequired>, not
 }
 
 /// Whose sessions, caches and hidden turns these are: namespace, user and profile.
-fn scope(request: &ChatRequest, headers: &HeaderMap, namespace: &str, options: &Options) -> Result<Arc<str>, InvalidField> {
+fn scope(
+    request: &ChatRequest,
+    headers: &HeaderMap,
+    namespace: &str,
+    options: &Options,
+) -> Result<Arc<str>, InvalidField> {
     let mut user = None;
     for field in ["user", "safety_identifier"] {
         user = user.or(request.get::<String>(field, "a text")?);
@@ -188,12 +194,18 @@ fn remarks(server: &Resolved) -> Vec<Notice> {
     let host = server.spec.host();
     let mut notices = Vec::new();
     if !server.absent.is_empty() {
-        let names: Vec<String> = server.absent.iter().take(10).map(|name| format!("`{}`", name.escape_default())).collect();
+        let names: Vec<String> =
+            server.absent.iter().take(10).map(|name| format!("`{}`", name.escape_default())).collect();
         let message = format!("{host} has no tool called {}, which `allowed_tools` names.", names.join(", "));
         notices.push(Notice { code: "tool_absent".into(), message });
     }
     if !server.list.dropped.is_empty() {
-        let shown = server.list.dropped.iter().take(5).map(|(name, reason)| format!("`{}` ({reason})", name.escape_default()));
+        let shown = server
+            .list
+            .dropped
+            .iter()
+            .take(5)
+            .map(|(name, reason)| format!("`{}` ({reason})", name.escape_default()));
         let message = format!(
             "{} tools of {host} cannot be used: {}.",
             server.list.dropped.len(),
@@ -202,7 +214,10 @@ fn remarks(server: &Resolved) -> Vec<Notice> {
         notices.push(Notice { code: "tools_left_out".into(), message });
     }
     if server.chosen.is_empty() {
-        notices.push(Notice { code: "no_tools".into(), message: format!("{host} offers no tool that may be used here.") });
+        notices.push(Notice {
+            code: "no_tools".into(),
+            message: format!("{host} offers no tool that may be used here."),
+        });
     }
     notices
 }
@@ -210,13 +225,23 @@ fn remarks(server: &Resolved) -> Vec<Notice> {
 fn login(spec: &Spec, challenge: &Challenge) -> AuthorizationRequired {
     let host = spec.host();
     let reason = match (&spec.authorization, challenge.status) {
-        (Some(_), 403) => format!("{host} says that the credential it was given does not suffice. Send one that does, in `authorization` of this tool."),
-        (Some(_), _) => format!("{host} refuses the credential it was given. Send a valid one in `authorization` of this tool."),
+        (Some(_), 403) => format!(
+            "{host} says that the credential it was given does not suffice. Send one that does, in `authorization` of this tool."
+        ),
+        (Some(_), _) => format!(
+            "{host} refuses the credential it was given. Send a valid one in `authorization` of this tool."
+        ),
         (None, _) => format!(
             "{host} wants a login. Send its access token in `authorization` of this tool, or in the header `X-MCP-Authorization: {host}=<token>`."
         ),
     };
-    let scopes = challenge.scope.iter().flat_map(|scopes| scopes.split_whitespace()).take(100).map(str::to_owned).collect();
+    let scopes = challenge
+        .scope
+        .iter()
+        .flat_map(|scopes| scopes.split_whitespace())
+        .take(100)
+        .map(str::to_owned)
+        .collect();
     AuthorizationRequired {
         resource: spec.server_url.clone(),
         server_label: spec.label.clone(),
@@ -234,7 +259,8 @@ fn not_allowed(spec: &Spec, reason: &str) -> InvalidField {
 }
 
 fn failed_dependency(failed: &[(Spec, String)]) -> ErrorBody {
-    let named: Vec<String> = failed.iter().map(|(spec, reason)| format!("{}: {reason}", spec.host())).collect();
+    let named: Vec<String> =
+        failed.iter().map(|(spec, reason)| format!("{}: {reason}", spec.host())).collect();
     let message = format!(
         "{} could not be used, and nothing was sent to the model. Try again, or set `\"optional\": true` to go on without: {}",
         if failed.len() == 1 { "An MCP server" } else { "Some MCP servers" },

@@ -11,7 +11,13 @@ use crate::upstream::{Error, Target, Upstream, forward_request_headers, forward_
 ///
 /// # Errors
 /// When there is no answer at all.
-pub async fn post(upstream: &Upstream, target: &Target, path: &str, headers: &HeaderMap, body: Bytes) -> Result<Response<Incoming>, Error> {
+pub async fn post(
+    upstream: &Upstream,
+    target: &Target,
+    path: &str,
+    headers: &HeaderMap,
+    body: Bytes,
+) -> Result<Response<Incoming>, Error> {
     upstream.post(target, path, forward_request_headers(headers), body).await.map(cleaned)
 }
 

@@ -35,14 +35,21 @@ impl Toolset {
     ///
     /// # Errors
     /// When there are more tools than the provider takes.
-    pub fn build(servers: Vec<Resolved>, callers: &[&RawValue], provider: &Provider) -> Result<Self, InvalidField> {
+    pub fn build(
+        servers: Vec<Resolved>,
+        callers: &[&RawValue],
+        provider: &Provider,
+    ) -> Result<Self, InvalidField> {
         let caller_names: Vec<String> = callers.iter().filter_map(|raw| own_name(raw)).collect();
         let taken: HashSet<&str> = caller_names.iter().map(String::as_str).collect();
         let listed: Vec<(&str, Vec<&str>)> = servers
             .iter()
-            .map(|server| (server.spec.label.as_str(), server.tools().map(|tool| tool.name.as_str()).collect()))
+            .map(|server| {
+                (server.spec.label.as_str(), server.tools().map(|tool| tool.name.as_str()).collect())
+            })
             .collect();
-        let borrowed: Vec<(&str, &[&str])> = listed.iter().map(|(label, tools)| (*label, tools.as_slice())).collect();
+        let borrowed: Vec<(&str, &[&str])> =
+            listed.iter().map(|(label, tools)| (*label, tools.as_slice())).collect();
         check_count(&borrowed, callers.len(), provider)?;
         let names = name::assign(&borrowed, &taken);
 
@@ -50,7 +57,8 @@ impl Toolset {
         for raw in callers {
             push(&mut json, raw.get());
         }
-        let mut owners: HashMap<String, Owner> = caller_names.iter().map(|name| (name.clone(), Owner::Caller)).collect();
+        let mut owners: HashMap<String, Owner> =
+            caller_names.iter().map(|name| (name.clone(), Owner::Caller)).collect();
         for (at, (server, names)) in servers.iter().zip(names).enumerate() {
             for ((place, tool), function) in server.chosen.iter().zip(server.tools()).zip(names) {
                 push(&mut json, "");
@@ -83,7 +91,8 @@ impl Toolset {
 
     /// The function name of a server's tool.
     pub fn function_of<'s>(&'s self, label: &'s str, tool: &'s str) -> Option<&'s str> {
-        self.functions_where(move |server, candidate| server.spec.label == label && candidate.name == tool).next()
+        self.functions_where(move |server, candidate| server.spec.label == label && candidate.name == tool)
+            .next()
     }
 
     /// The function names of all tools, of any server, that are called `tool` by their server.
@@ -96,7 +105,10 @@ impl Toolset {
         self.servers.iter().map(|server| server.spec.label.as_str())
     }
 
-    fn functions_where<'s>(&'s self, fits: impl Fn(&Resolved, &Tool) -> bool + 's) -> impl Iterator<Item = &'s str> {
+    fn functions_where<'s>(
+        &'s self,
+        fits: impl Fn(&Resolved, &Tool) -> bool + 's,
+    ) -> impl Iterator<Item = &'s str> {
         let fitting = move |owner: &Owner| self.find(*owner).is_some_and(|(server, tool)| fits(server, tool));
         self.owners.iter().filter(move |(_, owner)| fitting(owner)).map(|(function, _)| function.as_str())
     }
@@ -112,7 +124,12 @@ fn push(json: &mut String, entry: &str) {
 fn write_function(json: &mut String, function: &str, tool: &Tool, simple: bool) {
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let description = tool.description_for_models();
-    let _ = write!(json, r#"{{"type":"function","function":{{"name":{},"description":{},"parameters":"#, quoted(function), quoted(description));
+    let _ = write!(
+        json,
+        r#"{{"type":"function","function":{{"name":{},"description":{},"parameters":"#,
+        quoted(function),
+        quoted(description)
+    );
     json.push_str(tool.parameters(simple).get());
     json.push_str("}}");
 }
@@ -135,9 +152,11 @@ fn own_name(raw: &RawValue) -> Option<String> {
 fn check_count(servers: &[(&str, &[&str])], callers: usize, provider: &Provider) -> Result<(), InvalidField> {
     let total = callers + servers.iter().map(|(_, tools)| tools.len()).sum::<usize>();
     let Some(limit) = provider.quirks.max_tools.filter(|limit| total > *limit) else { return Ok(()) };
-    let mut largest: Vec<(&str, usize)> = servers.iter().map(|(label, tools)| (*label, tools.len())).collect();
+    let mut largest: Vec<(&str, usize)> =
+        servers.iter().map(|(label, tools)| (*label, tools.len())).collect();
     largest.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-    let largest: Vec<String> = largest.iter().take(3).map(|(label, count)| format!("`{label}` has {count}")).collect();
+    let largest: Vec<String> =
+        largest.iter().take(3).map(|(label, count)| format!("`{label}` has {count}")).collect();
     let message = format!(
         "the request offers {total} tools, but {} takes at most {limit}: {}. Choose with `allowed_tools`",
         provider.name,

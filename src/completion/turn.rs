@@ -73,7 +73,11 @@ impl Reader<'_> {
     /// # Errors
     /// [`Broken`].
     pub async fn read(&self, response: http::Response<Incoming>) -> Result<Turn, Broken> {
-        let kind = response.headers().get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+        let kind = response
+            .headers()
+            .get(http::header::CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or("");
         if kind.starts_with("text/event-stream") {
             self.stream(response.into_body()).await
         } else {
@@ -88,13 +92,14 @@ impl Reader<'_> {
             Ok(Err(error)) => return Err(self.failed(format!("the answer broke off: {error}"))),
             Err(_) => return Err(self.silent()),
         };
-        let mut answer: Map<String, Value> =
-            serde_json::from_slice(&bytes).map_err(|error| self.failed(format!("the answer is not JSON: {error}")))?;
+        let mut answer: Map<String, Value> = serde_json::from_slice(&bytes)
+            .map_err(|error| self.failed(format!("the answer is not JSON: {error}")))?;
         self.provider_error(&mut answer)?;
         let mut assembly = Assembly::new(self);
         self.sink.send(RunEvent::TurnStarted { turn: self.number, head: head(&answer) }).await?;
         assembly.usage = object(answer.remove("usage"));
-        let mut choice = first_choice(&mut answer).ok_or_else(|| self.failed("the answer has no choices".into()))?;
+        let mut choice =
+            first_choice(&mut answer).ok_or_else(|| self.failed("the answer has no choices".into()))?;
         let mut message = object(choice.remove("message")).unwrap_or_default();
         for (place, call) in array(message.remove("tool_calls")).into_iter().enumerate() {
             if let Value::Object(mut call) = call {
@@ -136,12 +141,17 @@ impl Reader<'_> {
         assembly.end().await
     }
 
-    async fn chunk(&self, data: &Bytes, assembly: &mut Assembly<'_>, started: &mut bool) -> Result<(), Broken> {
+    async fn chunk(
+        &self,
+        data: &Bytes,
+        assembly: &mut Assembly<'_>,
+        started: &mut bool,
+    ) -> Result<(), Broken> {
         if data.trim_ascii().is_empty() {
             return Ok(());
         }
-        let mut chunk: Map<String, Value> =
-            serde_json::from_slice(data).map_err(|error| self.failed(format!("the stream has an event that is not JSON: {error}")))?;
+        let mut chunk: Map<String, Value> = serde_json::from_slice(data)
+            .map_err(|error| self.failed(format!("the stream has an event that is not JSON: {error}")))?;
         self.provider_error(&mut chunk)?;
         if !*started {
             *started = true;
@@ -179,14 +189,22 @@ impl Reader<'_> {
     }
 
     fn failed(&self, message: String) -> Broken {
-        Broken::Failed(ErrorBody::new(ErrorKind::Upstream, Some("provider_stream_error"), format!("{}: {message}", self.provider)))
+        Broken::Failed(ErrorBody::new(
+            ErrorKind::Upstream,
+            Some("provider_stream_error"),
+            format!("{}: {message}", self.provider),
+        ))
     }
 }
 
 /// What every chunk of a provider says about itself and callers may want: model, fingerprint, tier.
 fn head(answer: &Map<String, Value>) -> Map<String, Value> {
     const KEPT: [&str; 3] = ["model", "system_fingerprint", "service_tier"];
-    KEPT.iter().filter_map(|key| Some(((*key).to_owned(), answer.get(*key).filter(|value| !value.is_null())?.clone()))).collect()
+    KEPT.iter()
+        .filter_map(|key| {
+            Some(((*key).to_owned(), answer.get(*key).filter(|value| !value.is_null())?.clone()))
+        })
+        .collect()
 }
 
 fn first_choice(answer: &mut Map<String, Value>) -> Option<Map<String, Value>> {
@@ -331,7 +349,8 @@ impl<'a> Assembly<'a> {
                 let mut whole = call.rest.clone();
                 whole.insert("id".into(), call.id.clone().into());
                 whole.insert("type".into(), "function".into());
-                whole.insert("function".into(), json!({ "name": call.function, "arguments": call.arguments }));
+                whole
+                    .insert("function".into(), json!({ "name": call.function, "arguments": call.arguments }));
                 RunEvent::CallerCall { index: place, call: whole }
             }
             Some((_, shown)) if *shown == call.arguments.len() => return Ok(()),
@@ -355,7 +374,10 @@ impl<'a> Assembly<'a> {
         message.insert("content".into(), Value::Null);
         message.extend(self.message);
         if !calls.is_empty() {
-            message.insert("tool_calls".into(), calls.iter().map(|call| Value::Object(call.raw.clone())).collect());
+            message.insert(
+                "tool_calls".into(),
+                calls.iter().map(|call| Value::Object(call.raw.clone())).collect(),
+            );
         }
         Ok(Turn { message, calls, finish_reason: self.finish_reason, usage: self.usage })
     }
@@ -369,8 +391,17 @@ impl Growing {
         raw.insert("type".into(), "function".into());
         // A provider refuses its own malformed arguments when they come back; the error result tells the model.
         let valid = serde_json::from_str::<Map<String, Value>>(&arguments).is_ok();
-        raw.insert("function".into(), json!({ "name": self.function, "arguments": if valid { arguments.as_str() } else { "{}" } }));
-        Call { id: self.id, function: self.function, arguments, owner: self.owner.unwrap_or(Owner::Nobody), raw }
+        raw.insert(
+            "function".into(),
+            json!({ "name": self.function, "arguments": if valid { arguments.as_str() } else { "{}" } }),
+        );
+        Call {
+            id: self.id,
+            function: self.function,
+            arguments,
+            owner: self.owner.unwrap_or(Owner::Nobody),
+            raw,
+        }
     }
 }
 

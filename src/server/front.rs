@@ -46,7 +46,8 @@ impl Front {
         let endpoint = endpoint(request.uri());
         let mut response = if self.local && !is_from_this_machine(request.headers()) {
             let message = "in local mode, requests must be addressed to this machine and not come from a web page elsewhere";
-            ApiError::new(StatusCode::FORBIDDEN, ErrorKind::Permission, Some("not_local"), message).into_response()
+            ApiError::new(StatusCode::FORBIDDEN, ErrorKind::Permission, Some("not_local"), message)
+                .into_response()
         } else {
             match self.router.call(request).await {
                 Ok(response) => response,
@@ -57,9 +58,16 @@ impl Front {
         response.headers_mut().insert(REQUEST_ID, id);
         self.app.metrics.request(endpoint, status.as_u16(), started.elapsed());
         if status.is_server_error() {
-            tracing::warn!(http.status = status.as_u16(), milliseconds = started.elapsed().as_millis() as u64, "a request failed");
+            tracing::warn!(
+                http.status = status.as_u16(),
+                milliseconds = started.elapsed().as_millis() as u64,
+                "a request failed"
+            );
         }
-        let streamed = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
+        let streamed = response
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
         let guard = streamed.then(|| self.app.metrics.open_stream());
         Ok(response.map(|body| Tracked { body, _open: guard }))
     }
@@ -75,7 +83,10 @@ impl http_body::Body for Tracked {
     type Data = Bytes;
     type Error = axum::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         Pin::new(&mut self.body).poll_frame(context)
     }
 
@@ -90,7 +101,9 @@ impl http_body::Body for Tracked {
 
 /// The caller's own request id where it is usable, else a new one.
 fn request_id(headers: &HeaderMap) -> HeaderValue {
-    let usable = |value: &&HeaderValue| (1..=128).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_graphic);
+    let usable = |value: &&HeaderValue| {
+        (1..=128).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_graphic)
+    };
     match headers.get(REQUEST_ID).filter(usable) {
         Some(given) => given.clone(),
         None => HeaderValue::try_from(random_id("req_")).unwrap_or_else(|_| HeaderValue::from_static("req")),
@@ -112,13 +125,16 @@ fn is_from_this_machine(headers: &HeaderMap) -> bool {
     let host = headers.get(header::HOST).and_then(|value| value.to_str().ok());
     let origin = headers.get(header::ORIGIN).map(|value| value.to_str().unwrap_or("null"));
     let cross_site = headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site");
-    host.is_none_or(names_loopback) && !cross_site && origin.is_none_or(|origin| origin.split_once("://").is_some_and(|(_, host)| names_loopback(host)))
+    host.is_none_or(names_loopback)
+        && !cross_site
+        && origin.is_none_or(|origin| origin.split_once("://").is_some_and(|(_, host)| names_loopback(host)))
 }
 
 fn names_loopback(authority: &str) -> bool {
     let Ok(authority) = authority.parse::<http::uri::Authority>() else { return false };
     let host = authority.host().trim_matches(['[', ']']);
-    host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
+    host.eq_ignore_ascii_case("localhost")
+        || host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
 }
 
 #[cfg(test)]
@@ -126,7 +142,10 @@ mod tests {
     use super::*;
 
     fn from(pairs: &[(&'static str, &'static str)]) -> bool {
-        let headers = pairs.iter().map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value))).collect();
+        let headers = pairs
+            .iter()
+            .map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value)))
+            .collect();
         is_from_this_machine(&headers)
     }
 

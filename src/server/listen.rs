@@ -26,7 +26,11 @@ const MAX_CONNECTIONS: usize = 65_536;
 /// [`Error::AddressInUse`], [`Error::Listen`].
 pub fn bind(address: SocketAddr) -> Result<TcpListener, Error> {
     let open = || -> io::Result<TcpListener> {
-        let socket = if address.is_ipv4() { tokio::net::TcpSocket::new_v4()? } else { tokio::net::TcpSocket::new_v6()? };
+        let socket = if address.is_ipv4() {
+            tokio::net::TcpSocket::new_v4()?
+        } else {
+            tokio::net::TcpSocket::new_v6()?
+        };
         #[cfg(unix)]
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
@@ -38,7 +42,9 @@ pub fn bind(address: SocketAddr) -> Result<TcpListener, Error> {
 /// Serves until `stop` is ready, then lets open requests finish for as long as `limits` say.
 pub async fn accept(listener: TcpListener, front: Front, limits: &Limits, stop: impl Future<Output = ()>) {
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(limits.header_seconds)).max_buf_size(READ_BUFFER_BYTES);
+    http.timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_secs(limits.header_seconds))
+        .max_buf_size(READ_BUFFER_BYTES);
     let open = GracefulShutdown::new();
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     tokio::pin!(stop);

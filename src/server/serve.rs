@@ -21,7 +21,11 @@ use crate::upstream::{Providers, Upstream};
 ///
 /// # Errors
 /// [`Error`] when it cannot start.
-pub async fn serve(settings: Settings, environment: &Environment, ready: impl FnOnce(&Started)) -> Result<(), Error> {
+pub async fn serve(
+    settings: Settings,
+    environment: &Environment,
+    ready: impl FnOnce(&Started),
+) -> Result<(), Error> {
     serve_until(settings, environment, egress::system_lookup(), ready, stop_signal()).await
 }
 
@@ -43,9 +47,11 @@ pub async fn serve_until(
     let public_url = settings.public_url();
 
     let metrics = Arc::new(Metrics::default());
-    let egress = Egress::new(&settings.egress, local, lookup).map_err(|error| Error::Settings(error.to_string()))?;
+    let egress =
+        Egress::new(&settings.egress, local, lookup).map_err(|error| Error::Settings(error.to_string()))?;
     let upstream = Upstream::new(egress.clone(), &settings.upstream, Arc::clone(&metrics));
-    let mut providers = Providers::new(&settings, &|name| environment.get(name).map(str::to_owned)).map_err(Error::Settings)?;
+    let mut providers = Providers::new(&settings, &|name| environment.get(name).map(str::to_owned))
+        .map_err(Error::Settings)?;
     if local {
         let base = format!("http://{address}/demo/v1").parse().expect("a socket address makes an address");
         providers.add_built_in("demo", base, &["demo"]);
@@ -62,12 +68,24 @@ pub async fn serve_until(
         local,
         project_keys: settings.api_keys.len(),
         pass_through: settings.pass_through.enabled,
-        providers: providers.active().filter(|provider| &*provider.name != "demo").map(|provider| (provider.name.to_string(), provider.key_source.to_string())).collect(),
+        providers: providers
+            .active()
+            .filter(|provider| &*provider.name != "demo")
+            .map(|provider| (provider.name.to_string(), provider.key_source.to_string()))
+            .collect(),
         demo: local,
     };
     let limits = settings.limits.clone();
     let rate_limit = RateLimit::default();
-    let app = Arc::new(App { settings, callers, providers, engine, metrics, rate_limit, draining: AtomicBool::new(false) });
+    let app = Arc::new(App {
+        settings,
+        callers,
+        providers,
+        engine,
+        metrics,
+        rate_limit,
+        draining: AtomicBool::new(false),
+    });
     let front = Front::new(Arc::clone(&app), router(Arc::clone(&app), local), local);
     ready(&started);
     let draining = Arc::clone(&app);
@@ -86,7 +104,8 @@ async fn stop_signal() {
     let interrupt = tokio::signal::ctrl_c();
     #[cfg(unix)]
     {
-        let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) else {
+        let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+        else {
             let _ = interrupt.await;
             return;
         };

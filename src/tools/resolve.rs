@@ -31,8 +31,14 @@ impl Resolved {
 pub enum Outcome {
     Ready(Resolved),
     /// It wants a login, or refused the one it was given.
-    Unauthorized { spec: Spec, challenge: Challenge },
-    Failed { spec: Spec, error: Error },
+    Unauthorized {
+        spec: Spec,
+        challenge: Challenge,
+    },
+    Failed {
+        spec: Spec,
+        error: Error,
+    },
 }
 
 /// Asks every server. The outcomes stand in the order of `specs`.
@@ -60,7 +66,12 @@ async fn one(tools: &Tools, spec: Spec, scope: Arc<str>) -> Outcome {
 fn choose(spec: &Spec, list: &ToolList) -> (Vec<usize>, Vec<String>) {
     let named = |tool: &Tool| spec.allowed.names.as_ref().is_none_or(|names| names.contains(&tool.name));
     let harmless = |tool: &Tool| !spec.allowed.read_only || tool.read_only;
-    let chosen = list.tools.iter().enumerate().filter(|(_, tool)| named(tool) && harmless(tool)).map(|(place, _)| place);
+    let chosen = list
+        .tools
+        .iter()
+        .enumerate()
+        .filter(|(_, tool)| named(tool) && harmless(tool))
+        .map(|(place, _)| place);
     let names = spec.allowed.names.iter().flatten();
     let absent = names.filter(|name| list.tools.iter().all(|tool| tool.name != **name)).cloned();
     (chosen.collect(), absent.collect())

@@ -80,7 +80,11 @@ pub fn mentions_gateway_tools(tools: &str) -> bool {
 ///
 /// # Errors
 /// [`InvalidField`] naming entry and field.
-pub fn read<'a>(tools: &'a str, headers: &HeaderMap, max_servers: usize) -> Result<Entries<'a>, InvalidField> {
+pub fn read<'a>(
+    tools: &'a str,
+    headers: &HeaderMap,
+    max_servers: usize,
+) -> Result<Entries<'a>, InvalidField> {
     let list: Vec<&RawValue> =
         serde_json::from_str(tools).map_err(|_| InvalidField::new("tools", "`tools` must be a list"))?;
     let mut entries = Entries::default();
@@ -90,18 +94,28 @@ pub fn read<'a>(tools: &'a str, headers: &HeaderMap, max_servers: usize) -> Resu
             #[serde(borrow, rename = "type")]
             kind: Option<std::borrow::Cow<'k, str>>,
         }
-        let kind = serde_json::from_str::<Kind<'_>>(raw.get())
-            .map_err(|_| InvalidField::new(format!("tools[{position}]"), format!("`tools[{position}]` must be an object with a `type`")))?;
+        let kind = serde_json::from_str::<Kind<'_>>(raw.get()).map_err(|_| {
+            InvalidField::new(
+                format!("tools[{position}]"),
+                format!("`tools[{position}]` must be an object with a `type`"),
+            )
+        })?;
         match kind.kind.as_deref() {
             Some("mcp") => entries.servers.push(entry(position, raw)?),
             Some("url_context") => {
-                return Err(InvalidField::new(format!("tools[{position}].type"), "`url_context` is not available yet; remove it"));
+                return Err(InvalidField::new(
+                    format!("tools[{position}].type"),
+                    "`url_context` is not available yet; remove it",
+                ));
             }
             _ => entries.others.push(raw),
         }
     }
     if entries.servers.len() > max_servers {
-        return Err(InvalidField::new("tools", format!("a request may name at most {max_servers} MCP servers")));
+        return Err(InvalidField::new(
+            "tools",
+            format!("a request may name at most {max_servers} MCP servers"),
+        ));
     }
     label(&mut entries.servers)?;
     credentials(&mut entries.servers, headers)?;
@@ -110,9 +124,13 @@ pub fn read<'a>(tools: &'a str, headers: &HeaderMap, max_servers: usize) -> Resu
 
 fn entry(position: usize, raw: &RawValue) -> Result<Spec, InvalidField> {
     let at = |field: &str| format!("tools[{position}].{field}");
-    let wrong = |field: &str, message: &str| InvalidField::new(at(field), format!("`{}` {message}", at(field)));
+    let wrong =
+        |field: &str, message: &str| InvalidField::new(at(field), format!("`{}` {message}", at(field)));
     let entry: Entry = serde_json::from_str(raw.get()).map_err(|error| {
-        InvalidField::new(format!("tools[{position}]"), format!("`tools[{position}]` is not a valid MCP tool: {}", plain(&error)))
+        InvalidField::new(
+            format!("tools[{position}]"),
+            format!("`tools[{position}]` is not a valid MCP tool: {}", plain(&error)),
+        )
     })?;
     let server_url = match (entry.server_url, entry.url) {
         (Some(one), Some(other)) if one != other => {
@@ -127,13 +145,22 @@ fn entry(position: usize, raw: &RawValue) -> Result<Spec, InvalidField> {
         Some(Value::String(never)) if never == "never" => {}
         Some(_) => return Err(wrong("require_approval", "must be `never`: approvals are not available yet")),
     }
-    let allowed = entry.allowed_tools.as_ref().map(allowed_tools).transpose().map_err(|reason| wrong("allowed_tools", reason))?;
+    let allowed = entry
+        .allowed_tools
+        .as_ref()
+        .map(allowed_tools)
+        .transpose()
+        .map_err(|reason| wrong("allowed_tools", reason))?;
     let mut authorization = entry.authorization.map(|value| scheme(&value));
     let mut headers = Vec::new();
     for (key, value) in entry.headers.unwrap_or_default() {
-        let name = HeaderName::try_from(key.as_str()).map_err(|_| wrong("headers", &format!("has a name that is no header: `{}`", key.escape_default())))?;
-        let value = value.as_str().map(Secret::new).filter(|value| HeaderValue::try_from(value.expose()).is_ok());
-        let value = value.ok_or_else(|| wrong("headers", &format!("has a value for `{name}` that no header can carry")))?;
+        let name = HeaderName::try_from(key.as_str()).map_err(|_| {
+            wrong("headers", &format!("has a name that is no header: `{}`", key.escape_default()))
+        })?;
+        let value =
+            value.as_str().map(Secret::new).filter(|value| HeaderValue::try_from(value.expose()).is_ok());
+        let value = value
+            .ok_or_else(|| wrong("headers", &format!("has a value for `{name}` that no header can carry")))?;
         if name == http::header::AUTHORIZATION {
             authorization.get_or_insert(value);
         } else {
@@ -181,7 +208,11 @@ fn address(text: &str) -> Result<Uri, String> {
 fn allowed_tools(value: &Value) -> Result<Allowed, &'static str> {
     const SHAPE: &str = r#"must be a list of tool names, or {"tool_names":[…],"read_only":true}"#;
     let names = |list: &Value| -> Result<Vec<String>, &'static str> {
-        list.as_array().ok_or(SHAPE)?.iter().map(|name| name.as_str().map(str::to_owned).ok_or(SHAPE)).collect()
+        list.as_array()
+            .ok_or(SHAPE)?
+            .iter()
+            .map(|name| name.as_str().map(str::to_owned).ok_or(SHAPE))
+            .collect()
     };
     match value {
         Value::Null => Ok(Allowed::default()),
@@ -213,17 +244,23 @@ fn label(servers: &mut [Spec]) -> Result<(), InvalidField> {
     for spec in servers.iter().filter(|spec| !spec.label.is_empty()) {
         if spec.label.len() > 64 || spec.label.chars().any(char::is_control) {
             let param = spec.param("server_label");
-            return Err(InvalidField::new(param.clone(), format!("`{param}` must have 1 to 64 printable characters")));
+            return Err(InvalidField::new(
+                param.clone(),
+                format!("`{param}` must have 1 to 64 printable characters"),
+            ));
         }
         if !taken.insert(spec.label.clone()) {
             let param = spec.param("server_label");
-            let message = format!("`{param}`: the label `{}` is used twice; every server needs its own", spec.label);
+            let message =
+                format!("`{param}`: the label `{}` is used twice; every server needs its own", spec.label);
             return Err(InvalidField::new(param, message));
         }
     }
     for spec in servers.iter_mut().filter(|spec| spec.label.is_empty()) {
         let base = name::label_from_host(spec.uri.host().unwrap_or_default());
-        let unique = (1..).map(|n| if n == 1 { base.clone() } else { format!("{base}{n}") }).find(|label| !taken.contains(label));
+        let unique = (1..)
+            .map(|n| if n == 1 { base.clone() } else { format!("{base}{n}") })
+            .find(|label| !taken.contains(label));
         spec.label = unique.unwrap_or(base);
         taken.insert(spec.label.clone());
     }
@@ -248,7 +285,11 @@ fn credentials(servers: &mut [Spec], headers: &HeaderMap) -> Result<(), InvalidF
                     only.authorization.get_or_insert(scheme(&Secret::new(text)));
                 }
                 [] => {}
-                _ => return Err(wrong("must be `host=value` pairs, separated by commas, each host being one of the request's servers")),
+                _ => {
+                    return Err(wrong(
+                        "must be `host=value` pairs, separated by commas, each host being one of the request's servers",
+                    ));
+                }
             },
         }
     }
@@ -259,16 +300,17 @@ fn credentials(servers: &mut [Spec], headers: &HeaderMap) -> Result<(), InvalidF
 /// that end in base64 padding do not.
 fn names_a_host(part: &str) -> bool {
     part.split_once('=').is_some_and(|(host, value)| {
-        let last = host.trim().rsplit('.').next().unwrap_or_default();
-        let like_a_host = host.contains('.') && last.len() >= 2 && last.bytes().all(|byte| byte.is_ascii_lowercase());
-        like_a_host && value.bytes().any(|byte| byte != b'=')
+        let host = host.trim();
+        let like_a_host = host.contains(['.', ':']) || host.eq_ignore_ascii_case("localhost");
+        like_a_host && !host.contains(char::is_whitespace) && value.bytes().any(|byte| byte != b'=')
     })
 }
 
+/// A credential for `host`, or `host:port` where the port is not the scheme's own.
 fn pair<'t>(part: &'t str, servers: &[Spec]) -> Option<(usize, &'t str)> {
     let (host, value) = part.split_once('=')?;
     let host = host.trim();
-    let at = servers.iter().position(|spec| spec.host().eq_ignore_ascii_case(host) || spec.uri.host() == Some(host))?;
+    let at = servers.iter().position(|spec| spec.host().eq_ignore_ascii_case(host))?;
     Some((at, value.trim()))
 }
 
@@ -286,14 +328,38 @@ mod tests {
             (r#"{"type":"mcp"}"#, "tools", "must be a list"),
             (r#"[1]"#, "tools[0]", "an object"),
             (r#"[{"type":"mcp"}]"#, "tools[0].server_url", "missing"),
-            (r#"[{"type":"mcp","server_url":"https://a","url":"https://b"}]"#, "tools[0].url", "another address"),
+            (
+                r#"[{"type":"mcp","server_url":"https://a","url":"https://b"}]"#,
+                "tools[0].url",
+                "another address",
+            ),
             (r#"[{"type":"mcp","server_url":"ftp://a"}]"#, "tools[0].server_url", "https://"),
             (r#"[{"type":"mcp","server_url":"https://u:p@a"}]"#, "tools[0].server_url", "user name"),
-            (r#"[{"type":"mcp","server_url":"https://a","require_approval":"always"}]"#, "tools[0].require_approval", "never"),
-            (r#"[{"type":"mcp","server_url":"https://a","allowed_tools":"x"}]"#, "tools[0].allowed_tools", "list of tool names"),
-            (r#"[{"type":"mcp","server_url":"https://a","headers":{"a b":"c"}}]"#, "tools[0].headers", "no header"),
-            (r#"[{"type":"mcp","server_url":"https://a","headers":{"a":"c\nd"}}]"#, "tools[0].headers", "no header can carry"),
-            (r#"[{"type":"mcp","server_url":"https://a","server_label":"x"},{"type":"mcp","server_url":"https://b","server_label":"x"}]"#, "tools[1].server_label", "used twice"),
+            (
+                r#"[{"type":"mcp","server_url":"https://a","require_approval":"always"}]"#,
+                "tools[0].require_approval",
+                "never",
+            ),
+            (
+                r#"[{"type":"mcp","server_url":"https://a","allowed_tools":"x"}]"#,
+                "tools[0].allowed_tools",
+                "list of tool names",
+            ),
+            (
+                r#"[{"type":"mcp","server_url":"https://a","headers":{"a b":"c"}}]"#,
+                "tools[0].headers",
+                "no header",
+            ),
+            (
+                r#"[{"type":"mcp","server_url":"https://a","headers":{"a":"c\nd"}}]"#,
+                "tools[0].headers",
+                "no header can carry",
+            ),
+            (
+                r#"[{"type":"mcp","server_url":"https://a","server_label":"x"},{"type":"mcp","server_url":"https://b","server_label":"x"}]"#,
+                "tools[1].server_label",
+                "used twice",
+            ),
         ] {
             let error = read_one(tools).unwrap_err();
             assert_eq!(error.param.as_deref(), Some(param), "{tools}");
@@ -319,7 +385,23 @@ mod tests {
         assert!(read(tools, &headers, 64).is_err());
         let single = r#"[{"type":"mcp","server_url":"https://a.example/x"}]"#;
         headers.insert("x-mcp-authorization", HeaderValue::from_static("Basic YTpiPT0="));
-        assert_eq!(read(single, &headers, 64).unwrap().servers[0].authorization.as_ref().unwrap().expose(), "Basic YTpiPT0=");
+        assert_eq!(
+            read(single, &headers, 64).unwrap().servers[0].authorization.as_ref().unwrap().expose(),
+            "Basic YTpiPT0="
+        );
+        for other in [
+            "evil.example=secret",
+            "evil.example:8443=secret",
+            "localhost=secret",
+            "[::1]:9=secret",
+            "a.example:8443=secret",
+        ] {
+            headers.insert("x-mcp-authorization", HeaderValue::from_static(other));
+            assert!(
+                read(single, &headers, 64).is_err(),
+                "a credential for another host must not reach this one: {other}"
+            );
+        }
         headers.insert("x-mcp-authorization", HeaderValue::from_static("evil.example=secret"));
         assert!(read(single, &headers, 64).is_err(), "a credential for another host must not reach this one");
     }

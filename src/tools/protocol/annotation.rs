@@ -62,7 +62,8 @@ pub(crate) fn find(schema: &str) -> Result<Vec<HeaderArgument>, String> {
             match (keyword.as_str(), below) {
                 ("properties", Value::Object(properties)) => {
                     open.extend(properties.iter().map(|(name, schema)| {
-                        let path = path.as_ref().map(|path| [path.as_slice(), &[name.clone()]].concat());
+                        let path =
+                            path.as_ref().map(|path| [path.as_slice(), std::slice::from_ref(name)].concat());
                         (path, schema)
                     }));
                 }
@@ -118,10 +119,9 @@ pub(crate) fn mirror(headers: &mut HeaderMap, annotated: &[HeaderArgument], argu
 
 /// `text` as a header value: itself when it is plain, else base64 in MCP's sentinel.
 pub(crate) fn encode(text: &str) -> HeaderValue {
-    let plain = text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
-        && !text.starts_with(' ')
-        && !text.ends_with(' ')
-        && !(text.starts_with(OPENING) && text.ends_with(CLOSING));
+    let looks_encoded = text.starts_with(OPENING) && text.ends_with(CLOSING);
+    let at_the_edge = text.starts_with(' ') || text.ends_with(' ');
+    let plain = text.bytes().all(|byte| matches!(byte, b' '..=b'~')) && !at_the_edge && !looks_encoded;
     let value = if plain {
         HeaderValue::from_str(text)
     } else {

@@ -158,7 +158,7 @@ struct Reader {
 }
 
 impl Reader {
-    async fn read(self, mut messages: Messages) {
+    async fn read(self, mut messages: Box<Messages>) {
         loop {
             match messages.next().await {
                 Ok(Some(Message::Response { id: Some(id), outcome })) => {

@@ -32,7 +32,7 @@ pub(crate) struct Link {
 /// What came back.
 pub(crate) enum Answer {
     /// Messages to be read, and the session they open, if they do.
-    Messages(Messages, Option<HeaderValue>),
+    Messages(Box<Messages>, Option<HeaderValue>),
     /// Taken, with nothing to read.
     Accepted,
     Rejected(Rejection),
@@ -119,7 +119,7 @@ impl Link {
         if status.is_success() {
             let session = response.headers().get(SESSION).cloned();
             if let Some(messages) = Messages::new(response, self.limit)? {
-                return Ok(Answer::Messages(messages, session));
+                return Ok(Answer::Messages(Box::new(messages), session));
             }
             return Ok(Answer::Rejected(Rejection { status, rpc: None, about_session: false }));
         }

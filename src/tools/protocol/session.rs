@@ -221,7 +221,12 @@ impl Session {
 
     /// Takes up a stream that ended before the answer (MCP 2025-11-25, resumability). The request itself is
     /// never sent again.
-    async fn resume(&self, old: Messages, resumes: &mut u32, deadline: &Deadline) -> Result<Messages, Error> {
+    async fn resume(
+        &self,
+        old: Box<Messages>,
+        resumes: &mut u32,
+        deadline: &Deadline,
+    ) -> Result<Box<Messages>, Error> {
         let ended = || cut("the connection was cut before the answer");
         let last = old.last_event_id.as_deref().ok_or_else(ended)?;
         loop {
