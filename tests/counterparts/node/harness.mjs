@@ -77,6 +77,7 @@ name = "scripted"
 base_url = "${provider.url}"
 api_key = "${PROVIDER_KEY}"
 models = ["${MODEL}"]
+quirks = { images = "user", max_tools = 128 }
 `);
   const environment = Object.fromEntries(Object.entries(process.env).filter(([key]) => !/_API_KEY$|^TOOLGATE_/.test(key)));
   const child = start(name, required("TOOLGATE_BIN"), ["serve", "--config", file, "--listen", "127.0.0.1:0", "--data", directory],

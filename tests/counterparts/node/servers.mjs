@@ -247,9 +247,9 @@ const manyUrl = await python("fastmcp-many", "fastmcp_server.py", "--tools", "10
 await tests.test(many, "1,000 tools are refused clearly, naming the server", async () => {
   const seen = await run([answer], [asTool(manyUrl)]);
   assert.equal(seen.status, 400);
-  assert.match(seen.error.message, new RegExp(new URL(manyUrl).host.replaceAll(".", "\\.")));
-  assert.match(seen.error.message, /1[,.]?00\d/);
-  assert.match(seen.error.message, /128|allowed_tools/);
+  assert.match(seen.error.message, /at most 128: `srv` has 1[,.]?00\d/);
+  assert.match(seen.error.message, /allowed_tools/);
+  assert.equal(seen.turns, 0, "the provider was asked all the same");
 });
 await tests.test(many, "1,000 tools work with the few that allowed_tools names", async () => {
   const seen = await run([{ calls: [{ tool: "tool_0999", arguments: { text: "last one" } }] }, answer], [asTool(manyUrl, { allowed_tools: ["tool_0999"] })]);
