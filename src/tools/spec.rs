@@ -300,19 +300,17 @@ fn credentials(servers: &mut [Spec], headers: &HeaderMap) -> Result<(), InvalidF
 /// that end in base64 padding do not.
 fn names_a_host(part: &str) -> bool {
     part.split_once('=').is_some_and(|(host, value)| {
-        let last = host.trim().rsplit('.').next().unwrap_or_default();
-        let like_a_host =
-            host.contains('.') && last.len() >= 2 && last.bytes().all(|byte| byte.is_ascii_lowercase());
-        like_a_host && value.bytes().any(|byte| byte != b'=')
+        let host = host.trim();
+        let like_a_host = host.contains(['.', ':']) || host.eq_ignore_ascii_case("localhost");
+        like_a_host && !host.contains(char::is_whitespace) && value.bytes().any(|byte| byte != b'=')
     })
 }
 
+/// A credential for `host`, or `host:port` where the port is not the scheme's own.
 fn pair<'t>(part: &'t str, servers: &[Spec]) -> Option<(usize, &'t str)> {
     let (host, value) = part.split_once('=')?;
     let host = host.trim();
-    let at = servers
-        .iter()
-        .position(|spec| spec.host().eq_ignore_ascii_case(host) || spec.uri.host() == Some(host))?;
+    let at = servers.iter().position(|spec| spec.host().eq_ignore_ascii_case(host))?;
     Some((at, value.trim()))
 }
 
@@ -391,6 +389,19 @@ mod tests {
             read(single, &headers, 64).unwrap().servers[0].authorization.as_ref().unwrap().expose(),
             "Basic YTpiPT0="
         );
+        for other in [
+            "evil.example=secret",
+            "evil.example:8443=secret",
+            "localhost=secret",
+            "[::1]:9=secret",
+            "a.example:8443=secret",
+        ] {
+            headers.insert("x-mcp-authorization", HeaderValue::from_static(other));
+            assert!(
+                read(single, &headers, 64).is_err(),
+                "a credential for another host must not reach this one: {other}"
+            );
+        }
         headers.insert("x-mcp-authorization", HeaderValue::from_static("evil.example=secret"));
         assert!(read(single, &headers, 64).is_err(), "a credential for another host must not reach this one");
     }

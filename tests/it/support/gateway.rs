@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 
-use toolgate::config::{Environment, Models, Provider, Secret, Settings};
-use toolgate::egress::{self, Lookup};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use toolgate::config::{Environment, Models, Provider, Secret, Settings};
+use toolgate::egress::{self, Lookup};
 
 use super::{Client, FakeProvider};
 
@@ -36,7 +36,9 @@ impl Gateway {
         let task = tokio::spawn(async move {
             let until = async move { drop(stopped.await) };
             let ready = move |started: &toolgate::server::Started| drop(ready.send(started.addr));
-            toolgate::server::serve_until(settings, &Environment::default(), lookup, ready, until).await.expect("the gateway starts");
+            toolgate::server::serve_until(settings, &Environment::default(), lookup, ready, until)
+                .await
+                .expect("the gateway starts");
         });
         let address = address.await.expect("the gateway listens");
         Gateway { address, client: Client::new(address), stop: Some(stop), task }

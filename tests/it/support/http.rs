@@ -30,7 +30,8 @@ pub struct Answer {
 
 impl Answer {
     pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("not JSON ({error}): {}", self.text()))
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("not JSON ({error}): {}", self.text()))
     }
 
     pub fn text(&self) -> String {
@@ -52,7 +53,13 @@ impl Client {
         Client { address, pool: Pool::builder(TokioExecutor::new()).build_http() }
     }
 
-    pub async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Response<Incoming> {
+    pub async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Response<Incoming> {
         let mut request = Request::builder().method(method).uri(format!("http://{}{path}", self.address));
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -83,7 +90,9 @@ impl Client {
     pub async fn stream(&self, body: &Value) -> Stream {
         let mut body = body.clone();
         body["stream"] = true.into();
-        let response = self.send("POST", "/v1/chat/completions", &[("content-type", "application/json")], body.to_string()).await;
+        let response = self
+            .send("POST", "/v1/chat/completions", &[("content-type", "application/json")], body.to_string())
+            .await;
         Stream::new(response)
     }
 }

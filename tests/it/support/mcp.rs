@@ -23,7 +23,10 @@ impl FakeTool {
         FakeTool::new(name, move |_| json!({ "content": [{ "type": "text", "text": answer }] }))
     }
 
-    pub fn with(name: &str, answer: impl Fn(&Value) -> Result<Value, Reply> + Send + Sync + 'static) -> FakeTool {
+    pub fn with(
+        name: &str,
+        answer: impl Fn(&Value) -> Result<Value, Reply> + Send + Sync + 'static,
+    ) -> FakeTool {
         let definition = json!({ "name": name, "description": format!("does {name}"), "inputSchema": { "type": "object", "properties": {} } });
         FakeTool { name: name.to_owned(), definition, answer: Arc::new(answer) }
     }
@@ -76,9 +79,15 @@ fn respond(tools: &[FakeTool], request: &Recorded) -> Reply {
         })),
         Some("tools/call") => match tools.iter().find(|tool| message["params"]["name"] == tool.name) {
             Some(tool) => (tool.answer)(&message["params"]["arguments"]),
-            None => Err(Reply::Json(200, json!({ "jsonrpc": "2.0", "id": id, "error": { "code": -32602, "message": "no such tool" } }))),
+            None => Err(Reply::Json(
+                200,
+                json!({ "jsonrpc": "2.0", "id": id, "error": { "code": -32602, "message": "no such tool" } }),
+            )),
         },
-        _ => Err(Reply::Json(404, json!({ "jsonrpc": "2.0", "id": id, "error": { "code": -32601, "message": "no such method" } }))),
+        _ => Err(Reply::Json(
+            404,
+            json!({ "jsonrpc": "2.0", "id": id, "error": { "code": -32601, "message": "no such method" } }),
+        )),
     };
     match result {
         Ok(result) => Reply::Json(200, json!({ "jsonrpc": "2.0", "id": id, "result": result })),

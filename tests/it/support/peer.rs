@@ -116,7 +116,9 @@ impl Peer {
                 changed.await;
             }
         };
-        tokio::time::timeout(std::time::Duration::from_secs(20), waiting).await.expect("the peer sees what the test waits for");
+        tokio::time::timeout(std::time::Duration::from_secs(20), waiting)
+            .await
+            .expect("the peer sees what the test waits for");
     }
 
     async fn converse(&self, mut stream: TcpStream, handler: &Handler) {
@@ -152,7 +154,8 @@ impl Peer {
     }
 
     async fn stream(&self, stream: &mut TcpStream, pieces: Vec<Piece>, cut: bool) -> bool {
-        let head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+        let head =
+            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
         if stream.write_all(head).await.is_err() {
             self.note_abandoned();
             return false;
@@ -201,7 +204,8 @@ async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Re
         if let Some(end) = buffer.windows(4).position(|window| window == b"\r\n\r\n") {
             let head = String::from_utf8_lossy(&buffer[..end]).into_owned();
             let mut request = parse_head(&head)?;
-            let length: usize = request.header("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
+            let length: usize =
+                request.header("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
             while buffer.len() < end + 4 + length {
                 read_more(stream, buffer).await?;
             }
@@ -228,6 +232,8 @@ fn parse_head(head: &str) -> Option<Recorded> {
     let mut lines = head.lines();
     let mut first = lines.next()?.split(' ');
     let (method, path) = (first.next()?.to_owned(), first.next()?.to_owned());
-    let headers = lines.filter_map(|line| line.split_once(':')).map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()));
+    let headers = lines
+        .filter_map(|line| line.split_once(':'))
+        .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()));
     Some(Recorded { method, path, headers: headers.collect(), body: Vec::new() })
 }

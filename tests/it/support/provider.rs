@@ -15,7 +15,14 @@ pub struct FakeProvider {
 impl FakeProvider {
     pub async fn start(replies: Vec<Reply>) -> FakeProvider {
         let replies = Arc::new(Mutex::new(VecDeque::from(replies)));
-        let peer = Peer::start(move |_| replies.lock().unwrap().pop_front().unwrap_or(Reply::Json(500, json!({ "error": { "message": "the script is over" } })))).await;
+        let peer = Peer::start(move |_| {
+            replies
+                .lock()
+                .unwrap()
+                .pop_front()
+                .unwrap_or(Reply::Json(500, json!({ "error": { "message": "the script is over" } })))
+        })
+        .await;
         FakeProvider { peer }
     }
 
@@ -41,7 +48,13 @@ pub fn call(id: &str, name: &str, arguments: &Value) -> Reply {
     let (one, two) = arguments.split_at(arguments.len() / 2);
     let first = json!({ "tool_calls": [{ "index": 0, "id": id, "type": "function", "function": { "name": name, "arguments": one } }] });
     let second = json!({ "tool_calls": [{ "index": 0, "function": { "arguments": two } }] });
-    events(&[delta(&json!({ "role": "assistant", "content": null })), delta(&first), delta(&second), finish("tool_calls"), usage()])
+    events(&[
+        delta(&json!({ "role": "assistant", "content": null })),
+        delta(&first),
+        delta(&second),
+        finish("tool_calls"),
+        usage(),
+    ])
 }
 
 /// This text, streamed word by word.
@@ -53,7 +66,8 @@ pub fn text_stream(content: &str) -> Reply {
 }
 
 fn events(list: &[Value]) -> Reply {
-    let mut pieces: Vec<Piece> = list.iter().map(|value| Piece::Bytes(format!("data: {value}\n\n").into_bytes())).collect();
+    let mut pieces: Vec<Piece> =
+        list.iter().map(|value| Piece::Bytes(format!("data: {value}\n\n").into_bytes())).collect();
     pieces.push(Piece::Bytes(b"data: [DONE]\n\n".to_vec()));
     Reply::Stream { pieces, cut: false }
 }

@@ -20,7 +20,14 @@ pub struct Stream {
 impl Stream {
     pub fn new(response: Response<Incoming>) -> Stream {
         let (head, body) = response.into_parts();
-        Stream { status: head.status.as_u16(), headers: head.headers, body, decoder: Decoder::new(1 << 26), chunks: Vec::new(), done: false }
+        Stream {
+            status: head.status.as_u16(),
+            headers: head.headers,
+            body,
+            decoder: Decoder::new(1 << 26),
+            chunks: Vec::new(),
+            done: false,
+        }
     }
 
     /// The next chunk; `None` when the stream has ended.
@@ -63,16 +70,23 @@ impl Stream {
     /// One id, one role, one `finish_reason`, gapless indices, `[DONE]`.
     fn check(&self) {
         assert!(self.done, "the stream ends with [DONE]: {:?}", self.chunks.last());
-        let completions: Vec<&Value> = self.chunks.iter().filter(|chunk| chunk.get("error").is_none()).collect();
+        let completions: Vec<&Value> =
+            self.chunks.iter().filter(|chunk| chunk.get("error").is_none()).collect();
         let failed = completions.len() < self.chunks.len();
-        let ids: std::collections::HashSet<&str> = completions.iter().filter_map(|chunk| chunk["id"].as_str()).collect();
+        let ids: std::collections::HashSet<&str> =
+            completions.iter().filter_map(|chunk| chunk["id"].as_str()).collect();
         assert!(ids.len() <= 1, "one id: {ids:?}");
-        let roles = completions.iter().filter(|chunk| !chunk["choices"][0]["delta"]["role"].is_null()).count();
+        let roles =
+            completions.iter().filter(|chunk| !chunk["choices"][0]["delta"]["role"].is_null()).count();
         assert!(roles == 1 || completions.is_empty(), "one role: {roles}");
-        let reasons = completions.iter().filter(|chunk| !chunk["choices"][0]["finish_reason"].is_null()).count();
+        let reasons =
+            completions.iter().filter(|chunk| !chunk["choices"][0]["finish_reason"].is_null()).count();
         assert_eq!(reasons, usize::from(!failed), "one finish_reason");
         let mut next = 0;
-        for call in completions.iter().flat_map(|chunk| chunk["choices"][0]["delta"]["tool_calls"].as_array().into_iter().flatten()) {
+        for call in completions
+            .iter()
+            .flat_map(|chunk| chunk["choices"][0]["delta"]["tool_calls"].as_array().into_iter().flatten())
+        {
             let index = call["index"].as_u64().expect("an index");
             assert!(index <= next, "indices have no gaps");
             next = next.max(index + 1);
@@ -90,7 +104,11 @@ impl Stream {
 
     /// The `toolgate` objects called `event`.
     pub fn events(&self, event: &str) -> Vec<&Value> {
-        self.chunks.iter().filter_map(|chunk| chunk.get("toolgate")).filter(|object| object["event"] == event).collect()
+        self.chunks
+            .iter()
+            .filter_map(|chunk| chunk.get("toolgate"))
+            .filter(|object| object["event"] == event)
+            .collect()
     }
 
     /// The error that ended it.
