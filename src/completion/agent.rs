@@ -128,7 +128,9 @@ impl Agent {
             used.completion_tokens += usage.get("completion_tokens").and_then(Value::as_u64).unwrap_or(0);
             self.sink.send(RunEvent::Usage(usage)).await?;
         }
-        if turn.calls.is_empty() {
+        // A turn that was cut off has calls that are not whole; they are not made.
+        let cut_off = matches!(turn.finish_reason.as_deref(), Some("length" | "content_filter"));
+        if turn.calls.is_empty() || cut_off {
             return Ok(Some(FinishReason::Model(turn.finish_reason.unwrap_or_else(|| "stop".to_owned()))));
         }
         if self.target.provider.quirks.drop_reasoning {

@@ -154,8 +154,8 @@ impl Answer {
             "choices".into(),
             json!([{ "index": 0, "message": message, "logprobs": self.logprobs, "finish_reason": self.finish_reason }]),
         );
-        if !self.usage.is_empty() {
-            answer.insert("usage".into(), Value::Object(self.usage));
+        if let Some(usage) = usage::of_run(self.usage, self.turns) {
+            answer.insert("usage".into(), usage);
         }
         let toolgate = json!({
             "run_id": self.id,
@@ -171,7 +171,7 @@ impl Answer {
 
 fn without_event(data: Option<Map<String, Value>>) -> Option<Map<String, Value>> {
     data.map(|mut data| {
-        data.remove("event");
+        data.shift_remove("event");
         data
     })
 }

@@ -17,6 +17,7 @@ pub struct Chunks {
     renderer: Renderer,
     include_usage: bool,
     usage: Map<String, Value>,
+    turns: u32,
     begun: bool,
     ended: bool,
 }
@@ -56,6 +57,7 @@ impl Chunks {
             renderer: Renderer::new(output),
             include_usage,
             usage: Map::new(),
+            turns: 0,
             begun: false,
             ended: false,
         }
@@ -72,6 +74,7 @@ impl Chunks {
         let data = event.data();
         match event {
             RunEvent::TurnStarted { turn, mut head } => {
+                self.turns = turn;
                 if turn == 1 {
                     if let Some(Value::String(model)) = head.remove("model") {
                         self.model = model;
@@ -120,8 +123,9 @@ impl Chunks {
         let choice =
             Choice { index: 0, delta: Map::new(), logprobs: None, finish_reason: Some(reason.to_owned()) };
         self.chunk(vec![choice], self.include_usage.then_some(Value::Null), None, out);
-        if self.include_usage {
-            let usage = Value::Object(std::mem::take(&mut self.usage));
+        if self.include_usage
+            && let Some(usage) = usage::of_run(std::mem::take(&mut self.usage), self.turns)
+        {
             self.chunk(Vec::new(), Some(usage), None, out);
         }
         sse::done(out);

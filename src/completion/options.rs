@@ -145,10 +145,9 @@ impl Options {
                 self.profile = Some(name.ok_or_else(|| wrong("a name of 1 to 64 characters"))?.to_owned());
             }
             "authorization_callback_url" => {
-                value
-                    .as_str()
-                    .filter(|url| url.starts_with("https://") || url.starts_with("http://"))
-                    .ok_or_else(|| wrong("an address"))?;
+                let message =
+                    format!("`{param}` is not available yet: logins are shown in the answer; remove it");
+                return Err(InvalidField::new(param, message));
             }
             "stop_when" => {
                 self.stop_when = stop_conditions(&value).ok_or_else(|| {

@@ -1,6 +1,15 @@
 //! Adding up what the turns of a run used.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
+
+/// The usage of a run of so many turns. `None` when its provider does not tell.
+pub fn of_run(sum: Map<String, Value>, turns: u32) -> Option<Value> {
+    match (sum.is_empty(), turns) {
+        (false, _) => Some(Value::Object(sum)),
+        (true, 0) => Some(json!({ "prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0 })),
+        (true, _) => None,
+    }
+}
 
 /// Adds the usage of a turn to the sum: numbers are added, at any depth; other values are taken over.
 pub fn add(sum: &mut Map<String, Value>, turn: Map<String, Value>) {
@@ -27,7 +36,6 @@ pub fn add(sum: &mut Map<String, Value>, turn: Map<String, Value>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn turns_are_summed_at_every_depth() {

@@ -1,9 +1,15 @@
 //! What a provider says it has.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use http::HeaderValue;
+use sha2::{Digest, Sha256};
 use tokio::time::Instant;
+
+/// Credentials whose lists are kept; beyond that all are asked for anew.
+const MOST_LISTS: usize = 1000;
 
 /// The models of one provider: given, or asked for and kept for a while.
 #[derive(Debug)]
@@ -12,29 +18,39 @@ pub(super) enum ModelList {
     Asked(Asked),
 }
 
-/// The last answer, and a lock so that one request asks at a time.
+/// The last answers, one for each credential: a list can name models that belong to its key's owner alone.
 #[derive(Debug, Default)]
 pub(super) struct Asked {
-    known: Mutex<Option<(Instant, Arc<Vec<String>>)>>,
+    known: Mutex<HashMap<[u8; 32], (Instant, Arc<Vec<String>>)>>,
+    /// Held while asking, so that many requests ask once.
     pub(super) asking: tokio::sync::Mutex<()>,
 }
 
 impl Asked {
-    pub(super) fn fresh(&self, keep: Duration) -> Option<Arc<Vec<String>>> {
+    /// What was listed for `credential` less than `keep` ago.
+    pub(super) fn fresh(&self, credential: Option<&HeaderValue>, keep: Duration) -> Option<Arc<Vec<String>>> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.as_ref().filter(|(at, _)| at.elapsed() < keep).map(|(_, list)| Arc::clone(list))
+        known.get(&digest(credential)).filter(|(at, _)| at.elapsed() < keep).map(|(_, list)| Arc::clone(list))
     }
 
-    pub(super) fn last(&self) -> Option<Arc<Vec<String>>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|(_, list)| Arc::clone(list))
+    /// What was listed for `credential`, however long ago.
+    pub(super) fn last(&self, credential: Option<&HeaderValue>) -> Option<Arc<Vec<String>>> {
+        self.fresh(credential, Duration::MAX)
     }
 
-    pub(super) fn keep(&self, list: Vec<String>) -> Arc<Vec<String>> {
+    pub(super) fn keep(&self, credential: Option<&HeaderValue>, list: Vec<String>) -> Arc<Vec<String>> {
         let list = Arc::new(list);
-        *self.known.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some((Instant::now(), Arc::clone(&list)));
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MOST_LISTS {
+            known.clear();
+        }
+        known.insert(digest(credential), (Instant::now(), Arc::clone(&list)));
         list
     }
+}
+
+fn digest(credential: Option<&HeaderValue>) -> [u8; 32] {
+    Sha256::digest(credential.map_or(&b""[..], HeaderValue::as_bytes)).into()
 }
 
 /// The ids in the body of `GET /models`; both OpenAI's `{data:[…]}` and a bare array (Together) occur.

@@ -154,7 +154,7 @@ impl Providers {
                 return target(provider, meant, key);
             }
         }
-        Err(SelectError::UnknownModel { model: model.to_owned(), near: self.near(meant) })
+        Err(SelectError::UnknownModel { model: model.to_owned(), near: self.near(meant, key) })
     }
 
     /// The target for a request that names a provider's host, with the caller's key and no other.
@@ -210,12 +210,15 @@ impl Providers {
     }
 
     /// Up to three names like `model`.
-    fn near(&self, model: &str) -> Vec<String> {
+    fn near(&self, model: &str, key: ProviderKey<'_>) -> Vec<String> {
         let mut known: Vec<String> = self.aliases.keys().cloned().collect();
         for provider in self.active() {
             let list = match &provider.models {
                 ModelList::Given(models) => Arc::new(models.clone()),
-                ModelList::Asked(asked) => asked.last().unwrap_or_default(),
+                ModelList::Asked(asked) => target(provider, "", key)
+                    .ok()
+                    .and_then(|target| asked.last(target.credential.as_ref()))
+                    .unwrap_or_default(),
             };
             known.extend(list.iter().map(|name| format!("{}/{name}", provider.name)));
         }
@@ -292,12 +295,13 @@ async fn list_models(
         ModelList::Given(models) => return Some(Arc::new(models.clone())),
         ModelList::Asked(asked) => asked,
     };
-    if let Some(list) = asked.fresh(upstream.model_list_age()) {
+    let target = target(provider, "", key).ok()?;
+    let (credential, age) = (target.credential.as_ref(), upstream.model_list_age());
+    if let Some(list) = asked.fresh(credential, age) {
         return Some(list);
     }
-    let target = target(provider, "", key).ok()?;
     let _one_at_a_time = asked.asking.lock().await;
-    if let Some(list) = asked.fresh(upstream.model_list_age()) {
+    if let Some(list) = asked.fresh(credential, age) {
         return Some(list);
     }
     let answer =
@@ -307,10 +311,10 @@ async fn list_models(
         Limited::new(response.into_body(), 8 << 20).collect().await.ok()
     });
     match fetched.await.ok().flatten().and_then(|body| models::parse(&body.to_bytes())) {
-        Some(list) => Some(asked.keep(list)),
+        Some(list) => Some(asked.keep(credential, list)),
         None => {
             tracing::warn!(provider = %provider.name, "the provider does not tell its models");
-            asked.last()
+            asked.last(credential)
         }
     }
 }

@@ -1,3 +1,5 @@
+//! What prompts and schemas become.
+
 use serde_json::json;
 
 use super::*;
