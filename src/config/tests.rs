@@ -6,24 +6,36 @@ use super::*;
 
 const EXAMPLE: &str = include_str!("../../config.example.toml");
 
-/// A file in a directory of this test process, named by its content so that tests do not meet.
-fn file(text: &str) -> PathBuf {
-    let directory = std::env::temp_dir().join(format!("toolgate-config-{}", std::process::id()));
-    std::fs::create_dir_all(&directory).expect("the temporary directory is writable");
-    let path = directory.join(format!("{}.toml", &crate::crypto::sha256_hex(text.as_bytes())[..16]));
-    std::fs::write(&path, text).expect("the temporary directory is writable");
-    path
+/// A file with this text, gone when the value is dropped.
+struct File(PathBuf);
+
+impl File {
+    fn new(text: &str) -> Self {
+        let path = std::env::temp_dir().join(crate::id::random_id("toolgate-config-"));
+        std::fs::write(&path, text).expect("the temporary directory is writable");
+        File(path)
+    }
+
+    fn name(&self) -> String {
+        self.0.display().to_string()
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 fn load_text(text: &str, variables: &[(&str, &str)]) -> Result<Settings, Error> {
-    load(Some(&file(text)), &variables.iter().copied().collect(), &[])
+    load(Some(&File::new(text).0), &variables.iter().copied().collect(), &[])
 }
 
 /// The error and its hint, with the file's name made short.
 fn report(text: &str, variables: &[(&str, &str)]) -> String {
-    let error = load_text(text, variables).expect_err("the settings are wrong");
-    let report = format!("{error} | {}", error.hint().unwrap_or_default());
-    report.replace(&file(text).display().to_string(), "FILE")
+    let file = File::new(text);
+    let error = load(Some(&file.0), &variables.iter().copied().collect(), &[]).expect_err("they are wrong");
+    format!("{error} | {}", error.hint().unwrap_or_default()).replace(&file.name(), "FILE")
 }
 
 /// All settings as one comparable text.
@@ -81,12 +93,12 @@ fn the_example_shows_every_setting() {
 
 #[test]
 fn the_environment_wins_over_the_file_and_options_over_both() {
-    let path = file("listen = \"127.0.0.1:1\"\n[mcp]\nlist_seconds = 1\n[limits]\nbody_bytes = 7\n");
+    let file = File::new("listen = \"127.0.0.1:1\"\n[mcp]\nlist_seconds = 1\n[limits]\nbody_bytes = 7\n");
     let variables =
         [("TOOLGATE__LISTEN", "127.0.0.1:2"), ("TOOLGATE__MCP__LIST_SECONDS", "2"), ("OTHER", "x")];
     let given =
         Override { path: "listen", text: "127.0.0.1:3".to_owned(), origin: Origin::Option("--listen") };
-    let settings = load(Some(&path), &variables.into_iter().collect(), &[given]).expect("valid");
+    let settings = load(Some(&file.0), &variables.into_iter().collect(), &[given]).expect("valid");
     assert_eq!(settings.listen.port(), 3);
     assert_eq!(settings.mcp.list_seconds, 2);
     assert_eq!(settings.limits.body_bytes, 7);
@@ -94,8 +106,8 @@ fn the_environment_wins_over_the_file_and_options_over_both() {
 
 #[test]
 fn every_kind_of_setting_can_stand_in_the_environment() {
-    let key_file = file("secret of the file\n");
-    let key_file = key_file.display().to_string();
+    let key_file = File::new("secret of the file\n");
+    let key_file = key_file.name();
     let settings = load_text(
         "[[providers]]\nname = \"first\"\napi_key = \"one\"\n",
         &[
@@ -142,8 +154,8 @@ fn a_list_from_the_environment_may_have_more_than_ten_items() {
 
 #[test]
 fn any_setting_can_be_read_from_a_file_that_a_variable_names() {
-    let value = file("https://tools.example.com\n").display().to_string();
-    let settings = load_text("", &[("TOOLGATE__PUBLIC_URL_FILE", &value)]).expect("valid");
+    let file = File::new("https://tools.example.com\n");
+    let settings = load_text("", &[("TOOLGATE__PUBLIC_URL_FILE", &file.name())]).expect("valid");
     assert_eq!(settings.public_url.as_deref(), Some("https://tools.example.com"));
     assert_eq!(
         report("", &[("TOOLGATE__PUBLIC_URL_FILE", "/nowhere")]),
