@@ -224,7 +224,9 @@ fn remarks(server: &Resolved) -> Vec<Notice> {
 
 fn login(spec: &Spec, challenge: &Challenge) -> AuthorizationRequired {
     let host = spec.host();
-    let how = format!("in the field authorization of this tool, or in the header X-MCP-Authorization as {host}=TOKEN");
+    let how = format!(
+        "in the field authorization of this tool, or in the header X-MCP-Authorization as {host}=TOKEN"
+    );
     let reason = match (&spec.authorization, challenge.status) {
         (Some(_), 403) => format!("The credential it was given does not suffice. Send one that does {how}."),
         (Some(_), _) => format!("It refuses the credential it was given. Send a valid one {how}."),
