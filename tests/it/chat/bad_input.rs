@@ -110,9 +110,9 @@ async fn options_that_do_not_exist_or_cannot_be() {
         (json!({ "stop_when": "never" }), "toolgate.stop_when", "conditions"),
         (json!({ "profile": "" }), "toolgate.profile", "1 to 64"),
         (
-            json!({ "authorization_callback_url": "ftp://x" }),
+            json!({ "authorization_callback_url": "https://app.example" }),
             "toolgate.authorization_callback_url",
-            "address",
+            "not available yet",
         ),
     ] {
         let answer = gateway.client.chat(&with(ask(&[]), json!({ "toolgate": option }))).await;
@@ -290,6 +290,15 @@ async fn compressed_bodies_and_paths_that_do_not_exist() {
         let answer = gateway.client.get(path).await;
         assert_eq!(answer.status, 404, "{path}: {}", answer.text());
         assert_eq!(answer.json()["error"]["code"], "not_found");
+    }
+}
+
+#[tokio::test]
+async fn methods_that_an_address_does_not_take() {
+    let (gateway, _provider) = gateway().await;
+    for (method, path) in [("GET", "/v1/chat/completions"), ("DELETE", "/v1/models"), ("PUT", "/healthz")] {
+        let answer = crate::support::whole(gateway.client.send(method, path, &[], "").await).await;
+        is_refused(&answer, 405, None, method);
     }
 }
 
