@@ -218,9 +218,12 @@ fn local_mode_opens_this_machine_and_nothing_else() {
     }
 }
 
+/// Host, range and ports of a rule, an address, and whether the rule opens it.
+type RuleCase = (Option<&'static str>, Option<&'static str>, &'static [u16], &'static str, bool);
+
 #[test]
 fn rules_open_what_they_name() {
-    let cases: [(Option<&str>, Option<&str>, &[u16], &str, bool); 26] = [
+    let cases: [RuleCase; 26] = [
         (Some("mcp.corp"), None, &[], "http://mcp.corp:8080/", true),
         (Some("MCP.corp."), None, &[], "http://mcp.corp:8080/", true),
         (Some("mcp.corp"), None, &[8080], "http://mcp.corp:8081/", false),
