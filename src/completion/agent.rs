@@ -173,7 +173,7 @@ impl Agent {
             (
                 FinishReason::MaxToolCalls,
                 "max_tool_calls",
-                format!("The limit of {most} tool calls is reached (`max_tool_calls`)."),
+                format!("The limit of tool calls is reached (`max_tool_calls`: {most})."),
             )
         } else if wanted {
             return Ok(Some(FinishReason::StopWhen));
@@ -182,7 +182,7 @@ impl Agent {
             (
                 FinishReason::MaxTurns,
                 "max_turns",
-                format!("The limit of {most} turns is reached (`max_turns`)."),
+                format!("The limit of turns is reached (`max_turns`: {most})."),
             )
         } else if self.conversation.token_budget().is_some_and(|most| used.completion_tokens >= most) {
             (

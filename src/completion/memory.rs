@@ -3,6 +3,7 @@
 //! Nothing is kept under another caller's or user's name, and a lookup never reaches across them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use moka::sync::Cache;
@@ -14,7 +15,12 @@ use crate::config;
 
 /// The memory. Cheap to clone.
 #[derive(Clone)]
-pub struct HiddenTurns(Cache<[u8; 32], Arc<Entry>>);
+pub struct HiddenTurns {
+    kept: Cache<[u8; 32], Arc<Entry>>,
+    /// Whether anything was ever kept. Every plain completion asks, and counting the cache's entries costs more
+    /// than relaying the request.
+    used: Arc<AtomicBool>,
+}
 
 struct Entry {
     /// The messages that belong in the place of the one the caller saw, separated by commas.
@@ -51,12 +57,12 @@ impl HiddenTurns {
             .weigher(weigh)
             .time_to_live(Duration::from_secs(settings.hidden_turn_seconds))
             .build();
-        HiddenTurns(cache)
+        HiddenTurns { kept: cache, used: Arc::default() }
     }
 
-    /// Whether nothing is remembered at all.
+    /// Whether nothing was ever kept, so that no lookup can find anything.
     pub fn is_empty(&self) -> bool {
-        self.0.entry_count() == 0 && self.0.iter().next().is_none()
+        !self.used.load(Ordering::Acquire)
     }
 
     /// Keeps `messages` under the calls handed to the caller: `(id, function, arguments)` each.
@@ -66,7 +72,8 @@ impl HiddenTurns {
         calls: impl Iterator<Item = (&'c str, &'c str, &'c str)>,
         messages: Vec<u8>,
     ) {
-        self.0.insert(key(scope, calls), Arc::new(Entry { messages }));
+        self.kept.insert(key(scope, calls), Arc::new(Entry { messages }));
+        self.used.store(true, Ordering::Release);
     }
 
     /// The caller's messages, separated by commas, each assistant message whose calls are remembered replaced by the
@@ -97,7 +104,7 @@ impl HiddenTurns {
         let parts = calls
             .iter()
             .map(|call| (call.id.as_str(), call.function.name.as_str(), call.function.arguments.as_str()));
-        self.0.get(&key(scope, parts))
+        self.kept.get(&key(scope, parts))
     }
 }
 

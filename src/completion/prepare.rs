@@ -224,16 +224,11 @@ fn remarks(server: &Resolved) -> Vec<Notice> {
 
 fn login(spec: &Spec, challenge: &Challenge) -> AuthorizationRequired {
     let host = spec.host();
+    let how = format!("in the field authorization of this tool, or in the header X-MCP-Authorization as {host}=TOKEN");
     let reason = match (&spec.authorization, challenge.status) {
-        (Some(_), 403) => format!(
-            "{host} says that the credential it was given does not suffice. Send one that does, in `authorization` of this tool."
-        ),
-        (Some(_), _) => format!(
-            "{host} refuses the credential it was given. Send a valid one in `authorization` of this tool."
-        ),
-        (None, _) => format!(
-            "{host} wants a login. Send its access token in `authorization` of this tool, or in the header `X-MCP-Authorization: {host}=<token>`."
-        ),
+        (Some(_), 403) => format!("The credential it was given does not suffice. Send one that does {how}."),
+        (Some(_), _) => format!("It refuses the credential it was given. Send a valid one {how}."),
+        (None, _) => format!("It wants a login. Send its access token {how}."),
     };
     let scopes = challenge
         .scope

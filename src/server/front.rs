@@ -112,10 +112,11 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
 
 fn endpoint(uri: &Uri) -> Endpoint {
     match uri.path() {
-        path if path.ends_with("/chat/completions") => Endpoint::Completions,
+        "/v1/chat/completions" | "/chat/completions" => Endpoint::Completions,
+        path if path.starts_with("/demo/") => Endpoint::Other,
+        path if path.ends_with("/chat/completions") => Endpoint::HostCompletions,
         path if path.ends_with("/models") => Endpoint::Models,
         "/healthz" | "/readyz" | "/metrics" => Endpoint::Other,
-        path if path.starts_with("/demo/") => Endpoint::Other,
         _ => Endpoint::Relay,
     }
 }

@@ -21,7 +21,7 @@ pub(super) enum ModelList {
 /// The last answers, one for each credential: a list can name models that belong to its key's owner alone.
 #[derive(Debug, Default)]
 pub(super) struct Asked {
-    known: Mutex<HashMap<[u8; 32], (Instant, Arc<Vec<String>>)>>,
+    known: Mutex<HashMap<[u8; 32], Dated>>,
     /// Held while asking, so that many requests ask once.
     pub(super) asking: tokio::sync::Mutex<()>,
 }
@@ -48,6 +48,9 @@ impl Asked {
         list
     }
 }
+
+/// A list, and when it was fetched.
+type Dated = (Instant, Arc<Vec<String>>);
 
 fn digest(credential: Option<&HeaderValue>) -> [u8; 32] {
     Sha256::digest(credential.map_or(&b""[..], HeaderValue::as_bytes)).into()

@@ -18,6 +18,10 @@ pub struct Prose {
     blank: bool,
     /// The last finished line is text that the next one may continue.
     paragraph: bool,
+    /// That text stands in a block quotation.
+    quoted: bool,
+    /// The last finished line is the mark of a list item and nothing more.
+    empty_item: bool,
     /// Columns at which the contents of the open list items begin.
     lists: Vec<usize>,
     open: Option<Open>,
@@ -37,7 +41,9 @@ enum Open {
         container: usize,
     },
     /// Ends with a blank line.
-    HtmlToBlank,
+    HtmlToBlank {
+        container: usize,
+    },
 }
 
 impl Prose {
@@ -89,7 +95,7 @@ impl Prose {
                 sent.push('\n');
                 self.blank = false;
             }
-            Some(Open::HtmlToBlank) | None => {}
+            Some(Open::HtmlToBlank { .. }) | None => {}
         }
         if !self.blank {
             sent.push('\n');
@@ -124,17 +130,29 @@ impl Prose {
         if self.continues_open(indent, rest, has_more) {
             return;
         }
-        if self.blank {
-            self.paragraph = false;
-            return;
-        }
-        // Text right below text belongs to it, however little it is indented.
-        let lazy = self.paragraph && !starts_block(rest);
-        while !lazy && self.lists.last().is_some_and(|&content| indent < content) {
+        if std::mem::take(&mut self.empty_item) && self.blank {
             self.lists.pop();
         }
-        if lazy {
+        if self.blank {
+            self.paragraph = false;
+            self.quoted = false;
             return;
+        }
+        let in_item = !self.quoted && self.lists.last().is_none_or(|&content| indent >= content);
+        // Text right below text belongs to it, however little it is indented.
+        let container = self.lists.iter().copied().rfind(|&content| content <= indent).unwrap_or(0);
+        let deep = indent >= container + 4;
+        let lazy = self.paragraph && (deep || !starts_block(rest, in_item));
+        if lazy {
+            let underline = rest.bytes().all(|b| b == b'=') || rest.bytes().all(|b| b == b'-');
+            self.paragraph = deep || !in_item || !underline;
+            return;
+        }
+        if !in_item {
+            self.paragraph = false;
+        }
+        while self.lists.last().is_some_and(|&content| indent < content) {
+            self.lists.pop();
         }
         loop {
             let container = self.lists.last().copied().unwrap_or(0);
@@ -142,13 +160,20 @@ impl Prose {
                 return;
             }
             let Some((content, after)) = list_item(rest, indent, self.paragraph) else {
-                self.paragraph =
-                    !self.open_block(rest, indent, container, has_more) && !rest.starts_with('#');
+                self.quoted = rest.starts_with('>');
+                self.paragraph = match rest.strip_prefix('>') {
+                    Some(quoted) => !quoted.trim().is_empty() && !starts_block(quoted.trim(), true),
+                    None => {
+                        let opens = self.open_block(rest, indent, container, has_more);
+                        !opens && !rest.starts_with('#') && !is_rule(rest)
+                    }
+                };
                 return;
             };
             self.paragraph = false;
             self.lists.push(content.min(indent + 16));
             if after.is_empty() {
+                self.empty_item = !rest.contains([' ', '\t']);
                 return;
             }
             indent = content;
@@ -160,12 +185,7 @@ impl Prose {
     fn continues_open(&mut self, indent: usize, rest: &str, has_more: bool) -> bool {
         let (container, closes) = match &self.open {
             None => return false,
-            Some(Open::HtmlToBlank) => {
-                if self.blank {
-                    self.open = None;
-                }
-                return !self.blank;
-            }
+            Some(Open::HtmlToBlank { container }) => (*container, self.blank),
             Some(Open::Fence { mark, length, container, .. }) => {
                 let run = rest.bytes().take_while(|b| b == mark).count();
                 let only = rest[run..].trim_matches([' ', '\t']).is_empty() && !has_more;
@@ -197,7 +217,7 @@ impl Prose {
             return true;
         }
         if is_html_block(rest, self.paragraph, has_more) {
-            self.open = Some(Open::HtmlToBlank);
+            self.open = Some(Open::HtmlToBlank { container });
             return true;
         }
         false
@@ -217,14 +237,14 @@ fn indentation(line: &str, from: usize) -> (usize, &str) {
     (column, "")
 }
 
-/// Whether `rest` is, or may be, more than a continuation of a paragraph.
-fn starts_block(rest: &str) -> bool {
+/// Whether `rest` is, or may be, more than a continuation of a paragraph. `in_item` says that it is indented like it.
+fn starts_block(rest: &str, in_item: bool) -> bool {
     rest.starts_with(['>', '#'])
         || fence_start(rest).is_some()
         || html_start(rest).is_some()
         || is_html_block(rest, true, false)
         || is_rule(rest)
-        || list_item(rest, 0, true).is_some()
+        || list_item(rest, 0, in_item).is_some()
 }
 
 fn fence_start(rest: &str) -> Option<(u8, usize)> {

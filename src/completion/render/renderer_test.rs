@@ -5,7 +5,7 @@ use crate::completion::event::{AuthorizationRequired, FinishReason, Notice, Tool
 use crate::tools::{Part, ToolResult};
 
 fn turn(turn: u32) -> RunEvent {
-    RunEvent::TurnStarted { turn }
+    RunEvent::TurnStarted { turn, head: serde_json::Map::new() }
 }
 
 fn delta(content: &str) -> RunEvent {

@@ -218,12 +218,10 @@ fn local_mode_opens_this_machine_and_nothing_else() {
     }
 }
 
-/// Host, range and ports of a rule, an address, and whether the rule opens it.
-type RuleCase = (Option<&'static str>, Option<&'static str>, &'static [u16], &'static str, bool);
-
 #[test]
 fn rules_open_what_they_name() {
-    let cases: [RuleCase; 26] = [
+    type Case<'a> = (Option<&'a str>, Option<&'a str>, &'a [u16], &'a str, bool);
+    let cases: [Case<'_>; 26] = [
         (Some("mcp.corp"), None, &[], "http://mcp.corp:8080/", true),
         (Some("MCP.corp."), None, &[], "http://mcp.corp:8080/", true),
         (Some("mcp.corp"), None, &[8080], "http://mcp.corp:8081/", false),

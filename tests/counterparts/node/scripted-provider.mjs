@@ -80,7 +80,7 @@ async function stream(response, base, { text, calls, finish, turn, usage }) {
   send({ role: "assistant", content: calls.length && !text ? null : "", refusal: null });
   for (const piece of pieces(text ?? "", 7)) send({ content: piece });
   if (turn.hang) return; // until the client goes away
-  if (turn.cut) return response.destroy();
+  if (turn.cut) return response.write(": cut\n\n", () => response.destroy()); // once all before it is on its way
   calls.forEach((call, index) => {
     send({ tool_calls: [{ index, id: call.id, type: "function", function: { name: call.function.name, arguments: "" } }] });
     for (const piece of pieces(call.function.arguments, 9)) send({ tool_calls: [{ index, function: { arguments: piece } }] });

@@ -129,10 +129,12 @@ const failure = async (body) => {
 };
 
 await tests.test(openai, "an unknown model is a NotFoundError with code model_not_found", async () => {
-  const error = await failure({ model: "scripted/gpt-tset", messages: [{ role: "user", content: "hi" }] });
-  assert.ok(error instanceof OpenAI.NotFoundError, error.constructor.name);
-  assert.equal(error.code, "model_not_found");
-  assert.match(error.message, /gpt-test/);
+  for (const wrong of ["gpt-tset", "scriptde/gpt-test"]) {
+    const error = await failure({ model: wrong, messages: [{ role: "user", content: "hi" }] });
+    assert.ok(error instanceof OpenAI.NotFoundError, error.constructor.name);
+    assert.equal(error.code, "model_not_found");
+    assert.match(error.message, /gpt-test/);
+  }
 });
 
 await tests.test(openai, "missing messages are a BadRequestError that names them", async () => {
@@ -203,7 +205,7 @@ const vercel = tests.subject("client", "Vercel AI SDK with @ai-sdk/openai-compat
   "`generateText`, `streamText`, own tools; MCP servers are added with `transformRequestBody`");
 const compatible = (tools) => createOpenAICompatible({
   name: "toolgate", baseURL: `${gateway.url}/v1`, apiKey: "any", includeUsage: true,
-  transformRequestBody: (body) => ({ ...body, tools: [...(body.tools ?? []), ...tools] }),
+  transformRequestBody: (body) => ({ ...body, ...(tools.length ? { tools: [...(body.tools ?? []), ...tools] } : {}) }),
 })(model);
 const localTime = tool({
   description: own.description, inputSchema: z.object({ city: z.string() }), execute: async ({ city }) => `it is noon in ${city}`,

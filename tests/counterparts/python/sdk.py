@@ -164,8 +164,9 @@ def an_abort_of_a_stream_reaches_the_provider():
 
 @sdk
 def an_unknown_model_is_not_found():
-    error = fails_with(openai.NotFoundError, model="scripted/gpt-tset", messages=[{"role": "user", "content": "hi"}])
-    assert error.code == "model_not_found" and "gpt-test" in error.message
+    for wrong in ("gpt-tset", "scriptde/gpt-test"):
+        error = fails_with(openai.NotFoundError, model=wrong, messages=[{"role": "user", "content": "hi"}])
+        assert error.code == "model_not_found" and "gpt-test" in error.message, error.message
 
 
 @sdk

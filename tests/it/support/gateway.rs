@@ -35,7 +35,9 @@ impl Gateway {
         let (ready, address) = oneshot::channel();
         let task = tokio::spawn(async move {
             let until = async move { drop(stopped.await) };
-            let ready = move |started: &toolgate::server::Started| drop(ready.send(started.addr));
+            let ready = move |started: &toolgate::server::Started| {
+                let _ = ready.send(started.addr);
+            };
             toolgate::server::serve_until(settings, &Environment::default(), lookup, ready, until)
                 .await
                 .expect("the gateway starts");
