@@ -42,12 +42,12 @@ async fn pictures_go_to_models_that_see_and_are_named_to_all() {
     assert_eq!(messages[2]["role"], "tool");
     assert_eq!(messages[3]["role"], "user");
     assert_eq!(messages[3]["content"][1]["image_url"]["url"], format!("data:image/png;base64,{PNG}"));
-    assert!(answer.content().contains("[image image/png, 70 B]"), "{}", answer.content());
+    assert!(answer.content().contains("[image image/png, 70 bytes]"), "{}", answer.content());
     assert!(!answer.content().contains(PNG));
 
     let (_, messages) = after(result, "blind").await;
     assert_eq!(messages.len(), 3);
-    assert_eq!(messages[2]["content"], "a dot\n[image image/png, 70 B]");
+    assert_eq!(messages[2]["content"], "a dot\n[image image/png, 70 bytes]");
 }
 
 #[tokio::test]
@@ -82,10 +82,10 @@ async fn everything_else_is_named_or_shown() {
     let (answer, messages) = after(result, "m").await;
     let told = messages[2]["content"].as_str().unwrap();
     for part in [
-        "[audio audio/wav, 4 B]",
-        "[link a.pdf: https://example.com/a.pdf, application/pdf, 2.0 KiB]",
+        "[audio audio/wav, 4 bytes]",
+        "[link a.pdf: https://example.com/a.pdf, application/pdf, 2 KiB]",
         "[resource file:///notes.txt, text/plain]\nthe notes",
-        "[resource file:///x.bin, application/octet-stream, 3 B]",
+        "[resource file:///x.bin, application/octet-stream, 3 bytes]",
         "[hologram, ",
         "{\"degrees\":21.5",
     ] {
@@ -105,7 +105,7 @@ async fn a_huge_result_is_cut_where_everybody_sees_it() {
     let told = provider.last_said("tool")[0].as_str().unwrap().to_owned();
     assert!((9_000..=10_000).contains(&told.len()), "{}", told.len());
     let last_line = told.lines().last().unwrap();
-    assert!(last_line.contains("2000000"), "how much there was: {last_line}");
+    assert!(last_line.contains("2,000,000"), "how much there was: {last_line}");
     assert!(answer.content().contains(last_line), "{last_line}");
     assert!(answer.content().len() < 11_000);
 }

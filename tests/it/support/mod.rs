@@ -11,7 +11,7 @@ mod wire;
 
 pub use gate::Gate;
 pub use gateway::{Gateway, settings};
-pub use http::{Answer, Client};
+pub use http::{Answer, Client, whole};
 pub use mcp::{FakeMcp, FakeTool, rpc_result, text_result};
 pub use peer::{PATIENCE, Peer, Piece, Reply};
 pub use provider::{FakeProvider, calls, calls_stream, text, text_stream};
