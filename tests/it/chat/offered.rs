@@ -148,7 +148,7 @@ async fn the_second_request_asks_the_server_for_nothing_but_the_call() {
     let gateway = Gateway::with(&provider).await;
     gateway.client.chat(&ask(&[mcp.entry("s")])).await;
     let first = mcp.methods().len();
-    gateway.client.chat(&ask(&[mcp.entry("other label")])).await;
+    gateway.client.chat(&ask(&[mcp.entry("s")])).await;
     assert_eq!(mcp.methods()[first..], ["tools/call"]);
     assert_eq!(mcp.methods()[..first], ["tools/list", "tools/call"], "and the first for little more");
 }
