@@ -40,7 +40,7 @@ async fn max_turns_ends_with_length_and_says_so() {
     assert_eq!(answer["choices"][0]["finish_reason"], "length");
     assert_eq!(answer["toolgate"]["notices"][0]["code"], "max_turns");
     let content = answer["choices"][0]["message"]["content"].as_str().unwrap();
-    assert!(content.contains("`max_turns`: 3"), "{content}");
+    assert!(content.contains("limit of turns: 3"), "{content}");
 }
 
 #[tokio::test]
