@@ -173,17 +173,13 @@ impl Agent {
             (
                 FinishReason::MaxToolCalls,
                 "max_tool_calls",
-                format!("The limit of tool calls is reached (`max_tool_calls`: {most})."),
+                format!("The run has reached its limit of tool calls: {most}."),
             )
         } else if wanted {
             return Ok(Some(FinishReason::StopWhen));
         } else if number >= self.options.max_turns {
             let most = self.options.max_turns;
-            (
-                FinishReason::MaxTurns,
-                "max_turns",
-                format!("The limit of turns is reached (`max_turns`: {most})."),
-            )
+            (FinishReason::MaxTurns, "max_turns", format!("The run has reached its limit of turns: {most}."))
         } else if self.conversation.token_budget().is_some_and(|most| used.completion_tokens >= most) {
             (
                 FinishReason::TokenBudget,

@@ -195,8 +195,8 @@ fn remarks(server: &Resolved) -> Vec<Notice> {
     let mut notices = Vec::new();
     if !server.absent.is_empty() {
         let names: Vec<String> =
-            server.absent.iter().take(10).map(|name| format!("`{}`", name.escape_default())).collect();
-        let message = format!("{host} has no tool called {}, which `allowed_tools` names.", names.join(", "));
+            server.absent.iter().take(10).map(|name| format!("\"{}\"", name.escape_default())).collect();
+        let message = format!("{host} has no tool called {}, which allowed_tools names.", names.join(", "));
         notices.push(Notice { code: "tool_absent".into(), message });
     }
     if !server.list.dropped.is_empty() {
@@ -205,7 +205,7 @@ fn remarks(server: &Resolved) -> Vec<Notice> {
             .dropped
             .iter()
             .take(5)
-            .map(|(name, reason)| format!("`{}` ({reason})", name.escape_default()));
+            .map(|(name, reason)| format!("\"{}\" ({reason})", name.escape_default()));
         let message = format!(
             "{} tools of {host} cannot be used: {}.",
             server.list.dropped.len(),

@@ -40,7 +40,7 @@ async fn max_turns_ends_with_length_and_says_so() {
     assert_eq!(answer["choices"][0]["finish_reason"], "length");
     assert_eq!(answer["toolgate"]["notices"][0]["code"], "max_turns");
     let content = answer["choices"][0]["message"]["content"].as_str().unwrap();
-    assert!(content.contains("**Notice** The limit of turns"), "{content}");
+    assert!(content.contains("limit of turns: 3"), "{content}");
 }
 
 #[tokio::test]
@@ -107,7 +107,7 @@ async fn tokens_are_bounded_over_all_turns() {
 async fn a_run_ends_at_its_wall_clock() {
     let mcp = FakeMcp::start(vec![FakeTool::raw("t", |_| Reply::Silence)]).await;
     let provider = restless().await;
-    let gateway = Gateway::configured(&provider, |settings| settings.run.max_seconds = 2).await;
+    let gateway = Gateway::configured(&provider, |settings| settings.run.max_seconds = 1).await;
     let answer = gateway.client.chat(&ask(&[mcp.entry("s")])).await.json();
     assert_eq!(answer["choices"][0]["finish_reason"], "length");
     assert_eq!(answer["toolgate"]["notices"][0]["code"], "time_limit");
