@@ -5,7 +5,7 @@ use toolgate::config::{ApiKey, Models, Provider, Secret, Settings};
 use toolgate::crypto::ApiKeyHash;
 use toolgate::egress::system_lookup;
 
-use crate::support::{Answer, FakeProvider, Gateway, ask, settings, text, with};
+use crate::support::{Answer, FakeProvider, Gateway, Logs, Reply, ask, settings, text, with};
 
 const PROJECT_KEY: &str = "tgk_0123456789abcdefghjkmnpq";
 
@@ -135,6 +135,21 @@ async fn a_pass_through_caller_pays_with_its_own_key() {
     let headers = [("authorization", "Bearer sk-mine")];
     assert_eq!(gateway.client.post("/v1/chat/completions", &headers, &body).await.status, 401);
     assert_eq!(provider.peer.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn no_key_is_logged() {
+    let logs = Logs::catch();
+    let provider = FakeProvider::answering(|_| Reply::with_headers(503, &[("retry-after", "0")], "")).await;
+    let gateway = shared(&provider, |_| {}).await;
+    for key in [PROJECT_KEY, "sk-mine", "tgk_unknownunknownunknown"] {
+        chat(&gateway, &bearer(key), "m").await;
+        gateway.client.post("/127.0.0.1:1/v1/models", &[("authorization", &bearer(key))], &ask(&[])).await;
+    }
+    assert!(logs.text().contains("trying the provider again"), "the log is caught");
+    for secret in ["0123456789abc", "sk-mine", "unknownunknown", "provider-key"] {
+        assert!(!logs.text().contains(secret), "{secret} in {}", logs.text());
+    }
 }
 
 #[tokio::test]

@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::support::{
-    FakeMcp, FakeProvider, FakeTool, Gateway, Peer, Reply, ask, calls, calls_stream, text, text_stream, with,
+    FakeMcp, FakeProvider, FakeTool, Gateway, Logs, Peer, Reply, ask, calls, calls_stream, text, text_stream,
+    with,
 };
 
 const SECRET: &str = "canary-8d1f";
@@ -102,12 +103,18 @@ async fn credentials_are_given_in_every_form() {
 
 #[tokio::test]
 async fn a_credential_reaches_its_own_server_and_nobody_else() {
+    let logs = Logs::catch();
     let provider = FakeProvider::start(vec![
-        calls_stream(&[("call_1", "one_t", json!({})), ("call_2", "two_t", json!({}))]),
+        calls_stream(&[
+            ("call_1", "one_t", json!({})),
+            ("call_2", "two_t", json!({})),
+            ("call_3", "one_broken", json!({})),
+        ]),
         text_stream("done"),
     ])
     .await;
-    let one = FakeMcp::start(vec![FakeTool::echo("t")]).await;
+    let broken = FakeTool::raw("broken", |_| Reply::with_headers(500, &[], "boom"));
+    let one = FakeMcp::start(vec![FakeTool::echo("t"), broken]).await;
     let two = FakeMcp::start(vec![FakeTool::echo("t")]).await;
     let gateway = Gateway::with(&provider).await;
     let entry = with(one.entry("one"), json!({ "headers": { "X-Team": "team-canary" } }));
@@ -121,6 +128,8 @@ async fn a_credential_reaches_its_own_server_and_nobody_else() {
             && request.header("x-team") == Some("team-canary")
     }));
     let leaks = |text: &str| text.contains("canary");
+    assert!(logs.text().contains("a tool call failed"), "the log is caught: {}", logs.text());
+    assert!(!leaks(&logs.text()), "{}", logs.text());
     for request in two.peer.requests().iter().chain(&provider.peer.requests()) {
         assert!(!leaks(&format!("{:?}", request.headers)) && !leaks(&request.text()), "{request:?}");
     }
@@ -174,6 +183,7 @@ async fn a_redirect_to_another_origin_loses_the_credential() {
 
 #[tokio::test]
 async fn a_refused_credential_is_never_repeated() {
+    let logs = Logs::catch();
     let provider = FakeProvider::start(vec![text("never")]).await;
     let mcp = FakeMcp::guarded(vec![FakeTool::echo("t")], "Bearer x").await;
     let broken = Peer::start(|request| {
@@ -191,6 +201,17 @@ async fn a_refused_credential_is_never_repeated() {
     for answer in [refused, failed] {
         assert!(!answer.text().contains("canary"), "{}", answer.text());
     }
+    assert!(!logs.text().contains("canary"), "{}", logs.text());
+}
+
+#[tokio::test]
+async fn without_connections_there_is_nothing_to_wait_for() {
+    let provider = FakeProvider::start(vec![text("never")]).await;
+    let mcp = FakeMcp::guarded(vec![FakeTool::echo("t")], "Bearer x").await;
+    let gateway = Gateway::with(&provider).await;
+    let wait = json!({ "toolgate": { "on_auth": "wait", "wait_seconds": 300 } });
+    let answer = gateway.client.chat(&with(ask(&[mcp.entry("s")]), wait)).await;
+    assert_eq!(answer.json()["toolgate"]["authorization_required"][0]["host"], mcp.peer.host());
 }
 
 #[tokio::test]

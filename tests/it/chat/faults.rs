@@ -294,3 +294,21 @@ async fn an_endless_line_of_a_provider_is_not_gathered_for_ever() {
     assert_eq!(answer.status, 502, "{}", answer.text());
     provider.peer.until_abandoned(1).await;
 }
+
+#[tokio::test]
+async fn peers_that_close_every_connection_after_an_answer_are_no_trouble() {
+    let closing = |body: &Value| {
+        let body = body.to_string();
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n";
+        Reply::Raw(vec![format!("{head}content-length: {}\r\n\r\n{body}", body.len()).as_str().into()])
+    };
+    let answer = json!({ "choices": [{ "index": 0, "message": { "role": "assistant", "content": "hi" }, "finish_reason": "stop" }] });
+    let provider = FakeProvider::answering(move |_| closing(&answer)).await;
+    let gateway = Gateway::with(&provider).await;
+    for options in [json!({}), json!({ "toolgate": { "max_turns": 2 } })] {
+        for _ in 0..20 {
+            let answer = gateway.client.chat(&with(ask(&[]), options.clone())).await;
+            assert_eq!(answer.content(), "hi", "{}", answer.text());
+        }
+    }
+}

@@ -154,6 +154,17 @@ async fn the_second_request_asks_the_server_for_nothing_but_the_call() {
 }
 
 #[tokio::test]
+async fn many_requests_at_the_same_time_ask_for_a_list_once() {
+    let provider = FakeProvider::answering(|_| text("ok")).await;
+    let mcp = FakeMcp::start(vec![FakeTool::echo("t")]).await;
+    let gateway = Gateway::with(&provider).await;
+    let body = ask(&[mcp.entry("s")]);
+    let answers = futures_util::future::join_all((0..20).map(|_| gateway.client.chat(&body))).await;
+    assert!(answers.iter().all(|answer| answer.status == 200));
+    assert_eq!(mcp.methods(), ["tools/list"]);
+}
+
+#[tokio::test]
 async fn a_private_list_is_not_shown_to_another_credential() {
     for (scope, lists) in [("private", 2), ("public", 1)] {
         let provider = FakeProvider::answering(|_| text("ok")).await;
@@ -214,8 +225,8 @@ async fn an_optional_server_is_left_out_visibly() {
         answer.content()
     );
     assert_eq!(provider.last_functions(), ["s_t"]);
-    let stream = gateway.client.stream(&body).await;
-    drop(stream);
+    let stream = gateway.client.stream(&body).await.to_end().await;
+    assert_eq!(stream.events("notice")[0]["code"], "server_unreachable");
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 mod gate;
 mod gateway;
 mod http;
+mod logs;
 mod mcp;
 mod peer;
 pub mod provider;
@@ -12,6 +13,7 @@ mod wire;
 pub use gate::Gate;
 pub use gateway::{Gateway, settings};
 pub use http::{Answer, Client, whole};
+pub use logs::Logs;
 pub use mcp::{FakeMcp, FakeTool, rpc_result, text_result};
 pub use peer::{PATIENCE, Peer, Piece, Reply};
 pub use provider::{FakeProvider, calls, calls_stream, text, text_stream};
@@ -36,7 +38,7 @@ pub fn with(mut body: Value, fields: Value) -> Value {
     body
 }
 
-/// `base`, but `field` is absent.
+/// `body` without `field`.
 pub fn without(mut body: Value, field: &str) -> Value {
     body.as_object_mut().expect("a request is an object").remove(field);
     body

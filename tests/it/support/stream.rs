@@ -8,7 +8,6 @@ use toolgate::sse::Decoder;
 
 /// A stream under way, or read to its end.
 pub struct Stream {
-    pub status: u16,
     pub headers: HeaderMap,
     body: Incoming,
     decoder: Decoder,
@@ -20,8 +19,8 @@ pub struct Stream {
 impl Stream {
     pub fn new(response: Response<Incoming>) -> Stream {
         let (head, body) = response.into_parts();
+        assert_eq!(head.status, 200);
         Stream {
-            status: head.status.as_u16(),
             headers: head.headers,
             body,
             decoder: Decoder::new(1 << 26),
