@@ -1,6 +1,7 @@
 //! Peers that break: every failure is said, nothing hangs, nothing goes on for nobody.
 
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
 
 use crate::support::provider::{delta, event, finish, usage};
 use crate::support::{
@@ -12,7 +13,12 @@ use crate::support::{
 async fn run_of(turn: Reply) -> Stream {
     let provider = FakeProvider::start(vec![turn]).await;
     let gateway = Gateway::with(&provider).await;
-    gateway.client.stream(&with(ask(&[]), json!({ "toolgate": { "max_turns": 3 } }))).await.to_end().await
+    gateway
+        .client
+        .stream(&with(ask(&[]), json!({ "toolgate": { "max_turns": 3 } })))
+        .await
+        .read_to_end()
+        .await
 }
 
 fn words(content: &str) -> Piece {
@@ -109,7 +115,7 @@ async fn a_silent_stream_is_given_up() {
         FakeProvider::start(vec![Reply::stream(vec![words("Hel"), Piece::Wait(Gate::new())])]).await;
     let gateway = Gateway::configured(&provider, |settings| settings.upstream.idle_seconds = 1).await;
     let body = with(ask(&[]), json!({ "toolgate": { "max_turns": 3 } }));
-    let stream = gateway.client.stream(&body).await.to_end().await;
+    let stream = gateway.client.stream(&body).await.read_to_end().await;
     assert!(stream.error().unwrap()["message"].as_str().unwrap().contains("nothing came for 1 s"));
     provider.peer.until_abandoned(1).await;
 }
@@ -123,7 +129,7 @@ async fn a_provider_that_fails_in_a_later_turn_ends_the_run_with_its_words() {
     let mcp = FakeMcp::start(vec![FakeTool::text("t", "found")]).await;
     let provider = FakeProvider::start(turns()).await;
     let gateway = Gateway::with(&provider).await;
-    let stream = gateway.client.stream(&ask(&[mcp.entry("s")])).await.to_end().await;
+    let stream = gateway.client.stream(&ask(&[mcp.entry("s")])).await.read_to_end().await;
     assert!(stream.content().contains("found"));
     assert_eq!(stream.error().unwrap()["code"], "context_length_exceeded");
 
@@ -180,6 +186,11 @@ async fn a_client_gone_during_a_tool_call_cancels_the_call() {
     drop(waiting);
     mcp.peer.until_abandoned(3).await;
     assert_eq!(provider.peer.requests().len(), 2, "and no turn follows");
+    let metrics = gateway.client.get("/metrics").await.text();
+    let cancelled =
+        format!("toolgate_tool_calls_total{{host=\"{}\",outcome=\"cancelled\"}} 3", mcp.peer.host());
+    assert!(metrics.contains(&cancelled), "{cancelled} is missing in {metrics}");
+    assert!(metrics.contains("toolgate_open_streams 0"), "{metrics}");
 }
 
 #[tokio::test]
@@ -200,6 +211,16 @@ async fn a_client_gone_during_a_turn_cancels_the_provider_s_request() {
     provider.peer.until_requests(2).await;
     drop(waiting);
     provider.peer.until_abandoned(2).await;
+}
+
+#[tokio::test]
+async fn a_client_that_closes_its_half_of_the_connection_counts_as_gone() {
+    let provider = FakeProvider::start(vec![Reply::Silence]).await;
+    let gateway = Gateway::with(&provider).await;
+    let mut half_closed = gateway.client.connect(&ask(&[])).await;
+    provider.peer.until_requests(1).await;
+    half_closed.shutdown().await.unwrap();
+    provider.peer.until_abandoned(1).await;
 }
 
 #[tokio::test]
@@ -244,7 +265,7 @@ async fn a_server_that_dies_in_the_middle_of_a_call_is_told_to_the_model_and_the
     let provider = FakeProvider::start(vec![calls_stream(&list), text_stream("ok")]).await;
     let mcp = FakeMcp::start(tools()).await;
     let gateway = Gateway::with(&provider).await;
-    let stream = gateway.client.stream(&ask(&[mcp.entry("s")])).await.to_end().await;
+    let stream = gateway.client.stream(&ask(&[mcp.entry("s")])).await.read_to_end().await;
     assert!(stream.content().ends_with("ok"));
     assert_eq!(stream.content().matches("**Error** ").count(), 4, "{}", stream.content());
     let told = provider.last_said("tool");
