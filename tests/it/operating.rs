@@ -37,7 +37,7 @@ async fn a_stop_lets_open_streams_finish_and_takes_no_new_connection() {
     gateway.begin_stop();
     gateway.until_closed().await;
     gate.open();
-    let stream = stream.to_end().await;
+    let stream = stream.read_to_end().await;
     assert_eq!((stream.content().as_str(), stream.finish_reason()), ("Hello", Some("stop")));
     tokio::time::timeout(PATIENCE, gateway.stop()).await.expect("it ends once the last stream has");
 }
@@ -139,7 +139,7 @@ async fn the_demo_works_out_of_the_box() {
         "model": "demo", "messages": [{ "role": "user", "content": "What is 17 * 23?" }],
         "tools": [{ "type": "mcp", "server_url": url }],
     });
-    let stream = gateway.client.stream(&body).await.to_end().await;
+    let stream = gateway.client.stream(&body).await.read_to_end().await;
     assert!(stream.content().contains("391"), "{}", stream.content());
     assert_eq!(stream.events("tool_call").len(), 1);
     assert_eq!(stream.finish_reason(), Some("stop"));
@@ -150,7 +150,7 @@ async fn a_stream_that_ends_is_not_open_any_more() {
     let provider = FakeProvider::start(vec![text_stream("hello")]).await;
     let gateway = Gateway::with(&provider).await;
     let body = with(ask(&[]), json!({ "toolgate": { "max_turns": 1 } }));
-    gateway.client.stream(&body).await.to_end().await;
+    gateway.client.stream(&body).await.read_to_end().await;
     let metrics = gateway.client.get("/metrics").await.text();
     assert!(metrics.lines().any(|line| line == "toolgate_open_streams 0"), "{metrics}");
 }

@@ -33,7 +33,7 @@ async fn a_missing_login_is_one_notice_per_server_in_words_and_as_data() {
     assert!(answer.content().contains("`authorization`") || answer.content().contains("authorization"));
     assert!(!answer.content().contains(&open.peer.host()));
 
-    let stream = gateway.client.stream(&body).await.to_end().await;
+    let stream = gateway.client.stream(&body).await.read_to_end().await;
     let streamed: Vec<Value> = stream.events("authorization_required").into_iter().cloned().collect();
     assert_eq!(streamed.len(), 2);
     assert_eq!(streamed[1]["host"], two.peer.host());
@@ -72,7 +72,7 @@ async fn an_optional_server_without_login_is_left_out_visibly() {
     let gateway = Gateway::with(&provider).await;
     let entry = with(mcp.entry("s"), json!({ "optional": true }));
     for option in ["link", "fail"] {
-        let body = with(ask(&[entry.clone()]), json!({ "toolgate": { "on_auth": option } }));
+        let body = with(ask(std::slice::from_ref(&entry)), json!({ "toolgate": { "on_auth": option } }));
         let answer = gateway.client.chat(&body).await;
         assert!(answer.content().contains(&mcp.peer.host()) && answer.content().ends_with("ok"));
         assert_eq!(answer.json()["toolgate"]["authorization_required"][0]["host"], mcp.peer.host());
@@ -96,7 +96,8 @@ async fn credentials_are_given_in_every_form() {
         let provider = FakeProvider::start(vec![calls(&[("call_1", "s_t", json!({}))]), text("done")]).await;
         let gateway = Gateway::with(&provider).await;
         let headers: Vec<(&str, &str)> = header.iter().map(|value| ("x-mcp-authorization", *value)).collect();
-        let answer = gateway.client.post("/v1/chat/completions", &headers, &ask(&[entry.clone()])).await;
+        let answer =
+            gateway.client.post("/v1/chat/completions", &headers, &ask(std::slice::from_ref(&entry))).await;
         assert!(answer.content().ends_with("done"), "{entry} {header:?}: {}", answer.text());
     }
 }
@@ -121,7 +122,7 @@ async fn a_credential_reaches_its_own_server_and_nobody_else() {
     let header = format!("{}={SECRET}", one.peer.host());
     let headers = [("x-mcp-authorization", header.as_str())];
     let body = ask(&[entry, two.entry("two")]);
-    let stream = gateway.client.stream_with(&headers, &body).await.to_end().await;
+    let stream = gateway.client.stream_with(&headers, &body).await.read_to_end().await;
 
     assert!(one.peer.requests().iter().all(|request| {
         request.header("authorization") == Some("Bearer canary-8d1f")

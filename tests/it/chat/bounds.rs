@@ -24,7 +24,7 @@ async fn run(fields: Value) -> (Value, usize, usize) {
     let whole = gateway.client.chat(&body).await;
     assert_eq!(whole.status, 200, "{}", whole.text());
     let (turns, called) = (provider.bodies().len(), mcp.count("tools/call"));
-    let stream = gateway.client.stream(&body).await.to_end().await;
+    let stream = gateway.client.stream(&body).await.read_to_end().await;
     let whole = whole.json();
     assert_eq!(stream.finish_reason(), whole["choices"][0]["finish_reason"].as_str());
     assert_eq!(provider.bodies().len(), turns * 2, "streamed and not, the run is the same");

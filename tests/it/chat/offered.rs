@@ -225,7 +225,7 @@ async fn an_optional_server_is_left_out_visibly() {
         answer.content()
     );
     assert_eq!(provider.last_functions(), ["s_t"]);
-    let stream = gateway.client.stream(&body).await.to_end().await;
+    let stream = gateway.client.stream(&body).await.read_to_end().await;
     assert_eq!(stream.events("notice")[0]["code"], "server_unreachable");
 }
 

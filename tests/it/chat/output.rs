@@ -22,7 +22,7 @@ async fn both(result: Value, output: &str) -> (Answer, Stream, String) {
         body = with(body, json!({ "toolgate": { "output": output } }));
     }
     let answer = gateway.client.chat(&body).await;
-    let stream = gateway.client.stream(&body).await.to_end().await;
+    let stream = gateway.client.stream(&body).await.read_to_end().await;
     (answer, stream, mcp.peer.host())
 }
 
@@ -141,7 +141,7 @@ async fn usage_comes_only_when_asked_for() {
         let provider = FakeProvider::start(vec![text_stream("hi")]).await;
         let gateway = Gateway::with(&provider).await;
         let body = with(ask(&[]), json!({ "toolgate": { "max_turns": 2 }, "stream_options": options }));
-        let stream = gateway.client.stream(&body).await.to_end().await;
+        let stream = gateway.client.stream(&body).await.read_to_end().await;
         let last = stream.chunks.last().unwrap();
         assert_eq!(last["usage"].is_object(), expect, "{options}");
         assert_eq!(stream.chunks[0].get("usage").is_some(), expect, "OpenAI sends null before: {options}");
@@ -224,7 +224,7 @@ async fn refusals_reasoning_and_logprobs_pass_through() {
     .await;
     let gateway = Gateway::with(&provider).await;
     let body = with(ask(&[]), json!({ "toolgate": { "max_turns": 2 } }));
-    let stream = gateway.client.stream(&body).await.to_end().await;
+    let stream = gateway.client.stream(&body).await.read_to_end().await;
     let choice = &stream.chunks[1]["choices"][0];
     assert_eq!(choice["delta"], json!({ "reasoning_content": "hm", "refusal": "no" }));
     assert_eq!(choice["logprobs"]["content"][0]["token"], "a");

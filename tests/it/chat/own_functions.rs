@@ -41,7 +41,7 @@ async fn only_the_caller_s_calls_are_handed_back_streamed() {
         ("call_3", "mine", json!({ "a": 2 })),
     ];
     let (gateway, _provider, mcp) = with_turns(vec![calls_stream(&both)]).await;
-    let stream = gateway.client.stream(&ask(&[mcp.entry("s"), mine()])).await.to_end().await;
+    let stream = gateway.client.stream(&ask(&[mcp.entry("s"), mine()])).await.read_to_end().await;
     assert_eq!(
         stream.calls(),
         [
@@ -112,13 +112,13 @@ async fn hidden_turns_come_back_when_the_answer_was_streamed_and_the_client_rewr
     ])
     .await;
     let body = ask(&[mcp.entry("s"), mine()]);
-    let stream = gateway.client.stream(&body).await.to_end().await;
+    let stream = gateway.client.stream(&body).await.read_to_end().await;
     let (id, name, arguments) = stream.calls().remove(0);
     // Clients rebuild the message: other spaces, no content.
     let arguments = arguments.replace(':', ": ").replace(',', ", ");
     let rebuilt = json!({ "role": "assistant", "tool_calls": [function_call(&id, &name, &arguments)] });
     let second = answered(&body, &rebuilt, &[(&id, "from the caller")]);
-    gateway.client.stream(&second).await.to_end().await;
+    gateway.client.stream(&second).await.read_to_end().await;
     assert_eq!(provider.last_said("tool"), ["from the server", "from the caller"]);
 }
 

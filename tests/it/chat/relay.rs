@@ -212,7 +212,7 @@ async fn fields_that_nobody_knows_reach_the_provider_beside_tools_too() {
     let unknown = json!({ "future_field": { "a": [1.5, null] }, "reasoning_effort": "high", "metadata": { "k": "v" }, "user": "u" });
     let body = with(with(ask(&[]), unknown.clone()), json!({ "toolgate": { "max_turns": 3 } }));
     gateway.client.chat(&body).await;
-    gateway.client.stream(&body).await.to_end().await;
+    gateway.client.stream(&body).await.read_to_end().await;
     for sent in provider.bodies() {
         for (field, value) in unknown.as_object().unwrap() {
             assert_eq!(sent[field], *value, "{field}");

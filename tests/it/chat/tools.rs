@@ -20,7 +20,7 @@ async fn a_tool_is_called_and_its_result_answered_in_one_stream() {
     let mcp = FakeMcp::start(vec![FakeTool::text("add", "4")]).await;
     let gateway = Gateway::with(&provider).await;
     let body = with(ask(&[mcp.entry("s")]), json!({ "stream_options": { "include_usage": true } }));
-    let stream = gateway.client.stream(&body).await.to_end().await;
+    let stream = gateway.client.stream(&body).await.read_to_end().await;
 
     assert!(stream.content().ends_with("It is 4."), "{}", stream.content());
     assert_eq!(stream.finish_reason(), Some("stop"));
@@ -81,7 +81,7 @@ async fn parallel_calls_run_at_the_same_time() {
     let gateway = Gateway::with(&provider).await;
     let reading = tokio::spawn({
         let (client, body) = (gateway.client.clone(), ask(&[mcp.entry("s")]));
-        async move { client.stream(&body).await.to_end().await }
+        async move { client.stream(&body).await.read_to_end().await }
     });
     // None of them is answered before all have arrived.
     mcp.until_calls(3).await;
@@ -103,7 +103,7 @@ async fn a_result_is_shown_as_soon_as_it_is_there_and_the_slowest_ends_the_turn(
     assert_eq!(first["toolgate"]["call_id"], "call_2");
     assert_eq!(provider.bodies().len(), 1, "the model waits for the slow one");
     gate.open();
-    let stream = stream.to_end().await;
+    let stream = stream.read_to_end().await;
     let content = stream.content();
     let place = |text: &str| content.find(text).unwrap_or_else(|| panic!("{text} in {content}"));
     assert!(place("🔧 slow") < place("Result") && place("Result") < place("🔧 quick"), "results below calls");
@@ -122,7 +122,7 @@ async fn calls_that_must_not_be_parallel_run_one_after_the_other() {
     stream.until(|chunk| chunk["toolgate"]["call_id"] == "call_2").await;
     assert_eq!(mcp.count("tools/call"), 1, "the second waits for the first");
     gate.open();
-    let stream = stream.to_end().await;
+    let stream = stream.read_to_end().await;
     let ids: Vec<&Value> = stream.events("tool_result").iter().map(|result| &result["call_id"]).collect();
     assert_eq!(ids, ["call_1", "call_2"]);
     assert_eq!(provider.bodies()[0]["parallel_tool_calls"], false);
@@ -180,7 +180,7 @@ async fn a_tool_that_the_model_made_up_is_refused_and_the_run_goes_on() {
         FakeProvider::start(vec![calls_stream(&[("call_1", "s_nope", json!({}))]), text_stream("ok")]).await;
     let mcp = FakeMcp::start(vec![FakeTool::echo("t")]).await;
     let gateway = Gateway::with(&provider).await;
-    let stream = gateway.client.stream(&ask(&[mcp.entry("s")])).await.to_end().await;
+    let stream = gateway.client.stream(&ask(&[mcp.entry("s")])).await.read_to_end().await;
     assert!(stream.content().ends_with("ok"));
     assert_eq!(stream.events("tool_result")[0]["is_error"], true);
     assert!(provider.last_said("tool")[0].as_str().unwrap().contains("no tool `s_nope`"));
@@ -234,7 +234,7 @@ async fn providers_that_count_calls_strangely_are_understood() {
         let provider = FakeProvider::start(vec![turn, text_stream("ok")]).await;
         let mcp = FakeMcp::start(vec![FakeTool::echo("t")]).await;
         let gateway = Gateway::with(&provider).await;
-        gateway.client.stream(&ask(&[mcp.entry("s")])).await.to_end().await;
+        gateway.client.stream(&ask(&[mcp.entry("s")])).await.read_to_end().await;
         assert_eq!(provider.last_said("tool"), ["{\"n\":1}", "{\"n\":2}"], "{what}");
     }
 }
@@ -279,7 +279,7 @@ async fn progress_keeps_the_stream_alive_and_is_told_as_data() {
         json!({ "event": "tool_progress", "call_id": "call_1", "progress": 1.0, "total": 3.0, "message": "one of three" })
     );
     gate.open();
-    assert!(stream.to_end().await.content().ends_with("ok"));
+    assert!(stream.read_to_end().await.content().ends_with("ok"));
     assert_eq!(provider.last_said("tool"), ["done"]);
 }
 
@@ -293,7 +293,7 @@ async fn silence_is_filled_with_comments() {
     let mut stream = gateway.client.stream(&ask(&[mcp.entry("s")])).await;
     stream.until_comment().await;
     gate.open();
-    assert!(stream.to_end().await.content().ends_with("ok"));
+    assert!(stream.read_to_end().await.content().ends_with("ok"));
 }
 
 #[tokio::test]
@@ -311,4 +311,56 @@ async fn a_provider_s_error_to_tools_keeps_its_status_and_names_the_model() {
             json!({ "message": "fake (model `m`): tools are not supported", "type": "invalid_request_error", "param": "tools", "code": "no_tools" })
         );
     }
+}
+
+#[tokio::test]
+async fn a_provider_that_answers_in_the_other_form_is_understood() {
+    let mcp = FakeMcp::start(vec![FakeTool::echo("t")]).await;
+    let call = [("call_1", "s_t", json!({}))];
+    let provider =
+        FakeProvider::start(vec![calls(&call), text("whole"), calls_stream(&call), text_stream("parts")])
+            .await;
+    let gateway = Gateway::with(&provider).await;
+    let stream = gateway.client.stream(&ask(&[mcp.entry("s")])).await.read_to_end().await;
+    assert!(stream.content().ends_with("whole"));
+    let answer = gateway.client.chat(&ask(&[mcp.entry("s")])).await;
+    assert!(answer.content().ends_with("parts"));
+    assert_eq!(mcp.count("tools/call"), 2);
+}
+
+#[tokio::test]
+async fn a_call_is_a_call_whatever_the_reason_says() {
+    for reason in ["stop", "tool_calls", "function_call", "end_turn"] {
+        let message = json!({ "role": "assistant", "content": "", "tool_calls": [function_call("call_1", "s_t", "{}")] });
+        let provider = FakeProvider::start(vec![whole(&message, reason), text("ok")]).await;
+        let mcp = FakeMcp::start(vec![FakeTool::echo("t")]).await;
+        let gateway = Gateway::with(&provider).await;
+        let answer = gateway.client.chat(&ask(&[mcp.entry("s")])).await.json();
+        assert_eq!(
+            (mcp.count("tools/call"), answer["choices"][0]["finish_reason"].as_str()),
+            (1, Some("stop"))
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_turn_cut_by_its_length_executes_no_half_call() {
+    let message = json!({ "role": "assistant", "content": null, "tool_calls": [function_call("call_1", "s_t", "{\"a\": \"tex")] });
+    let provider = FakeProvider::start(vec![whole(&message, "length"), text("ok")]).await;
+    let mcp = FakeMcp::start(vec![FakeTool::echo("t")]).await;
+    let gateway = Gateway::with(&provider).await;
+    gateway.client.chat(&ask(&[mcp.entry("s")])).await;
+    assert_eq!(mcp.count("tools/call"), 0);
+}
+
+#[tokio::test]
+async fn large_numbers_in_arguments_arrive_as_the_model_wrote_them() {
+    let arguments = "{\"id\":18446744073709551615,\"small\":-9223372036854775808,\"text\":\"\\u00e9\"}";
+    let message = json!({ "role": "assistant", "tool_calls": [function_call("call_1", "s_t", arguments)] });
+    let provider = FakeProvider::start(vec![whole(&message, "tool_calls"), text("ok")]).await;
+    let mcp = FakeMcp::start(vec![FakeTool::echo("t")]).await;
+    let gateway = Gateway::with(&provider).await;
+    gateway.client.chat(&ask(&[mcp.entry("s")])).await;
+    let sent = mcp.peer.requests().pop().unwrap().json()["params"]["arguments"].clone();
+    assert_eq!(sent, serde_json::from_str::<Value>(arguments).unwrap());
 }

@@ -71,7 +71,7 @@ impl Stream {
     }
 
     /// Reads to the end, and checks the form that every completion has.
-    pub async fn to_end(mut self) -> Stream {
+    pub async fn read_to_end(mut self) -> Stream {
         while self.next().await.is_some() {}
         self.check();
         self
