@@ -4,6 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use crate::process;
+
 /// A few lines of Markdown.
 pub fn describe(toolgate: Option<&Path>, command: &str) -> String {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -12,7 +14,7 @@ pub fn describe(toolgate: Option<&Path>, command: &str) -> String {
         .find_map(|line| line.strip_prefix("model name"))
         .unwrap_or("")
         .trim_matches([':', ' ', '\t']);
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let cores = process::cores();
     let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let kib: u64 = memory.split_whitespace().nth(1).and_then(|number| number.parse().ok()).unwrap_or(0);
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// A started program; ended when dropped.
@@ -20,13 +21,19 @@ pub enum Cores {
 
 impl Cores {
     fn list(self) -> Option<String> {
-        let count = std::thread::available_parallelism().map_or(1, usize::from);
+        let count = cores();
         match self {
             _ if count < 2 => None,
             Cores::Peers => Some(format!("0-{}", count - 2)),
             Cores::Proxy => Some(format!("{}", count - 1)),
         }
     }
+}
+
+/// Cores of the machine; asked once, since a pinned process only sees its own.
+pub fn cores() -> usize {
+    static CORES: OnceLock<usize> = OnceLock::new();
+    *CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
 }
 
 /// Puts the calling process on the cores of the peers.

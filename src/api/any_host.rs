@@ -73,10 +73,24 @@ fn forbidden(message: String) -> ApiError {
     ApiError::new(StatusCode::FORBIDDEN, ErrorKind::Permission, Some("host_not_allowed"), message)
 }
 
+/// The path exists, but not for this method.
+pub async fn method_not_allowed(method: Method) -> ApiError {
+    let message = format!("`{method}` is not possible here");
+    ApiError::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        ErrorKind::InvalidRequest,
+        Some("method_not_allowed"),
+        message,
+    )
+}
+
 fn not_found(uri: &Uri) -> ApiError {
-    let message = format!(
-        "there is nothing at `{}`; the API is at /v1/chat/completions, and providers at /{{provider-host}}/…",
-        uri.path().chars().take(200).collect::<String>().escape_default()
-    );
+    let path: String = uri.path().chars().take(200).collect();
+    let hint = if path.starts_with("/v1/responses") {
+        "the Responses API is not available; use chat completions (in LangChain: `use_responses_api=False`)"
+    } else {
+        "the API is at /v1/chat/completions, and providers at /{provider-host}/…"
+    };
+    let message = format!("there is nothing at `{}`; {hint}", path.escape_default());
     ApiError::new(StatusCode::NOT_FOUND, ErrorKind::InvalidRequest, Some("not_found"), message)
 }

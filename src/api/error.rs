@@ -94,7 +94,8 @@ impl From<completion::Error> for ApiError {
             completion::Error::Invalid(field) => field.into(),
             completion::Error::ServersFailed(body) => Self::from_body(StatusCode::FAILED_DEPENDENCY, body),
             completion::Error::AuthorizationRequired(missing) => {
-                let reasons: Vec<&str> = missing.iter().map(|login| login.reason.as_str()).collect();
+                let reasons: Vec<String> =
+                    missing.iter().map(|login| format!("{}: {}", login.host, login.reason)).collect();
                 let providers: Vec<Value> = missing
                     .iter()
                     .map(|login| json!({ "url": login.resource, "hostname": login.host, "login_url": login.connect_url, "provider_type": "mcp" }))

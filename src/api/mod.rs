@@ -10,7 +10,7 @@ mod operating;
 mod relay;
 mod view;
 
-pub use any_host::any_host;
+pub use any_host::{any_host, method_not_allowed};
 pub use app::App;
 pub use chat::create as create_chat_completion;
 pub use error::ApiError;

@@ -14,7 +14,7 @@ use super::conversation::Conversation;
 use super::event::{
     AuthorizationRequired, FinishReason, Notice, RunError, RunEvent, ToolCall, ToolResultEvent,
 };
-use super::execute::{self, Executed};
+use super::execute::{self, Counted, Executed};
 use super::memory::HiddenTurns;
 use super::options::{Options, StopWhen};
 use super::pictures;
@@ -173,17 +173,13 @@ impl Agent {
             (
                 FinishReason::MaxToolCalls,
                 "max_tool_calls",
-                format!("The limit of {most} tool calls is reached (`max_tool_calls`)."),
+                format!("The run has reached its limit of tool calls: {most}."),
             )
         } else if wanted {
             return Ok(Some(FinishReason::StopWhen));
         } else if number >= self.options.max_turns {
             let most = self.options.max_turns;
-            (
-                FinishReason::MaxTurns,
-                "max_turns",
-                format!("The limit of {most} turns is reached (`max_turns`)."),
-            )
+            (FinishReason::MaxTurns, "max_turns", format!("The run has reached its limit of turns: {most}."))
         } else if self.conversation.token_budget().is_some_and(|most| used.completion_tokens >= most) {
             (
                 FinishReason::TokenBudget,
@@ -294,6 +290,8 @@ impl Agent {
     async fn one(&self, call: &Call, allowed: bool) -> Executed {
         let started = Instant::now();
         let found = self.toolset.find(call.owner);
+        let mut counted =
+            found.map(|(server, _)| Counted::new(self.metrics.mcp_host(server.spec.host()), started));
         let executed = match found {
             _ if !allowed => Executed::refused("Not called: the limit of tool calls is reached.", started),
             None => execute::unknown(&call.function, started),
@@ -301,8 +299,8 @@ impl Agent {
                 execute::call(&self.tools, &self.sink, &self.mcp, server, tool, call, started).await
             }
         };
-        if let Some((server, _)) = found {
-            self.metrics.mcp_host(server.spec.host()).tool_call(executed.outcome, started.elapsed());
+        if let Some(counted) = &mut counted {
+            counted.ended(executed.outcome);
         }
         executed
     }

@@ -10,7 +10,7 @@ use super::event::RunEvent;
 use super::sink::Sink;
 use super::turn::Call;
 use crate::config;
-use crate::telemetry::Outcome;
+use crate::telemetry::{McpHostMetrics, Outcome};
 use crate::tools::{Error, Progress, Resolved, Tool, ToolResult, Tools};
 
 /// A call that has ended.
@@ -24,6 +24,31 @@ impl Executed {
     /// A call that was not made.
     pub fn refused(reason: &str, started: Instant) -> Self {
         Executed { result: ToolResult::failure(reason), outcome: Outcome::Failed, took: started.elapsed() }
+    }
+}
+
+/// Counts a call once, however it ends: a run whose viewer leaves is dropped in the middle of its calls.
+pub struct Counted {
+    host: McpHostMetrics,
+    outcome: Outcome,
+    started: Instant,
+}
+
+impl Counted {
+    /// A call that is cancelled unless it is said to have ended.
+    pub fn new(host: McpHostMetrics, started: Instant) -> Self {
+        Counted { host, outcome: Outcome::Cancelled, started }
+    }
+
+    /// The call ended like this.
+    pub fn ended(&mut self, outcome: Outcome) {
+        self.outcome = outcome;
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.host.tool_call(self.outcome, self.started.elapsed());
     }
 }
 

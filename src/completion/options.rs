@@ -50,6 +50,8 @@ const NAMES: [&str; 8] = [
     "max_tool_calls",
     "profile",
 ];
+/// Fields of the body that are the gateway's.
+const CONSUMED: [&str; 2] = ["toolgate", "authorizationRequestCallback"];
 const PREFIX: &str = "x-toolgate-";
 /// Headers with that prefix that are no options.
 const OTHER_HEADERS: [&str; 1] = ["user"];
@@ -84,13 +86,14 @@ impl Options {
                 .map_err(|_| InvalidField::new(name.as_str(), format!("`{name}` is not plain text")))?;
             options.set(name.as_str(), &option.replace('-', "_"), header_value(text), defaults)?;
         }
+        // Also an empty object is the gateway's own, and must not reach a provider.
+        options.given |= request.fields().any(|(key, _)| CONSUMED.contains(&key));
         if let Some(object) = request.get::<Map<String, Value>>("toolgate", "an object")? {
             for (option, value) in object {
                 options.set(&format!("toolgate.{option}"), &option, value, defaults)?;
             }
         }
         if request.raw("authorizationRequestCallback").is_some() {
-            options.given = true;
             let url = request.get("authorizationRequestCallback", "an address")?.unwrap_or_default();
             options.set("authorizationRequestCallback", "authorization_callback_url", url, defaults)?;
         }

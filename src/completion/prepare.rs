@@ -195,8 +195,8 @@ fn remarks(server: &Resolved) -> Vec<Notice> {
     let mut notices = Vec::new();
     if !server.absent.is_empty() {
         let names: Vec<String> =
-            server.absent.iter().take(10).map(|name| format!("`{}`", name.escape_default())).collect();
-        let message = format!("{host} has no tool called {}, which `allowed_tools` names.", names.join(", "));
+            server.absent.iter().take(10).map(|name| format!("\"{}\"", name.escape_default())).collect();
+        let message = format!("{host} has no tool called {}, which allowed_tools names.", names.join(", "));
         notices.push(Notice { code: "tool_absent".into(), message });
     }
     if !server.list.dropped.is_empty() {
@@ -205,7 +205,7 @@ fn remarks(server: &Resolved) -> Vec<Notice> {
             .dropped
             .iter()
             .take(5)
-            .map(|(name, reason)| format!("`{}` ({reason})", name.escape_default()));
+            .map(|(name, reason)| format!("\"{}\" ({reason})", name.escape_default()));
         let message = format!(
             "{} tools of {host} cannot be used: {}.",
             server.list.dropped.len(),
@@ -224,16 +224,13 @@ fn remarks(server: &Resolved) -> Vec<Notice> {
 
 fn login(spec: &Spec, challenge: &Challenge) -> AuthorizationRequired {
     let host = spec.host();
+    let how = format!(
+        "in the field authorization of this tool, or in the header X-MCP-Authorization as {host}=TOKEN"
+    );
     let reason = match (&spec.authorization, challenge.status) {
-        (Some(_), 403) => format!(
-            "{host} says that the credential it was given does not suffice. Send one that does, in `authorization` of this tool."
-        ),
-        (Some(_), _) => format!(
-            "{host} refuses the credential it was given. Send a valid one in `authorization` of this tool."
-        ),
-        (None, _) => format!(
-            "{host} wants a login. Send its access token in `authorization` of this tool, or in the header `X-MCP-Authorization: {host}=<token>`."
-        ),
+        (Some(_), 403) => format!("The credential it was given does not suffice. Send one that does {how}."),
+        (Some(_), _) => format!("It refuses the credential it was given. Send a valid one {how}."),
+        (None, _) => format!("It wants a login. Send its access token {how}."),
     };
     let scopes = challenge
         .scope

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -11,9 +10,6 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use http::Uri;
-use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper_rustls::MaybeHttpsStream;
-use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpSocket, TcpStream};
@@ -21,6 +17,7 @@ use tower_service::Service;
 
 use super::error::one_line;
 use super::policy::Policy;
+use super::stream::Stream;
 use super::target::{Host, Target};
 use super::tls::Tls;
 use super::{Error, Reach};
@@ -58,7 +55,7 @@ impl Connector {
 }
 
 impl Service<Uri> for Connector {
-    type Response = MaybeHttpsStream<Stream>;
+    type Response = Stream;
     type Error = Error;
     type Future = BoxFuture<'static, Result<Self::Response, Error>>;
 
@@ -82,17 +79,13 @@ impl Service<Uri> for Connector {
 }
 
 impl Inner {
-    async fn connect(&self, target: &Target) -> Result<MaybeHttpsStream<Stream>, Error> {
+    async fn connect(&self, target: &Target) -> Result<Stream, Error> {
         let addresses = self.resolve(target).await?;
         let tcp = dial(&addresses)
             .await
             .map_err(|e| Error::Connect { host: target.host.to_string(), reason: dial_reason(&e) })?;
-        let stream = Stream(TokioIo::new(tcp));
-        if target.https {
-            self.tls.connect(&target.host, stream).await
-        } else {
-            Ok(MaybeHttpsStream::Http(stream))
-        }
+        let stream = Stream::Tcp(TokioIo::new(tcp));
+        if target.https { self.tls.connect(&target.host, stream).await } else { Ok(stream) }
     }
 
     /// The addresses of the target, every one of them checked.
@@ -171,51 +164,5 @@ fn dial_reason(error: &io::Error) -> String {
         io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => "no route to it".into(),
         io::ErrorKind::TimedOut => "it did not answer".into(),
         _ => one_line(error),
-    }
-}
-
-/// A TCP connection that tells the pool nothing about itself: what it told would be allocated anew for
-/// every response.
-pub(super) struct Stream(TokioIo<TcpStream>);
-
-impl Connection for Stream {
-    fn connected(&self) -> Connected {
-        Connected::new()
-    }
-}
-
-impl Read for Stream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
-    }
-}
-
-impl Write for Stream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write_vectored(cx, bufs)
     }
 }

@@ -10,6 +10,7 @@ mod connect;
 mod error;
 mod policy;
 mod redirect;
+mod stream;
 mod target;
 mod tls;
 

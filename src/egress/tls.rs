@@ -4,14 +4,14 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
-use hyper_rustls::{FixedServerNameResolver, HttpsConnector, MaybeHttpsStream};
+use hyper_rustls::{FixedServerNameResolver, HttpsConnector};
 use rustls::pki_types::ServerName;
 use rustls::{CertificateError, ClientConfig, RootCertStore};
 use tower_service::Service;
 
 use super::Error;
-use super::connect::Stream;
 use super::error::one_line;
+use super::stream::Stream;
 use super::target::Host;
 
 /// The client side of TLS, shared by all connections.
@@ -30,7 +30,7 @@ impl Tls {
     ///
     /// # Errors
     /// [`Error::Tls`].
-    pub async fn connect(&self, host: &Host, stream: Stream) -> Result<MaybeHttpsStream<Stream>, Error> {
+    pub async fn connect(&self, host: &Host, stream: Stream) -> Result<Stream, Error> {
         let failed = |reason: String| Error::Tls { host: host.to_string(), reason };
         // Blocks for the few milliseconds of the first call only.
         let config = self.config.get_or_init(native_config).clone().map_err(failed)?;
@@ -40,7 +40,8 @@ impl Tls {
         };
         let resolver = Arc::new(FixedServerNameResolver::new(name));
         let mut connector = HttpsConnector::new(Dialled(Some(stream)), config, true, resolver);
-        connector.call(http::Uri::from_static("https://dialled")).await.map_err(|e| failed(reason(&*e)))
+        let secured = connector.call(http::Uri::from_static("https://dialled")).await;
+        Ok(Stream::Tls(Box::new(secured.map_err(|e| failed(reason(&*e)))?)))
     }
 }
 

@@ -30,5 +30,5 @@ pub fn router(app: Arc<api::App>, with_demo: bool) -> Router {
         router = router.nest_service("/demo", demo::router());
     }
     // any provider by its address: /{provider-host}/{path}
-    router.fallback(api::any_host).with_state(app)
+    router.method_not_allowed_fallback(api::method_not_allowed).fallback(api::any_host).with_state(app)
 }

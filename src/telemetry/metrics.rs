@@ -30,7 +30,7 @@ pub enum Endpoint {
     Models,
     /// What is relayed to a provider without being looked at.
     Relay,
-    /// Health, metrics, the demo, and addresses that do not exist.
+    /// Health, metrics and the demo.
     Other,
 }
 
@@ -207,7 +207,8 @@ impl Default for Metrics {
         let requests = Family::<RequestLabels, Counter>::default();
         registry.register("requests", "Requests answered", requests.clone());
         let request_duration = histograms::<EndpointLabel>();
-        let help = "Time from a request to the last byte of its answer";
+        let help =
+            "Time from a request to the head of its answer, which is the whole of it unless it is streamed";
         registry.register_with_unit("request_duration", help, Unit::Seconds, request_duration.clone());
         let open_streams = Gauge::default();
         registry.register("open_streams", "Streams that are open now", open_streams.clone());

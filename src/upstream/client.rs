@@ -40,7 +40,7 @@ impl Upstream {
         Duration::from_secs(self.settings.model_list_seconds)
     }
 
-    /// Posts a JSON body to `path` of the target. Tries again when no connection came about, and on 408, 429 and 5xx,
+    /// Posts a JSON body to `path` of the target. Tries again when no connection came about, and on 429 and 5xx,
     /// while the budget lasts; the answer of the last try is given whatever its status. `headers` are forwarded;
     /// the target's credential is added here and nowhere else.
     ///

@@ -1,7 +1,13 @@
 //! Integration tests: a real gateway in this process, spoken to over HTTP. Fakes stand only for peers on the network,
 //! and only for what real ones cannot do: exact timing, faults, scripts. Folders mirror the URL tree.
 
-mod cli;
-mod support;
+#![expect(clippy::unwrap_used, reason = "helpers of tests may fail the test where they stand")]
+#![expect(clippy::disallowed_methods, reason = "tests are the strangers who connect from outside")]
 
+mod any_host;
+mod callers;
 mod chat;
+mod cli;
+mod egress;
+mod operating;
+mod support;

@@ -164,9 +164,8 @@ impl Prose {
                 self.paragraph = match rest.strip_prefix('>') {
                     Some(quoted) => !quoted.trim().is_empty() && !starts_block(quoted.trim(), true),
                     None => {
-                        !(self.open_block(rest, indent, container, has_more)
-                            || rest.starts_with('#')
-                            || is_rule(rest))
+                        let opens = self.open_block(rest, indent, container, has_more);
+                        !opens && !rest.starts_with('#') && !is_rule(rest)
                     }
                 };
                 return;

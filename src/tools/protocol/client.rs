@@ -114,7 +114,13 @@ impl Client {
         let mut cursor = None;
         loop {
             let ask = Ask::List { cursor: cursor.as_deref() };
-            let page = self.request(peer, ask, &mut deadline, &|_| {}).await?;
+            let page = match self.request(peer, ask, &mut deadline, &|_| {}).await {
+                Err(Error::Rpc { code: code::METHOD_NOT_FOUND, .. }) => {
+                    let message = "it has no tools".to_owned();
+                    return Err(Error::Rpc { code: code::METHOD_NOT_FOUND, message });
+                }
+                other => other?,
+            };
             cursor = pages.add(&page)?;
             if cursor.is_none() {
                 return Ok(self.core.lists.keep(peer, pages.finish()));

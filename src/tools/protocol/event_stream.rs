@@ -79,6 +79,12 @@ impl EventStream {
         lock(&self.calls).is_none()
     }
 
+    /// Lets go of the stream; whoever waits is told.
+    pub(crate) fn close(&self) {
+        self.reader.abort();
+        *lock(&self.calls) = None;
+    }
+
     /// Posts the request `id` and waits for its answer on the stream.
     ///
     /// # Errors
@@ -132,7 +138,7 @@ impl EventStream {
 
 impl Drop for EventStream {
     fn drop(&mut self) {
-        self.reader.abort();
+        self.close();
     }
 }
 

@@ -1,7 +1,7 @@
 //! One HTTP exchange with a server: sending, following redirects, telling answers from rejections.
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE, HeaderName, USER_AGENT};
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderName, LOCATION, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -116,6 +116,11 @@ impl Link {
         if status == StatusCode::ACCEPTED || status == StatusCode::NO_CONTENT {
             return Ok(Answer::Accepted);
         }
+        if status.is_redirection() {
+            let target = response.headers().get(LOCATION).and_then(|target| target.to_str().ok());
+            let target = message::harmless(target.unwrap_or("nowhere"));
+            return Err(Error::Protocol(format!("it redirects to {target}; use that address")));
+        }
         if status.is_success() {
             let session = response.headers().get(SESSION).cloned();
             if let Some(messages) = Messages::new(response, self.limit)? {
@@ -209,10 +214,7 @@ impl Rejection {
 
     /// Statuses that speak of the moment or of the request's size, not of the protocol.
     fn is_passing(&self) -> bool {
-        matches!(
-            self.status.as_u16(),
-            300..=399 | 402 | 408 | 413 | 414 | 421 | 425 | 429 | 431 | 451 | 502..=599
-        )
+        matches!(self.status.as_u16(), 402 | 408 | 413 | 414 | 421 | 425 | 429 | 431 | 451 | 502..=599)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The older era (MCP 2025-03-26 to 2025-11-25): `initialize`, then requests within a session.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -29,13 +29,17 @@ const MOST_REQUESTS: u32 = 100;
 /// Time for a message whose answer does not matter.
 const COURTESY: Duration = Duration::from_secs(2);
 
-/// An open session. Ends at the server (HTTP DELETE) when nobody holds it any more.
+/// An open session. Ends at the server (HTTP DELETE) when it is no longer kept and nobody uses it.
 pub(crate) struct Session {
     core: Arc<Core>,
     peer: Peer,
     /// Session and version, which every request repeats.
     headers: HeaderMap,
     transport: Transport,
+    /// Requests under way.
+    users: AtomicUsize,
+    /// It is not kept any more: it ends with the last request.
+    leaving: AtomicBool,
     ended: AtomicBool,
 }
 
@@ -123,7 +127,8 @@ impl Session {
 
     fn new(core: &Arc<Core>, peer: &Peer, headers: HeaderMap, transport: Transport) -> Self {
         let (core, peer) = (Arc::clone(core), peer.clone());
-        Session { core, peer, headers, transport, ended: AtomicBool::new(false) }
+        let (users, leaving, ended) = Default::default();
+        Session { core, peer, headers, transport, users, leaving, ended }
     }
 
     /// How to open the next one.
@@ -153,6 +158,7 @@ impl Session {
         deadline: &mut Deadline,
         progress: OnProgress<'_>,
     ) -> Result<Within, Error> {
+        let _in_use = InUse::new(self);
         let id = self.core.next_id();
         let mut cancel = CancelOnDrop { session: self, id, armed: true };
         let asked = match &self.transport {
@@ -269,6 +275,25 @@ impl Session {
         }
     }
 
+    /// It is not kept any more: ends it, or lets the last request under way do so. A request that begins after
+    /// that finds the session lost and opens another.
+    pub(crate) fn leave(&self) {
+        self.leaving.store(true, Ordering::SeqCst);
+        self.end_if_unused();
+    }
+
+    fn end_if_unused(&self) {
+        if self.leaving.load(Ordering::SeqCst) && self.users.load(Ordering::SeqCst) == 0 {
+            self.spawn_end();
+        }
+    }
+
+    fn spawn_end(&self) {
+        if let (Some(deletion), Ok(runtime)) = (self.deletion(), tokio::runtime::Handle::try_current()) {
+            runtime.spawn(deletion);
+        }
+    }
+
     /// Ends the session at the server; a session without a name there just ends.
     pub(crate) async fn end(&self) {
         if let Some(deletion) = self.deletion() {
@@ -277,6 +302,9 @@ impl Session {
     }
 
     fn deletion(&self) -> Option<impl Future<Output = ()> + Send + 'static> {
+        if let Transport::Stream(stream) = &self.transport {
+            stream.close();
+        }
         let named = self.headers.contains_key(SESSION);
         if self.ended.swap(true, Ordering::Relaxed) || !named {
             return None;
@@ -294,9 +322,24 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        if let (Some(deletion), Ok(runtime)) = (self.deletion(), tokio::runtime::Handle::try_current()) {
-            runtime.spawn(deletion);
-        }
+        self.spawn_end();
+    }
+}
+
+/// Counts a request under way.
+struct InUse<'a>(&'a Session);
+
+impl<'a> InUse<'a> {
+    fn new(session: &'a Session) -> Self {
+        session.users.fetch_add(1, Ordering::SeqCst);
+        InUse(session)
+    }
+}
+
+impl Drop for InUse<'_> {
+    fn drop(&mut self) {
+        self.0.users.fetch_sub(1, Ordering::SeqCst);
+        self.0.end_if_unused();
     }
 }
 

@@ -20,7 +20,7 @@ const SWEEP: Duration = Duration::from_secs(15);
 
 type Slot = Arc<OnceCell<Arc<Session>>>;
 
-/// All open sessions. A session that leaves the cache ends when the last call in it does.
+/// All open sessions. A session that is no longer kept ends with the last call in it.
 pub(crate) struct Sessions {
     kept: Arc<Cache<Key, Slot>>,
     sweeper: Once,
@@ -32,6 +32,8 @@ impl Sessions {
             .max_capacity(most)
             .time_to_idle(idle)
             .eviction_policy(EvictionPolicy::lru())
+            // The cache itself lets go of what it held at a time of its own choosing.
+            .eviction_listener(|_, slot: Slot, _| slot.get().into_iter().for_each(|session| session.leave()))
             .build();
         Sessions { kept: Arc::new(kept), sweeper: Once::new() }
     }
@@ -109,5 +111,13 @@ impl Sessions {
                 }
             });
         });
+    }
+}
+
+impl Drop for Sessions {
+    fn drop(&mut self) {
+        for (_, slot) in self.kept.iter() {
+            slot.get().into_iter().for_each(|session| session.leave());
+        }
     }
 }

@@ -1,1 +1,13 @@
-//! Chat completions.
+//! `/v1/chat/completions`.
+
+mod authorization;
+mod bad_input;
+mod bounds;
+mod faults;
+mod offered;
+mod output;
+mod own_functions;
+mod relay;
+mod results;
+mod retries;
+mod tools;

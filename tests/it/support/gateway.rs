@@ -2,12 +2,13 @@
 
 use std::net::SocketAddr;
 
+use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use toolgate::config::{Environment, Models, Provider, Secret, Settings};
 use toolgate::egress::{self, Lookup};
 
-use super::{Client, FakeProvider};
+use super::{Client, FakeProvider, PATIENCE};
 
 /// A running gateway. Stops when dropped.
 pub struct Gateway {
@@ -35,7 +36,9 @@ impl Gateway {
         let (ready, address) = oneshot::channel();
         let task = tokio::spawn(async move {
             let until = async move { drop(stopped.await) };
-            let ready = move |started: &toolgate::server::Started| drop(ready.send(started.addr));
+            let ready = move |started: &toolgate::server::Started| {
+                let _ = ready.send(started.addr);
+            };
             toolgate::server::serve_until(settings, &Environment::default(), lookup, ready, until)
                 .await
                 .expect("the gateway starts");
@@ -48,6 +51,16 @@ impl Gateway {
     pub async fn stop(mut self) {
         drop(self.stop.take());
         (&mut self.task).await.expect("the gateway stops cleanly");
+    }
+
+    /// Waits until it takes no connections any more.
+    pub async fn until_closed(&self) {
+        let closing = async {
+            while TcpStream::connect(self.address).await.is_ok() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, closing).await.expect("the listener closes");
     }
 
     /// Asks it to stop.

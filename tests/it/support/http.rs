@@ -10,6 +10,8 @@ use hyper_util::client::legacy::Client as Pool;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 use super::Stream;
 
@@ -86,18 +88,36 @@ impl Client {
         self.post("/v1/chat/completions", &[], body).await
     }
 
-    /// A streamed chat completion; its status is 200.
+    /// A streamed chat completion.
     pub async fn stream(&self, body: &Value) -> Stream {
+        self.stream_with(&[], body).await
+    }
+
+    /// A streamed chat completion, with these headers.
+    pub async fn stream_with(&self, headers: &[(&str, &str)], body: &Value) -> Stream {
         let mut body = body.clone();
         body["stream"] = true.into();
-        let response = self
-            .send("POST", "/v1/chat/completions", &[("content-type", "application/json")], body.to_string())
-            .await;
-        Stream::new(response)
+        let mut all = vec![("content-type", "application/json")];
+        all.extend(headers);
+        Stream::new(self.send("POST", "/v1/chat/completions", &all, body.to_string()).await)
+    }
+
+    /// A connection of its own on which this chat completion was asked. Dropping it is hanging up.
+    pub async fn connect(&self, body: &Value) -> TcpStream {
+        let mut connection = TcpStream::connect(self.address).await.expect("the gateway listens");
+        let body = body.to_string();
+        let request = format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            self.address,
+            body.len()
+        );
+        connection.write_all(request.as_bytes()).await.expect("the gateway reads");
+        connection
     }
 }
 
-async fn whole(response: Response<Incoming>) -> Answer {
+/// Reads an answer to its end.
+pub async fn whole(response: Response<Incoming>) -> Answer {
     let (head, body) = response.into_parts();
     let body = body.collect().await.expect("the body arrives").to_bytes();
     Answer { status: head.status.as_u16(), headers: head.headers, body }

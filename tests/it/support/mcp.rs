@@ -4,31 +4,52 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::{Peer, Recorded, Reply};
+use super::{Gate, Peer, Recorded, Reply};
 
-/// A tool: its name and what it answers to its arguments: the value of `result`, or a whole reply.
+type Answer = Arc<dyn Fn(&Recorded) -> Reply + Send + Sync>;
+
+/// A tool: how it is listed, and what it answers.
 pub struct FakeTool {
-    pub name: String,
-    pub definition: Value,
-    pub answer: Arc<dyn Fn(&Value) -> Result<Value, Reply> + Send + Sync>,
+    definition: Value,
+    answer: Answer,
 }
 
 impl FakeTool {
+    /// Gives the value of `result` for its arguments.
     pub fn new(name: &str, answer: impl Fn(&Value) -> Value + Send + Sync + 'static) -> FakeTool {
-        FakeTool::with(name, move |arguments| Ok(answer(arguments)))
+        FakeTool::raw(name, move |request| {
+            rpc_result(request, &answer(&request.json()["params"]["arguments"]))
+        })
     }
 
+    /// Always says this.
     pub fn text(name: &str, answer: &str) -> FakeTool {
-        let answer = answer.to_owned();
-        FakeTool::new(name, move |_| json!({ "content": [{ "type": "text", "text": answer }] }))
+        let result = text_result(answer);
+        FakeTool::new(name, move |_| result.clone())
     }
 
-    pub fn with(
-        name: &str,
-        answer: impl Fn(&Value) -> Result<Value, Reply> + Send + Sync + 'static,
-    ) -> FakeTool {
+    /// Says its arguments.
+    pub fn echo(name: &str) -> FakeTool {
+        FakeTool::new(name, |arguments| text_result(&arguments.to_string()))
+    }
+
+    /// Answers the whole request.
+    pub fn raw(name: &str, answer: impl Fn(&Recorded) -> Reply + Send + Sync + 'static) -> FakeTool {
         let definition = json!({ "name": name, "description": format!("does {name}"), "inputSchema": { "type": "object", "properties": {} } });
-        FakeTool { name: name.to_owned(), definition, answer: Arc::new(answer) }
+        FakeTool { definition, answer: Arc::new(answer) }
+    }
+
+    /// Answers only once the gate is open.
+    pub fn behind(mut self, gate: &Gate) -> FakeTool {
+        let (gate, answer) = (gate.clone(), self.answer);
+        self.answer = Arc::new(move |request| answer(request).after(&gate));
+        self
+    }
+
+    /// Adds a field to its definition.
+    pub fn with(mut self, field: &str, value: Value) -> FakeTool {
+        self.definition[field] = value;
+        self
     }
 }
 
@@ -39,18 +60,25 @@ pub struct FakeMcp {
 
 impl FakeMcp {
     pub async fn start(tools: Vec<FakeTool>) -> FakeMcp {
-        FakeMcp::guarded(tools, None).await
+        FakeMcp::with_scope(tools, "private").await
+    }
+
+    /// A server whose list may be kept for everybody (`public`) or for one credential (`private`).
+    pub async fn with_scope(tools: Vec<FakeTool>, scope: &'static str) -> FakeMcp {
+        FakeMcp { peer: Peer::start(move |request| respond(&tools, scope, request)).await }
     }
 
     /// A server that answers 401 unless `Authorization` is this.
-    pub async fn guarded(tools: Vec<FakeTool>, authorization: Option<&str>) -> FakeMcp {
-        let authorization = authorization.map(str::to_owned);
+    pub async fn guarded(tools: Vec<FakeTool>, authorization: &'static str) -> FakeMcp {
         let peer = Peer::start(move |request| {
-            if authorization.is_some() && request.header("authorization") != authorization.as_deref() {
-                let challenge = ("www-authenticate".to_owned(), r#"Bearer scope="files:read""#.to_owned());
-                return Reply::Whole(401, vec![challenge], Vec::new());
+            if request.header("authorization") != Some(authorization) {
+                return Reply::with_headers(
+                    401,
+                    &[("www-authenticate", r#"Bearer scope="files:read files:write""#)],
+                    "",
+                );
             }
-            respond(&tools, request)
+            respond(&tools, "private", request)
         })
         .await;
         FakeMcp { peer }
@@ -60,37 +88,66 @@ impl FakeMcp {
         self.peer.url("/mcp")
     }
 
+    /// The tool entry of a request.
+    pub fn entry(&self, label: &str) -> Value {
+        json!({ "type": "mcp", "server_url": self.url(), "server_label": label })
+    }
+
+    /// The methods it was asked, in order.
+    pub fn methods(&self) -> Vec<String> {
+        let requests = self.peer.requests();
+        requests.iter().map(|request| request.json()["method"].as_str().unwrap_or("?").to_owned()).collect()
+    }
+
     /// How often `method` was asked for.
     pub fn count(&self, method: &str) -> usize {
-        self.peer.requests().iter().filter(|request| request.json()["method"] == method).count()
+        self.methods().iter().filter(|asked| *asked == method).count()
+    }
+
+    /// Waits until `count` tool calls have arrived.
+    pub async fn until_calls(&self, count: usize) {
+        self.peer.until_requests_that(count, |request| request.json()["method"] == "tools/call").await;
     }
 }
 
-fn respond(tools: &[FakeTool], request: &Recorded) -> Reply {
+/// A result of one text.
+pub fn text_result(text: &str) -> Value {
+    json!({ "content": [{ "type": "text", "text": text }] })
+}
+
+/// The answer to `request` with this `result`.
+pub fn rpc_result(request: &Recorded, result: &Value) -> Reply {
+    Reply::Json(200, json!({ "jsonrpc": "2.0", "id": request.json()["id"], "result": result }))
+}
+
+fn rpc_error(request: &Recorded, status: u16, code: i64, message: &str) -> Reply {
+    let error = json!({ "code": code, "message": message });
+    Reply::Json(status, json!({ "jsonrpc": "2.0", "id": request.json()["id"], "error": error }))
+}
+
+fn respond(tools: &[FakeTool], scope: &str, request: &Recorded) -> Reply {
     let message = request.json();
-    let id = message["id"].clone();
-    let result = match message["method"].as_str() {
-        Some("server/discover") => Ok(json!({
-            "resultType": "complete", "supportedVersions": ["2026-07-28"], "capabilities": { "tools": {} },
-            "serverInfo": { "name": "fake", "version": "1" },
-        })),
-        Some("tools/list") => Ok(json!({
-            "resultType": "complete", "tools": tools.iter().map(|tool| tool.definition.clone()).collect::<Vec<_>>(), "ttlMs": 60000, "cacheScope": "private",
-        })),
-        Some("tools/call") => match tools.iter().find(|tool| message["params"]["name"] == tool.name) {
-            Some(tool) => (tool.answer)(&message["params"]["arguments"]),
-            None => Err(Reply::Json(
-                200,
-                json!({ "jsonrpc": "2.0", "id": id, "error": { "code": -32602, "message": "no such tool" } }),
-            )),
-        },
-        _ => Err(Reply::Json(
-            404,
-            json!({ "jsonrpc": "2.0", "id": id, "error": { "code": -32601, "message": "no such method" } }),
-        )),
-    };
-    match result {
-        Ok(result) => Reply::Json(200, json!({ "jsonrpc": "2.0", "id": id, "result": result })),
-        Err(reply) => reply,
+    match message["method"].as_str() {
+        Some("server/discover") => rpc_result(
+            request,
+            &json!({
+                "resultType": "complete", "supportedVersions": ["2026-07-28"], "capabilities": { "tools": {} },
+                "serverInfo": { "name": "fake", "version": "1" },
+            }),
+        ),
+        Some("tools/list") => {
+            let tools: Vec<&Value> = tools.iter().map(|tool| &tool.definition).collect();
+            rpc_result(
+                request,
+                &json!({ "resultType": "complete", "tools": tools, "ttlMs": 60000, "cacheScope": scope }),
+            )
+        }
+        Some("tools/call") => {
+            match tools.iter().find(|tool| tool.definition["name"] == message["params"]["name"]) {
+                Some(tool) => (tool.answer)(request),
+                None => rpc_error(request, 200, -32602, "no such tool"),
+            }
+        }
+        _ => rpc_error(request, 404, -32601, "no such method"),
     }
 }

@@ -8,7 +8,6 @@ use toolgate::sse::Decoder;
 
 /// A stream under way, or read to its end.
 pub struct Stream {
-    pub status: u16,
     pub headers: HeaderMap,
     body: Incoming,
     decoder: Decoder,
@@ -20,8 +19,8 @@ pub struct Stream {
 impl Stream {
     pub fn new(response: Response<Incoming>) -> Stream {
         let (head, body) = response.into_parts();
+        assert_eq!(head.status, 200);
         Stream {
-            status: head.status.as_u16(),
             headers: head.headers,
             body,
             decoder: Decoder::new(1 << 26),
@@ -60,8 +59,19 @@ impl Stream {
         panic!("the stream ended before the chunk came: {:#?}", self.chunks);
     }
 
+    /// Reads bytes until a comment line has come. Only for when nothing else is to come.
+    pub async fn until_comment(&mut self) {
+        let mut seen = Vec::new();
+        while !seen.windows(2).any(|pair| pair == b"\n:") && !seen.starts_with(b":") {
+            let frame = self.body.frame().await.expect("the stream goes on").expect("it is not cut");
+            let data = frame.into_data().expect("only data");
+            self.decoder.feed(&data);
+            seen.extend_from_slice(&data);
+        }
+    }
+
     /// Reads to the end, and checks the form that every completion has.
-    pub async fn to_end(mut self) -> Stream {
+    pub async fn read_to_end(mut self) -> Stream {
         while self.next().await.is_some() {}
         self.check();
         self
@@ -109,6 +119,24 @@ impl Stream {
             .filter_map(|chunk| chunk.get("toolgate"))
             .filter(|object| object["event"] == event)
             .collect()
+    }
+
+    /// The caller's function calls, put together from their parts: `(id, name, arguments)`.
+    pub fn calls(&self) -> Vec<(String, String, String)> {
+        let mut calls: Vec<(String, String, String)> = Vec::new();
+        for part in self
+            .chunks
+            .iter()
+            .flat_map(|chunk| chunk["choices"][0]["delta"]["tool_calls"].as_array().into_iter().flatten())
+        {
+            let index = usize::try_from(part["index"].as_u64().expect("an index")).expect("a small index");
+            calls.resize_with(calls.len().max(index + 1), Default::default);
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            calls[index].0.push_str(&text(&part["id"]));
+            calls[index].1.push_str(&text(&part["function"]["name"]));
+            calls[index].2.push_str(&text(&part["function"]["arguments"]));
+        }
+        calls
     }
 
     /// The error that ended it.

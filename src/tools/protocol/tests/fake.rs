@@ -100,6 +100,7 @@ pub(super) struct Fake {
     pub(super) port: u16,
     seen: watch::Receiver<Vec<Seen>>,
     connections: Arc<AtomicUsize>,
+    left: watch::Receiver<bool>,
 }
 
 impl Fake {
@@ -110,14 +111,17 @@ impl Fake {
         let (sender, answer) = (Arc::new(sender), Arc::new(answer));
         let connections = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&connections);
+        let (leaving, left) = watch::channel(false);
+        let leaving = Arc::new(leaving);
         tokio::spawn(async move {
             while let Ok((connection, _)) = listener.accept().await {
                 counted.fetch_add(1, Ordering::SeqCst);
                 let (sender, answer) = (Arc::clone(&sender), Arc::clone(&answer));
-                tokio::spawn(async move { serve(connection, &sender, &*answer).await });
+                let leaving = Arc::clone(&leaving);
+                tokio::spawn(async move { serve(connection, &sender, &leaving, &*answer).await });
             }
         });
-        Fake { port, seen, connections }
+        Fake { port, seen, connections, left }
     }
 
     /// This server as a request would name it.
@@ -136,6 +140,13 @@ impl Fake {
 
     pub(super) fn seen(&self) -> Vec<Seen> {
         self.seen.borrow().clone()
+    }
+
+    /// Waits until the client leaves an answer that is held open.
+    pub(super) async fn wait_until_left(&self) {
+        let mut left = self.left.clone();
+        let leaving = tokio::time::timeout(Duration::from_secs(10), left.wait_for(|left| *left)).await;
+        leaving.expect("the client leaves").unwrap();
     }
 
     /// How often the client connected.
@@ -161,6 +172,7 @@ impl Fake {
 async fn serve(
     connection: TcpStream,
     sender: &watch::Sender<Vec<Seen>>,
+    leaving: &watch::Sender<bool>,
     answer: &(dyn Fn(&Seen) -> Reply + Send + Sync),
 ) -> Option<()> {
     connection.set_nodelay(true).ok()?;
@@ -189,6 +201,7 @@ async fn serve(
             Then::Cut => return None,
             Then::Hold => {
                 connection.read_u8().await.ok();
+                leaving.send_replace(true);
                 return None;
             }
             Then::Live(mut events) => {

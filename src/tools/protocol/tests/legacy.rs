@@ -58,6 +58,36 @@ async fn a_session_is_opened_once_used_by_all_calls_and_ended() {
 }
 
 #[tokio::test]
+async fn a_session_that_makes_room_ends_and_its_user_gets_another() {
+    let fake = Fake::start(answer).await;
+    let tools = client(|settings| settings.max_sessions = 1);
+    let (one, other) = (fake.server_for("Bearer x", "a"), fake.server_for("Bearer x", "b"));
+    let list = tools.list(&one).await.unwrap();
+    // The cache makes room when it gets around to it, at the latest after some more use.
+    let ended = async { fake.wait_for("DELETE").await };
+    let using = async {
+        loop {
+            for server in [&one, &other] {
+                call(&tools, server, &list, "t").await.unwrap();
+            }
+        }
+    };
+    tokio::select! {
+        _ = ended => {}
+        () = using => {}
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_ends_its_sessions() {
+    let fake = Fake::start(answer).await;
+    let tools = client(|_| {});
+    tools.list(&fake.server()).await.unwrap();
+    drop(tools);
+    assert_eq!(fake.wait_for("DELETE").await.header("mcp-session-id"), "s");
+}
+
+#[tokio::test]
 async fn users_never_share_a_session() {
     let fake = Fake::start(answer).await;
     let tools = client(|_| {});

@@ -197,6 +197,25 @@ async fn answers_beyond_the_limit_are_refused_in_every_form() {
 }
 
 #[tokio::test]
+async fn a_call_nobody_waits_for_is_cancelled_by_leaving() {
+    let fake = Fake::start(|seen| match seen.what().as_str() {
+        "tools/call" => Reply::events("", Then::Hold),
+        _ => answer(seen),
+    })
+    .await;
+    let tools = client(|_| {});
+    let server = fake.server();
+    let list = tools.list(&server).await.unwrap();
+    let calling = call(&tools, &server, &list, "t");
+    tokio::select! {
+        _ = calling => panic!("the server never answers"),
+        _ = fake.wait_for("tools/call") => {}
+    }
+    fake.wait_until_left().await;
+    assert_eq!(fake.asked(), ["tools/list", "tools/call"]);
+}
+
+#[tokio::test]
 async fn a_silent_server_is_given_up() {
     let fake = Fake::start(|seen| match seen.what().as_str() {
         "tools/call" => Reply::events("", Then::Hold),

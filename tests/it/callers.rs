@@ -1,0 +1,211 @@
+//! Who may call, with whose key, and how often.
+
+use serde_json::json;
+use toolgate::config::{ApiKey, Models, Provider, Secret, Settings};
+use toolgate::crypto::ApiKeyHash;
+use toolgate::egress::system_lookup;
+
+use crate::support::{Answer, FakeProvider, Gateway, Logs, Reply, ask, settings, text, with};
+
+const PROJECT_KEY: &str = "tgk_0123456789abcdefghjkmnpq";
+
+fn api_key(requests_per_minute: Option<u32>) -> ApiKey {
+    ApiKey {
+        name: "web".into(),
+        project: Some("shop".into()),
+        hash: ApiKeyHash::of(PROJECT_KEY).to_string(),
+        requests_per_minute,
+    }
+}
+
+/// A gateway that is not local: it has a project key, and beside `fake` a provider without any key.
+async fn shared(provider: &FakeProvider, change: impl FnOnce(&mut Settings)) -> Gateway {
+    let mut settings = settings(provider);
+    settings.api_keys.push(api_key(None));
+    settings.providers.push(Provider {
+        name: "keyless".into(),
+        base_url: Some(provider.peer.url("/keyless")),
+        models: Some(Models::These(vec!["free".into()])),
+        ..Provider::default()
+    });
+    change(&mut settings);
+    Gateway::start(settings, system_lookup()).await
+}
+
+async fn chat(gateway: &Gateway, authorization: &str, model: &str) -> Answer {
+    let headers: Vec<(&str, &str)> = match authorization {
+        "" => Vec::new(),
+        value => vec![("authorization", value)],
+    };
+    gateway.client.post("/v1/chat/completions", &headers, &with(ask(&[]), json!({ "model": model }))).await
+}
+
+fn bearer(key: &str) -> String {
+    format!("Bearer {key}")
+}
+
+#[tokio::test]
+async fn in_local_mode_every_bearer_is_accepted_and_the_configured_key_wins() {
+    let provider = FakeProvider::answering(|_| text("hi")).await;
+    let gateway = Gateway::with(&provider).await;
+    for authorization in ["", "Bearer sk-whatever", "Bearer ", "bearer dummy"] {
+        assert_eq!(chat(&gateway, authorization, "m").await.status, 200, "{authorization}");
+    }
+    assert!(
+        provider
+            .peer
+            .requests()
+            .iter()
+            .all(|sent| sent.header("authorization") == Some("Bearer provider-key"))
+    );
+}
+
+#[tokio::test]
+async fn in_local_mode_the_caller_s_key_is_used_where_none_is_configured() {
+    let provider = FakeProvider::answering(|_| text("hi")).await;
+    let gateway = Gateway::configured(&provider, |settings| {
+        // A preset has a key by nature: without one of its own it takes the caller's.
+        settings.providers[0].name = "openai".into();
+        settings.providers[0].api_key = None;
+    })
+    .await;
+    assert_eq!(chat(&gateway, "Bearer sk-mine", "openai/m").await.status, 200);
+    assert_eq!(provider.peer.only_request().header("authorization"), Some("Bearer sk-mine"));
+    let answer = chat(&gateway, "", "openai/m").await;
+    assert_eq!((answer.status, answer.json()["error"]["code"].as_str()), (401, Some("no_provider_key")));
+    assert!(answer.text().contains("OPENAI_API_KEY"), "{}", answer.text());
+}
+
+#[tokio::test]
+async fn a_project_key_opens_the_operator_s_providers_and_stays_here() {
+    let provider = FakeProvider::answering(|_| text("hi")).await;
+    let gateway = shared(&provider, |_| {}).await;
+    assert_eq!(chat(&gateway, &bearer(PROJECT_KEY), "m").await.status, 200);
+    assert_eq!(chat(&gateway, &bearer(PROJECT_KEY), "keyless/free").await.status, 200);
+    let sent: Vec<Option<String>> = provider
+        .peer
+        .requests()
+        .iter()
+        .map(|request| request.header("authorization").map(str::to_owned))
+        .collect();
+    assert_eq!(sent, [Some("Bearer provider-key".to_owned()), None]);
+}
+
+#[tokio::test]
+async fn without_a_usable_key_there_is_a_401_that_repeats_no_key() {
+    let provider = FakeProvider::answering(|_| text("hi")).await;
+    let open = shared(&provider, |_| {}).await;
+    let closed = shared(&provider, |settings| settings.pass_through.enabled = false).await;
+    for (gateway, authorization) in [
+        (&open, ""),
+        (&open, "Bearer "),
+        (&open, "Basic Y2FuYXJ5OmNhbmFyeQ=="),
+        (&open, "Bearer tgk_canarycanarycanary"),
+        (&open, "Bearer two canary"),
+        (&closed, ""),
+        (&closed, "Bearer sk-canary"),
+        (&closed, "Bearer tgk_canarycanarycanary"),
+    ] {
+        let answer = chat(gateway, authorization, "m").await;
+        assert_eq!(answer.status, 401, "{authorization}: {}", answer.text());
+        let error = &answer.json()["error"];
+        assert_eq!(
+            (&error["type"], &error["code"]),
+            (&json!("authentication_error"), &json!("invalid_api_key"))
+        );
+        assert_eq!(answer.header("www-authenticate"), Some("Bearer realm=\"toolgate\""));
+        assert!(!answer.text().contains("canary") && !answer.text().contains("Y2Fu"), "{}", answer.text());
+    }
+    for path in ["/v1/models", "/v1/models/m"] {
+        assert_eq!(open.client.get(path).await.status, 401, "{path}");
+    }
+    assert_eq!(open.client.post("/v1/embeddings", &[], &ask(&[])).await.status, 401);
+    assert_eq!(provider.peer.requests().len(), 0);
+}
+
+#[tokio::test]
+async fn a_pass_through_caller_pays_with_its_own_key() {
+    let provider = FakeProvider::answering(|_| text("hi")).await;
+    let gateway = shared(&provider, |_| {}).await;
+    assert_eq!(chat(&gateway, "Bearer sk-mine", "m").await.status, 200);
+    assert_eq!(provider.peer.only_request().header("authorization"), Some("Bearer sk-mine"));
+    let keyless = chat(&gateway, "Bearer sk-mine", "keyless/free").await;
+    assert_eq!(keyless.status, 401, "the operator's own machines are not for strangers: {}", keyless.text());
+    let body = with(ask(&[]), json!({ "model": "keyless/free", "toolgate": { "max_turns": 1 } }));
+    let headers = [("authorization", "Bearer sk-mine")];
+    assert_eq!(gateway.client.post("/v1/chat/completions", &headers, &body).await.status, 401);
+    assert_eq!(provider.peer.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn no_key_is_logged() {
+    let logs = Logs::catch();
+    let provider = FakeProvider::answering(|_| Reply::with_headers(503, &[("retry-after", "0")], "")).await;
+    let gateway = shared(&provider, |_| {}).await;
+    for key in [PROJECT_KEY, "sk-mine", "tgk_unknownunknownunknown"] {
+        chat(&gateway, &bearer(key), "m").await;
+        gateway.client.post("/127.0.0.1:1/v1/models", &[("authorization", &bearer(key))], &ask(&[])).await;
+    }
+    assert!(logs.text().contains("trying the provider again"), "the log is caught");
+    for secret in ["0123456789abc", "sk-mine", "unknownunknown", "provider-key"] {
+        assert!(!logs.text().contains(secret), "{secret} in {}", logs.text());
+    }
+}
+
+#[tokio::test]
+async fn a_shared_gateway_has_no_demo() {
+    let provider = FakeProvider::start(Vec::new()).await;
+    let gateway = shared(&provider, |_| {}).await;
+    assert_eq!(chat(&gateway, &bearer(PROJECT_KEY), "demo/demo").await.status, 404);
+    assert_eq!(gateway.client.post("/demo/mcp", &[], &json!({})).await.status, 404);
+}
+
+#[tokio::test]
+async fn a_shared_gateway_answers_on_any_name_and_to_any_page() {
+    let provider = FakeProvider::answering(|_| text("hi")).await;
+    let gateway = shared(&provider, |_| {}).await;
+    let key = bearer(PROJECT_KEY);
+    let headers =
+        [("authorization", key.as_str()), ("host", "gateway.example"), ("origin", "https://app.example")];
+    assert_eq!(gateway.client.post("/v1/chat/completions", &headers, &ask(&[])).await.status, 200);
+}
+
+#[tokio::test]
+async fn over_its_rate_a_caller_gets_429_with_retry_after_and_others_do_not() {
+    let provider = FakeProvider::answering(|_| text("hi")).await;
+    let gateway = shared(&provider, |settings| {
+        settings.api_keys[0] = api_key(Some(2));
+        settings.rate_limit.requests_per_minute = 1;
+    })
+    .await;
+    let project = bearer(PROJECT_KEY);
+    assert_eq!(chat(&gateway, &project, "m").await.status, 200);
+    assert_eq!(chat(&gateway, &project, "m").await.status, 200);
+    assert_eq!(chat(&gateway, "Bearer sk-1", "m").await.status, 200);
+    assert_eq!(chat(&gateway, "Bearer sk-2", "m").await.status, 200, "each key has its own");
+    for authorization in [project.as_str(), "Bearer sk-1"] {
+        let answer = chat(&gateway, authorization, "m").await;
+        assert_eq!(answer.status, 429);
+        let error = &answer.json()["error"];
+        assert_eq!(
+            (&error["type"], &error["code"]),
+            (&json!("rate_limit_error"), &json!("rate_limit_exceeded"))
+        );
+        let wait: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+        assert!((1..=60).contains(&wait), "{wait}");
+    }
+    assert_eq!(provider.peer.requests().len(), 4);
+}
+
+#[tokio::test]
+async fn a_loopback_listener_behind_a_public_name_is_not_local() {
+    let provider = FakeProvider::answering(|_| text("hi")).await;
+    let gateway = Gateway::configured(&provider, |settings| {
+        settings.public_url = Some("https://gateway.example".into());
+        settings.providers[0].api_key = Some(Secret::new("provider-key"));
+    })
+    .await;
+    assert_eq!(chat(&gateway, "", "m").await.status, 401);
+    assert_eq!(chat(&gateway, "Bearer sk-mine", "m").await.status, 200);
+    assert_eq!(provider.peer.only_request().header("authorization"), Some("Bearer sk-mine"));
+}
