@@ -59,14 +59,17 @@ impl Process {
     ) -> Result<Self, String> {
         let file = fs::File::create(log).map_err(|error| format!("{}: {error}", log.display()))?;
         let other = file.try_clone().map_err(|error| error.to_string())?;
-        let mut command = match cores {
-            Some(list) => {
-                let mut command = Command::new("taskset");
-                command.args(["-c", &list]).arg(program);
-                command
-            }
-            None => Command::new(program),
-        };
+        let mut words: Vec<String> = Vec::new();
+        if exists("setpriv") {
+            // A harness that is ended from outside leaves nothing behind.
+            words.extend(["setpriv", "--pdeathsig", "TERM"].map(str::to_owned));
+        }
+        if let Some(list) = cores {
+            words.extend(["taskset".to_owned(), "-c".to_owned(), list]);
+        }
+        words.push(program.to_string_lossy().into_owned());
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
         let child = command
             .args(arguments)
             .stdin(Stdio::null())
@@ -149,8 +152,10 @@ impl Drop for Process {
 impl Cores {
     /// The cores as `taskset` takes them, when there is a `taskset` and something to divide.
     pub fn available(self) -> Option<String> {
-        let found =
-            Command::new("taskset").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-        found.ok().and_then(|_| self.list())
+        exists("taskset").then(|| self.list()).flatten()
     }
+}
+
+fn exists(program: &str) -> bool {
+    Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
 }

@@ -14,10 +14,23 @@ pub struct Finished {
     pub lines: Vec<String>,
 }
 
-/// Runs `command` without standard input and shows its lines, each behind `indent`. After `limit` it is ended
-/// with all its children.
+/// Runs `command` in a process group of its own, which is ended with it: for what starts servers and may forget them.
+pub fn run_contained(command: &mut Command, indent: &'static str, limit: Duration) -> Finished {
+    run_to_the_end(command.process_group(0), indent, limit, end_group)
+}
+
+/// Runs `command` without standard input and shows its lines, each behind `indent`. After `limit` it is ended.
 pub fn run(command: &mut Command, indent: &'static str, limit: Duration) -> Finished {
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    run_to_the_end(command, indent, limit, |_| {})
+}
+
+fn run_to_the_end(
+    command: &mut Command,
+    indent: &'static str,
+    limit: Duration,
+    clean_up: impl Fn(u32),
+) -> Finished {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = match command.spawn() {
         Ok(child) => child,
         Err(error) => {
@@ -31,7 +44,7 @@ pub fn run(command: &mut Command, indent: &'static str, limit: Duration) -> Fini
         forward(child.stdout.take().expect("it is piped"), indent, &lines),
         forward(child.stderr.take().expect("it is piped"), indent, &lines),
     ];
-    let (success, timed_out) = wait(&mut child, limit);
+    let (success, timed_out) = wait(&mut child, limit, clean_up);
     for reader in readers {
         // A panic while printing means that our own stdout is gone; there is nobody left to tell.
         let _ = reader.join();
@@ -66,19 +79,21 @@ fn forward(
     })
 }
 
-fn wait(child: &mut Child, limit: Duration) -> (bool, bool) {
+fn wait(child: &mut Child, limit: Duration, clean_up: impl Fn(u32)) -> (bool, bool) {
     let started = Instant::now();
     let mut timed_out = false;
     loop {
         match child.try_wait() {
             Ok(Some(status)) => {
                 // What the command left behind would hold its pipes open, and us with them.
-                end_group(child.id());
+                clean_up(child.id());
                 return (status.success() && !timed_out, timed_out);
             }
             Ok(None) if started.elapsed() > limit && !timed_out => {
                 timed_out = true;
-                end_group(child.id());
+                clean_up(child.id());
+                // If it is gone already, that is what was wanted.
+                let _ = child.kill();
             }
             Ok(None) => thread::sleep(Duration::from_millis(20)),
             Err(_) => return (false, timed_out),

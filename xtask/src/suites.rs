@@ -42,7 +42,7 @@ pub fn run(suite: &Suite, binary: &Path) -> Count {
         .env("NODE_PATH", folder.join("node/node_modules"))
         .env("TOOLGATE_BIN", binary)
         .env("TOOLGATE_TEST_DIR", &folder);
-    let done = process::run(&mut command, "", LIMIT);
+    let done = process::run_contained(&mut command, "", LIMIT);
     let mut count = count::suite(&done.lines);
     if done.timed_out {
         println!("FAIL {}: not finished after {} s", suite.name, LIMIT.as_secs());
