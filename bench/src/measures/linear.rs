@@ -1,7 +1,5 @@
 //! Cost as work grows: ten times the work may take ten times as long, not a hundred times.
 
-use serde_json::json;
-
 use super::request::{Ask, function_tools, mcp_tools};
 use super::turns::{compare, turn};
 use super::{Options, median, per};
@@ -17,11 +15,19 @@ pub async fn measure(options: &Options, stand: &Stand, report: &mut Report) -> R
 
     let mut costs = Vec::new();
     for (bytes, count) in [(1_000, 500), (10_000, 500), (100_000, 200), (1_000_000, 40)] {
-        let (added, cpu) = plain(options, stand, bytes, count).await?;
-        rows.push(vec!["plain, bytes of messages".into(), bytes.to_string(), short(added), short(cpu)]);
-        costs.push(added);
+        for (name, added, cpu) in plain(options, stand, bytes, count).await? {
+            rows.push(vec![
+                format!("plain, bytes of messages: {name}"),
+                bytes.to_string(),
+                short(added),
+                short(cpu),
+            ]);
+            if name == "toolgate" {
+                costs.push(cpu);
+            }
+        }
     }
-    grows(report, "plain completion, message 100 KB → 1 MB", costs[2], costs[3], 10.0);
+    grows(report, "plain completion, message 100 KB → 1 MB: CPU", costs[2], costs[3], 10.0);
 
     let mut costs = Vec::new();
     for (bytes, count) in [(1_000, 200), (10_000, 200), (100_000, 100), (1_000_000, 20)] {
@@ -36,7 +42,7 @@ pub async fn measure(options: &Options, stand: &Stand, report: &mut Report) -> R
         ]);
         costs.push(with - without);
     }
-    grows(report, "tool turn, message 100 KB → 1 MB", costs[2], costs[3], 10.0);
+    grows(report, "tool turn, message 100 KB → 1 MB: what is added", costs[2], costs[3], 10.0);
 
     let mut costs = Vec::new();
     for (tools, count) in [(1, 200), (10, 200), (100, 100), (1000, 20)] {
@@ -46,7 +52,7 @@ pub async fn measure(options: &Options, stand: &Stand, report: &mut Report) -> R
         rows.push(vec!["tool turn, tools".into(), tools.to_string(), short(with - without), "–".into()]);
         costs.push(with - without);
     }
-    grows(report, "tool turn, tools 100 → 1,000", costs[2], costs[3], 10.0);
+    grows(report, "tool turn, tools 100 → 1,000: what is added", costs[2], costs[3], 10.0);
 
     let mut costs = Vec::new();
     for (turns, count) in [(1, 200), (5, 80), (10, 40), (50, 10)] {
@@ -56,7 +62,7 @@ pub async fn measure(options: &Options, stand: &Stand, report: &mut Report) -> R
         rows.push(vec!["turns".into(), turns.to_string(), short(with - without), "–".into()]);
         costs.push(with - without);
     }
-    grows(report, "turns 10 → 50", costs[2], costs[3], 5.0);
+    grows(report, "turns 10 → 50: what is added", costs[2], costs[3], 5.0);
 
     report.table(Table {
         title: "Cost as work grows".into(),
@@ -69,25 +75,30 @@ pub async fn measure(options: &Options, stand: &Stand, report: &mut Report) -> R
 fn grows(report: &mut Report, what: &str, from: f64, to: f64, work: f64) {
     // A cost too small to measure has not grown.
     let growth = to / from.max(20.0);
-    report.at_most(format!("{what}: growth of what is added"), growth, work * SLACK, " ×");
+    report.at_most(format!("{what}: growth"), growth, work * SLACK, " ×");
 }
 
-/// Added median and time on a processor of a plain completion with a message of this size, in microseconds.
-async fn plain(options: &Options, stand: &Stand, bytes: usize, count: usize) -> Result<(f64, f64), String> {
+/// For each proxy: added median and time on a processor, in microseconds, of a plain completion with a message of
+/// this size.
+async fn plain(
+    options: &Options,
+    stand: &Stand,
+    bytes: usize,
+    count: usize,
+) -> Result<Vec<(&'static str, f64, f64)>, String> {
     let count = options.count(count);
-    let (mut direct, mut through, mut cpu) = (Vec::new(), Vec::new(), Vec::new());
+    let ways: Vec<_> = stand.ways.iter().filter(|way| way.model == "mock-model").collect();
+    let mut numbers: Vec<(Vec<f64>, Vec<f64>)> = ways.iter().map(|_| Default::default()).collect();
     for _ in 0..options.repetitions() {
-        for (name, times) in [("direct", &mut direct), ("toolgate", &mut through)] {
-            let way = stand.way(name).ok_or("no gateway was given")?;
-            let shot =
-                Ask { message_bytes: bytes, wish: json!({"bytes": 400}), ..Ask::plain(way.model) }.shot();
+        for (way, (times, cpu)) in ways.iter().zip(&mut numbers) {
+            let shot = Ask { message_bytes: bytes, ..Ask::plain(way.model) }.shot();
             load::fire(way.port, &shot, (count / 10).max(1), 1).await?;
             let before = stand.cpu(way);
             times.push(percentile(&load::fire(way.port, &shot, count, 1).await?.total, 50));
-            if way.process.is_some() {
-                cpu.push(per(stand.cpu(way) - before, count));
-            }
+            cpu.push(per(stand.cpu(way) - before, count));
         }
     }
-    Ok((median(&through) - median(&direct), median(&cpu)))
+    let direct = median(&numbers[0].0);
+    let proxies = ways.iter().zip(&numbers).skip(1);
+    Ok(proxies.map(|(way, (times, cpu))| (way.name, median(times) - direct, median(cpu))).collect())
 }
