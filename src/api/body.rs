@@ -1,12 +1,17 @@
 //! Reading request bodies.
 
+use std::time::Duration;
+
 use axum::body::Body;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use super::ApiError;
 use crate::openai::{ChatRequest, ErrorKind, InvalidField};
+
+/// How long a client may be silent in the middle of its body.
+const SILENCE: Duration = Duration::from_secs(60);
 
 /// The whole body, at most `limit` bytes.
 ///
@@ -29,11 +34,35 @@ pub async fn read(body: Body, headers: &HeaderMap, limit: usize) -> Result<Bytes
     if declared.is_some_and(|length| length > limit) {
         return Err(too_long());
     }
-    match Limited::new(body, limit).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.downcast_ref::<LengthLimitError>().is_some() => Err(too_long()),
-        Err(_) => Err(InvalidField { param: None, message: "the body broke off".into() }.into()),
+    let mut body = Limited::new(body, limit);
+    let mut whole = BytesMut::new();
+    let mut last = Bytes::new();
+    loop {
+        let frame =
+            tokio::time::timeout(SILENCE, body.frame()).await.map_err(|_| broke_off("stopped coming"))?;
+        match frame {
+            None => break,
+            Some(Ok(frame)) => {
+                let Ok(data) = frame.into_data() else { continue };
+                // Most bodies come in one piece, which is not copied.
+                if !last.is_empty() {
+                    whole.extend_from_slice(&last);
+                }
+                last = data;
+            }
+            Some(Err(error)) if error.downcast_ref::<LengthLimitError>().is_some() => return Err(too_long()),
+            Some(Err(_)) => return Err(broke_off("broke off")),
+        }
     }
+    if whole.is_empty() {
+        return Ok(last);
+    }
+    whole.extend_from_slice(&last);
+    Ok(whole.freeze())
+}
+
+fn broke_off(how: &str) -> ApiError {
+    InvalidField { param: None, message: format!("the body {how}") }.into()
 }
 
 /// The body as a JSON object.

@@ -45,7 +45,7 @@ pub(super) async fn complete(
     if request.raw("messages").is_none() {
         return Err(InvalidField::new("messages", "`messages` is missing").into());
     }
-    if !app.engine.is_needed(&request, &headers, &options) {
+    if !app.engine.is_needed(&request, &headers, &options, &caller.namespace)? {
         let body =
             if target.model.is_empty() { request.body().clone() } else { request.with_model(&target.model) };
         let response = relay::post(app.upstream(), &target, path, &headers, body).await?;

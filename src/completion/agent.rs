@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::stream::{FuturesUnordered, StreamExt};
+use futures_util::stream::{self, StreamExt};
 use http::{HeaderMap, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
@@ -26,6 +26,11 @@ use crate::openai::{ErrorBody, ErrorKind};
 use crate::telemetry::Metrics;
 use crate::tools::Tools;
 use crate::upstream::{self, Target, Upstream};
+
+/// Calls of one turn that run at the same time; more wait for a place.
+const CALLS_AT_ONCE: usize = 32;
+/// How long the viewer may take to make room for the last event.
+const LAST_EVENT: Duration = Duration::from_secs(600);
 
 /// Everything one run needs. It owns it all, so that it can be a task of its own.
 pub struct Agent {
@@ -91,7 +96,7 @@ impl Agent {
             }
         };
         // A viewer that left before the last event has nothing to be told.
-        let _ = self.sink.send(last).await;
+        let _ = tokio::time::timeout(LAST_EVENT, self.sink.send(last)).await;
     }
 
     async fn turns(&mut self) -> End {
@@ -226,7 +231,7 @@ impl Agent {
         reader.read(response).await.map_err(|broken| match broken {
             Broken::Gone => End::Gone,
             Broken::Failed(error) => {
-                tracing::warn!(provider = %self.target.provider.name, error = error.message(), "the provider failed in the middle of an answer");
+                tracing::warn!(provider = %self.target.provider.name, "the provider failed in the middle of an answer");
                 End::Failed(RunError { status: 502, error: error.into_value(), retry_after: None })
             }
         })
@@ -264,11 +269,12 @@ impl Agent {
     }
 
     async fn at_once(&self, calls: &[Call], allowed: usize) -> Result<Vec<Executed>, End> {
-        let mut running: FuturesUnordered<_> = calls
+        let calling: Vec<_> = calls
             .iter()
             .enumerate()
             .map(|(place, call)| async move { (place, self.one(call, place < allowed).await) })
             .collect();
+        let mut running = stream::iter(calling).buffer_unordered(CALLS_AT_ONCE);
         let mut results: Vec<Option<Executed>> = calls.iter().map(|_| None).collect();
         while let Some((place, executed)) = running.next().await {
             self.report(&calls[place], &executed).await?;

@@ -9,13 +9,14 @@ use tokio::task::AbortHandle;
 use super::event::RunEvent;
 use super::memory::HiddenTurns;
 use super::options::Options;
+use super::prepare::scope;
 use super::render::Output;
 use crate::clock::Clock;
 use crate::config::{self, Settings};
 use crate::egress::{Egress, Refusal};
-use crate::openai::ChatRequest;
+use crate::openai::{ChatRequest, InvalidField};
 use crate::telemetry::Metrics;
-use crate::tools::{Tools, mentions_gateway_tools};
+use crate::tools::{Tools, has_gateway_tools};
 use crate::upstream::Upstream;
 
 /// Starts runs.
@@ -89,12 +90,28 @@ impl Engine {
     }
 
     /// Whether the request uses anything of the gateway. If not, its bytes are relayed.
-    pub fn is_needed(&self, request: &ChatRequest, headers: &HeaderMap, options: &Options) -> bool {
-        options.given
+    ///
+    /// # Errors
+    /// [`InvalidField`] when the fields that name the user have another shape.
+    pub fn is_needed(
+        &self,
+        request: &ChatRequest,
+        headers: &HeaderMap,
+        options: &Options,
+        namespace: &str,
+    ) -> Result<bool, InvalidField> {
+        if options.given
             || headers.contains_key("x-mcp-authorization")
-            || request.raw("tools").is_some_and(mentions_gateway_tools)
-            || (!self.memory.is_empty()
-                && request.raw("messages").is_some_and(|messages| messages.contains("tool_call_id")))
+            || request.raw("tools").is_some_and(has_gateway_tools)
+        {
+            return Ok(true);
+        }
+        match request.raw("messages").filter(|_| !self.memory.is_empty()) {
+            Some(messages) => {
+                Ok(self.memory.knows_any(&scope(request, headers, namespace, options)?, messages))
+            }
+            None => Ok(false),
+        }
     }
 
     /// Closes sessions with MCP servers.

@@ -96,7 +96,7 @@ pub async fn call(
             }
         },
         Err(error) => {
-            tracing::info!(mcp.host = server.spec.host(), mcp.tool = tool.name, %error, "a tool call failed");
+            tracing::info!(mcp.host = server.spec.host(), mcp.tool = tool.name, outcome = ?outcome(&error), "a tool call failed");
             (ToolResult::failure(explain(&error, server.spec.host())), outcome(&error))
         }
     };

@@ -2,6 +2,7 @@
 //!
 //! Nothing is kept under another caller's or user's name, and a lookup never reaches across them.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -65,6 +66,15 @@ impl HiddenTurns {
         !self.used.load(Ordering::Acquire)
     }
 
+    /// Whether any of `messages`, a list in JSON, has turns that were kept for `scope`.
+    pub fn knows_any(&self, scope: &str, messages: &str) -> bool {
+        // Only a caller that answers calls can bring them back.
+        !self.is_empty()
+            && memchr::memmem::find(messages.as_bytes(), b"tool_call_id").is_some()
+            && serde_json::from_str::<Vec<&RawValue>>(messages)
+                .is_ok_and(|messages| messages.iter().any(|message| self.find(scope, message).is_some()))
+    }
+
     /// Keeps `messages` under the calls handed to the caller: `(id, function, arguments)` each.
     pub fn keep<'c>(
         &self,
@@ -80,23 +90,21 @@ impl HiddenTurns {
     /// turns it stands for. Says whether any was.
     pub fn put_back(&self, scope: &str, messages: &[&RawValue]) -> (Vec<u8>, bool) {
         let mut joined = Vec::with_capacity(messages.iter().map(|message| message.get().len() + 1).sum());
-        let mut found = false;
+        // Each is put back once: a message repeated a thousand times must not bring back a thousand histories.
+        let mut used = HashSet::new();
         for message in messages {
             if !joined.is_empty() {
                 joined.push(b',');
             }
-            match self.find(scope, message) {
-                Some(entry) => {
-                    found = true;
-                    joined.extend_from_slice(&entry.messages);
-                }
+            match self.find(scope, message).filter(|(key, _)| used.insert(*key)) {
+                Some((_, entry)) => joined.extend_from_slice(&entry.messages),
                 None => joined.extend_from_slice(message.get().as_bytes()),
             }
         }
-        (joined, found)
+        (joined, !used.is_empty())
     }
 
-    fn find(&self, scope: &str, message: &RawValue) -> Option<Arc<Entry>> {
+    fn find(&self, scope: &str, message: &RawValue) -> Option<([u8; 32], Arc<Entry>)> {
         // Most messages call nothing; they are not parsed.
         memchr::memmem::find(message.get().as_bytes(), b"tool_calls")?;
         let seen: SeenMessage = serde_json::from_str(message.get()).ok()?;
@@ -104,7 +112,8 @@ impl HiddenTurns {
         let parts = calls
             .iter()
             .map(|call| (call.id.as_str(), call.function.name.as_str(), call.function.arguments.as_str()));
-        self.kept.get(&key(scope, parts))
+        let key = key(scope, parts);
+        Some((key, self.kept.get(&key)?))
     }
 }
 

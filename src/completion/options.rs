@@ -139,7 +139,7 @@ impl Options {
             }
             "max_tool_calls" => {
                 self.max_tool_calls =
-                    within(&value, 1, 10_000).ok_or_else(|| wrong("a number from 1 to 10000"))?;
+                    within(&value, 1, 1000).ok_or_else(|| wrong("a number from 1 to 1000"))?;
             }
             "profile" => {
                 let name = value

@@ -73,9 +73,9 @@ impl Engine {
         let scope = scope(&request, &headers, &namespace, &options)?;
         let tools_text = request.raw("tools").unwrap_or("[]");
         let entries = tools::read_entries(tools_text, &headers, self.mcp.max_servers)?;
-        if !entries.servers.is_empty() && request.get::<u32>("n", "a number")?.is_some_and(|n| n != 1) {
-            let message =
-                "`n` must be 1 when MCP tools are used: their calls cannot be made once for several answers";
+        if request.get::<u32>("n", "a number")?.is_some_and(|n| n != 1) {
+            let message = "`n` must be 1 when tools of MCP servers or options of the gateway are used: \
+                           tool calls cannot be made once for several answers";
             return Err(InvalidField::new("n", message).into());
         }
         for spec in &entries.servers {
@@ -145,7 +145,7 @@ async fn answer_with_logins(sink: Sink, missing: Vec<AuthorizationRequired>, not
 }
 
 /// Whose sessions, caches and hidden turns these are: namespace, user and profile.
-fn scope(
+pub(super) fn scope(
     request: &ChatRequest,
     headers: &HeaderMap,
     namespace: &str,

@@ -15,8 +15,11 @@ use crate::id::random_id;
 use crate::openai::{ErrorBody, ErrorKind};
 use crate::sse;
 
-/// Longest event of a provider's stream, and longest answer that is not streamed.
-const MAX_ANSWER_BYTES: usize = 64 << 20;
+/// Largest answer of one turn, streamed or not.
+const MAX_ANSWER_BYTES: usize = 128 << 20;
+
+/// Most function calls in one answer.
+const MAX_CALLS: usize = 1000;
 
 /// What one turn came to.
 #[derive(Debug, Default)]
@@ -116,6 +119,7 @@ impl Reader<'_> {
         let mut decoder = sse::Decoder::new(MAX_ANSWER_BYTES);
         let mut assembly = Assembly::new(self);
         let mut started = false;
+        let mut bytes = 0;
         'stream: loop {
             let frame = match tokio::time::timeout(self.idle, body.frame()).await {
                 Err(_) => return Err(self.silent()),
@@ -127,6 +131,10 @@ impl Reader<'_> {
                 Ok(Some(Ok(frame))) => frame,
             };
             let Ok(data) = frame.into_data() else { continue };
+            bytes += data.len();
+            if bytes > MAX_ANSWER_BYTES {
+                return Err(self.failed(format!("the answer is larger than {MAX_ANSWER_BYTES} bytes")));
+            }
             decoder.feed(&data);
             while let Some(event) = decoder.next_event().map_err(|error| self.failed(error.to_string()))? {
                 if event.data.trim_ascii() == b"[DONE]" {
@@ -280,8 +288,11 @@ impl<'a> Assembly<'a> {
         let id = call.remove("id").and_then(|id| id.as_str().map(str::to_owned)).filter(|id| !id.is_empty());
         let index = self.index(call.remove("index").and_then(|index| index.as_u64()), id.as_deref());
         let mut function = object(call.remove("function")).unwrap_or_default();
-        if self.last_index.is_some_and(|last| last != index) {
-            self.settle_all().await?;
+        if let Some(last) = self.last_index.filter(|last| *last != index) {
+            self.settle(last).await?;
+        }
+        if self.calls.len() >= MAX_CALLS && !self.calls.contains_key(&index) {
+            return Err(self.reader.failed(format!("the answer has more than {MAX_CALLS} function calls")));
         }
         self.last_index = Some(index);
         let growing = self.calls.entry(index).or_insert_with(|| Growing {

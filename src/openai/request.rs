@@ -1,6 +1,7 @@
 //! A request body whose top level is known by place, so that it can be forwarded byte for byte.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fmt;
 use std::ops::Range;
 
@@ -38,6 +39,9 @@ impl InvalidField {
     }
 }
 
+/// No request of anybody has as many; each is looked up by its name.
+const MOST_FIELDS: usize = 1000;
+
 struct Fields<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
@@ -53,6 +57,9 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut fields = Vec::with_capacity(16);
                 while let Some(key) = map.next_key::<Key<'de>>()? {
+                    if fields.len() == MOST_FIELDS {
+                        return Err(serde::de::Error::custom(format_args!("more than {MOST_FIELDS} fields")));
+                    }
                     fields.push((key.0, map.next_value()?));
                 }
                 Ok(Fields(fields))
@@ -85,11 +92,10 @@ impl ChatRequest {
                 Field { key: key.into_owned(), value: start..start + raw.get().len() }
             })
             .collect();
-        for (position, field) in fields.iter().enumerate() {
-            if fields[..position].iter().any(|earlier| earlier.key == field.key) {
-                let message = format!("the field `{}` is given twice", field.key);
-                return Err(InvalidField { param: Some(field.key.clone()), message });
-            }
+        let mut seen = HashSet::with_capacity(fields.len());
+        if let Some(twice) = fields.iter().find(|field| !seen.insert(field.key.as_str())) {
+            let message = format!("the field `{}` is given twice", twice.key);
+            return Err(InvalidField { param: Some(twice.key.clone()), message });
         }
         Ok(ChatRequest { body, fields })
     }

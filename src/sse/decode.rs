@@ -2,6 +2,9 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
+/// Longer names and ids are passed over: every event carries a copy.
+const LONGEST_FIELD: usize = 4 << 10;
+
 /// One dispatched event.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Event {
@@ -157,6 +160,8 @@ impl Decoder {
         }
         match &line[..colon] {
             b"data" => self.data.push(value),
+            b"event" if value.len() > LONGEST_FIELD => {}
+            b"id" if value.len() > LONGEST_FIELD => {}
             b"event" => self.name = Some(String::from_utf8_lossy(&value).into_owned()),
             b"id" if !value.contains(&0) => self.id = Some(String::from_utf8_lossy(&value).into_owned()),
             b"retry" if !value.is_empty() && value.iter().all(u8::is_ascii_digit) => {

@@ -1,5 +1,6 @@
 //! Asking all servers of a request for their tools, at the same time.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
@@ -64,15 +65,13 @@ async fn one(tools: &Tools, spec: Spec, scope: Arc<str>) -> Outcome {
 }
 
 fn choose(spec: &Spec, list: &ToolList) -> (Vec<usize>, Vec<String>) {
-    let named = |tool: &Tool| spec.allowed.names.as_ref().is_none_or(|names| names.contains(&tool.name));
+    let names: Option<HashSet<&str>> =
+        spec.allowed.names.as_ref().map(|names| names.iter().map(String::as_str).collect());
+    let named = |tool: &Tool| names.as_ref().is_none_or(|names| names.contains(tool.name.as_str()));
     let harmless = |tool: &Tool| !spec.allowed.read_only || tool.read_only;
-    let chosen = list
-        .tools
-        .iter()
-        .enumerate()
-        .filter(|(_, tool)| named(tool) && harmless(tool))
-        .map(|(place, _)| place);
-    let names = spec.allowed.names.iter().flatten();
-    let absent = names.filter(|name| list.tools.iter().all(|tool| tool.name != **name)).cloned();
+    let places = list.tools.iter().enumerate();
+    let chosen = places.filter(|(_, tool)| named(tool) && harmless(tool)).map(|(place, _)| place);
+    let known: HashSet<&str> = list.tools.iter().map(|tool| tool.name.as_str()).collect();
+    let absent = spec.allowed.names.iter().flatten().filter(|name| !known.contains(name.as_str())).cloned();
     (chosen.collect(), absent.collect())
 }

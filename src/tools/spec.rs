@@ -70,10 +70,20 @@ struct Entry {
     optional: Option<bool>,
 }
 
-/// Whether `tools` may hold an entry that the gateway acts on. Never says no wrongly, short of escaped spellings.
-pub fn mentions_gateway_tools(tools: &str) -> bool {
-    memchr::memmem::find(tools.as_bytes(), b"\"mcp\"").is_some()
-        || memchr::memmem::find(tools.as_bytes(), b"\"url_context\"").is_some()
+/// Whether `tools` has an entry that the gateway acts on.
+pub fn has_gateway_tools(tools: &str) -> bool {
+    let mentions = |word: &[u8]| memchr::memmem::find(tools.as_bytes(), word).is_some();
+    // Nearly all requests without such an entry do not have the words either; an escape could hide them.
+    (mentions(b"\"mcp\"") || mentions(b"\"url_context\"") || mentions(b"\\u"))
+        && serde_json::from_str::<Vec<Kind<'_>>>(tools).is_ok_and(|kinds| {
+            kinds.iter().any(|kind| matches!(kind.kind.as_deref(), Some("mcp" | "url_context")))
+        })
+}
+
+#[derive(Deserialize)]
+struct Kind<'k> {
+    #[serde(borrow, rename = "type")]
+    kind: Option<std::borrow::Cow<'k, str>>,
 }
 
 /// Takes a request's `tools` apart and checks every entry for an MCP server.
@@ -89,11 +99,6 @@ pub fn read<'a>(
         serde_json::from_str(tools).map_err(|_| InvalidField::new("tools", "`tools` must be a list"))?;
     let mut entries = Entries::default();
     for (position, raw) in list.into_iter().enumerate() {
-        #[derive(Deserialize)]
-        struct Kind<'k> {
-            #[serde(borrow, rename = "type")]
-            kind: Option<std::borrow::Cow<'k, str>>,
-        }
         let kind = serde_json::from_str::<Kind<'_>>(raw.get()).map_err(|_| {
             InvalidField::new(
                 format!("tools[{position}]"),
@@ -166,6 +171,13 @@ fn entry(position: usize, raw: &RawValue) -> Result<Spec, InvalidField> {
         } else {
             headers.push((name, value));
         }
+    }
+    let mut given = headers.iter().map(|(_, value)| value).chain(&authorization);
+    if given.any(|value: &Secret| is_gateway_key(value.expose())) {
+        return Err(wrong(
+            "authorization",
+            "holds a key of this gateway, which must not be sent to an MCP server",
+        ));
     }
     if authorization.as_ref().is_some_and(|value| HeaderValue::try_from(value.expose()).is_err()) {
         return Err(wrong("authorization", "has characters that no header can carry"));
@@ -273,11 +285,14 @@ fn credentials(servers: &mut [Spec], headers: &HeaderMap) -> Result<(), InvalidF
     let wrong = |message: &str| InvalidField::new(NAME, format!("`X-MCP-Authorization` {message}"));
     for header in headers.get_all(NAME) {
         let text = header.to_str().map_err(|_| wrong("is not plain text"))?;
-        let pairs: Option<Vec<(usize, &str)>> = text.split(',').map(|part| pair(part, servers)).collect();
+        let pairs: Option<Vec<(&str, &str)>> = text.split(',').map(|part| pair(part, servers)).collect();
         match pairs {
             Some(pairs) => {
-                for (at, value) in pairs {
-                    servers[at].authorization.get_or_insert(scheme(&Secret::new(value)));
+                for (host, value) in pairs {
+                    let named = servers.iter_mut().filter(|spec| spec.host().eq_ignore_ascii_case(host));
+                    for spec in named {
+                        spec.authorization.get_or_insert_with(|| scheme(&Secret::new(value)));
+                    }
                 }
             }
             None => match servers {
@@ -301,17 +316,21 @@ fn credentials(servers: &mut [Spec], headers: &HeaderMap) -> Result<(), InvalidF
 fn names_a_host(part: &str) -> bool {
     part.split_once('=').is_some_and(|(host, value)| {
         let host = host.trim();
-        let like_a_host = host.contains(['.', ':']) || host.eq_ignore_ascii_case("localhost");
-        like_a_host && !host.contains(char::is_whitespace) && value.bytes().any(|byte| byte != b'=')
+        let like_a_host = host.parse::<http::uri::Authority>().is_ok();
+        like_a_host && value.bytes().any(|byte| byte != b'=')
     })
 }
 
 /// A credential for `host`, or `host:port` where the port is not the scheme's own.
-fn pair<'t>(part: &'t str, servers: &[Spec]) -> Option<(usize, &'t str)> {
+fn pair<'t>(part: &'t str, servers: &[Spec]) -> Option<(&'t str, &'t str)> {
     let (host, value) = part.split_once('=')?;
     let host = host.trim();
-    let at = servers.iter().position(|spec| spec.host().eq_ignore_ascii_case(host))?;
-    Some((at, value.trim()))
+    servers.iter().any(|spec| spec.host().eq_ignore_ascii_case(host)).then(|| (host, value.trim()))
+}
+
+/// A key of this gateway opens this gateway; it must not be given to anyone else.
+fn is_gateway_key(value: &str) -> bool {
+    value.contains("tgk_")
 }
 
 #[cfg(test)]

@@ -33,7 +33,9 @@ pub fn forward_request_headers(from: &HeaderMap) -> HeaderMap {
                 "x-mcp-authorization" | "x-request-id" | "x-real-ip" | "via" | "origin" | "referer"
             )
             || text.starts_with("sec-");
-        if !ours && !is_hop_by_hop(name) && !is_named_by_connection(from, text) {
+        // A key of this gateway, under whatever name a client sends it, is for this gateway.
+        let secret = memchr::memmem::find(value.as_bytes(), b"tgk_").is_some();
+        if !ours && !secret && !is_hop_by_hop(name) && !is_named_by_connection(from, text) {
             to.append(name, value.clone());
         }
     }

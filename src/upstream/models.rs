@@ -1,15 +1,12 @@
 //! What a provider says it has.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use http::HeaderValue;
-use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-/// Credentials whose lists are kept; beyond that all are asked for anew.
-const MOST_LISTS: usize = 1000;
+/// How long a provider that did not tell is not asked again.
+const AFTER_FAILURE: Duration = Duration::from_secs(30);
 
 /// The models of one provider: given, or asked for and kept for a while.
 #[derive(Debug)]
@@ -18,42 +15,46 @@ pub(super) enum ModelList {
     Asked(Asked),
 }
 
-/// The last answers, one for each credential: a list can name models that belong to its key's owner alone.
+/// The last answer, and a lock so that one request asks at a time.
 #[derive(Debug, Default)]
 pub(super) struct Asked {
-    known: Mutex<HashMap<[u8; 32], Dated>>,
-    /// Held while asking, so that many requests ask once.
+    last: Mutex<Option<Answer>>,
     pub(super) asking: tokio::sync::Mutex<()>,
 }
 
-impl Asked {
-    /// What was listed for `credential` less than `keep` ago.
-    pub(super) fn fresh(&self, credential: Option<&HeaderValue>, keep: Duration) -> Option<Arc<Vec<String>>> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(&digest(credential)).filter(|(at, _)| at.elapsed() < keep).map(|(_, list)| Arc::clone(list))
-    }
-
-    /// What was listed for `credential`, however long ago.
-    pub(super) fn last(&self, credential: Option<&HeaderValue>) -> Option<Arc<Vec<String>>> {
-        self.fresh(credential, Duration::MAX)
-    }
-
-    pub(super) fn keep(&self, credential: Option<&HeaderValue>, list: Vec<String>) -> Arc<Vec<String>> {
-        let list = Arc::new(list);
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= MOST_LISTS {
-            known.clear();
-        }
-        known.insert(digest(credential), (Instant::now(), Arc::clone(&list)));
-        list
-    }
+#[derive(Debug, Clone)]
+struct Answer {
+    at: Instant,
+    failed: bool,
+    /// After a failure, what was known before it.
+    list: Option<Arc<Vec<String>>>,
 }
 
-/// A list, and when it was fetched.
-type Dated = (Instant, Arc<Vec<String>>);
+impl Asked {
+    /// What is known for less than `keep`, or since a failure just now. `None` when it is time to ask.
+    pub(super) fn fresh(&self, keep: Duration) -> Option<Option<Arc<Vec<String>>>> {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let keep = |answer: &Answer| if answer.failed { AFTER_FAILURE.min(keep) } else { keep };
+        last.as_ref().filter(|answer| answer.at.elapsed() < keep(answer)).map(|answer| answer.list.clone())
+    }
 
-fn digest(credential: Option<&HeaderValue>) -> [u8; 32] {
-    Sha256::digest(credential.map_or(&b""[..], HeaderValue::as_bytes)).into()
+    /// What was told last, however long ago.
+    pub(super) fn last(&self) -> Option<Arc<Vec<String>>> {
+        self.last
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_ref()
+            .and_then(|answer| answer.list.clone())
+    }
+
+    /// Keeps what was told just now; `None` is a failure, which leaves what was known before.
+    pub(super) fn keep(&self, told: Option<Vec<String>>) -> Option<Arc<Vec<String>>> {
+        let failed = told.is_none();
+        let list = told.map(Arc::new).or_else(|| self.last());
+        let answer = Answer { at: Instant::now(), failed, list: list.clone() };
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
+        list
+    }
 }
 
 /// The ids in the body of `GET /models`; both OpenAI's `{data:[…]}` and a bare array (Together) occur.

@@ -154,7 +154,20 @@ impl Providers {
                 return target(provider, meant, key);
             }
         }
-        Err(SelectError::UnknownModel { model: model.to_owned(), near: self.near(meant, key) })
+        self.by_family(meant, key)
+            .ok_or_else(|| SelectError::UnknownModel { model: model.to_owned(), near: self.near(meant, key) })
+    }
+
+    /// The provider whose models are called like this, when its list is not known here: a caller's key is never sent
+    /// to several providers to find the one it is for.
+    fn by_family(&self, model: &str, key: ProviderKey<'_>) -> Option<Target> {
+        let provider = self.by_name.get(family(model)?)?;
+        let callers = match key {
+            ProviderKey::Callers(_) => true,
+            ProviderKey::ConfiguredOr(_) => provider.key.is_none(),
+            ProviderKey::Configured => false,
+        };
+        if callers { target(provider, model, key).ok() } else { None }
     }
 
     /// The target for a request that names a provider's host, with the caller's key and no other.
@@ -215,10 +228,8 @@ impl Providers {
         for provider in self.active() {
             let list = match &provider.models {
                 ModelList::Given(models) => Arc::new(models.clone()),
-                ModelList::Asked(asked) => target(provider, "", key)
-                    .ok()
-                    .and_then(|target| asked.last(target.credential.as_ref()))
-                    .unwrap_or_default(),
+                ModelList::Asked(_) if matches!(key, ProviderKey::Callers(_)) => Arc::default(),
+                ModelList::Asked(asked) => asked.last().unwrap_or_default(),
             };
             known.extend(list.iter().map(|name| format!("{}/{name}", provider.name)));
         }
@@ -285,7 +296,10 @@ fn bearer(key: &Secret) -> Option<HeaderValue> {
     Some(value)
 }
 
-/// What a provider lists, from memory while it is fresh. `None` when it does not tell.
+/// What a provider lists for the configured key, from memory while it is fresh. `None` when it does not tell.
+///
+/// A caller's own key is never used for this: it is for one provider, and nobody knows yet for which. Nor are such
+/// callers shown what the configured key opens.
 async fn list_models(
     upstream: &Upstream,
     provider: &Arc<Provider>,
@@ -295,14 +309,17 @@ async fn list_models(
         ModelList::Given(models) => return Some(Arc::new(models.clone())),
         ModelList::Asked(asked) => asked,
     };
-    let target = target(provider, "", key).ok()?;
-    let (credential, age) = (target.credential.as_ref(), upstream.model_list_age());
-    if let Some(list) = asked.fresh(credential, age) {
-        return Some(list);
+    if matches!(key, ProviderKey::Callers(_)) {
+        return None;
+    }
+    let target = target(provider, "", ProviderKey::Configured).ok()?;
+    let age = upstream.model_list_age();
+    if let Some(known) = asked.fresh(age) {
+        return known;
     }
     let _one_at_a_time = asked.asking.lock().await;
-    if let Some(list) = asked.fresh(credential, age) {
-        return Some(list);
+    if let Some(known) = asked.fresh(age) {
+        return known;
     }
     let answer =
         upstream.forward(&target, Method::GET, "/models", HeaderMap::new(), egress::full(Bytes::new()));
@@ -310,13 +327,11 @@ async fn list_models(
         let response = answer.await.ok().filter(|response| response.status().is_success())?;
         Limited::new(response.into_body(), 8 << 20).collect().await.ok()
     });
-    match fetched.await.ok().flatten().and_then(|body| models::parse(&body.to_bytes())) {
-        Some(list) => Some(asked.keep(credential, list)),
-        None => {
-            tracing::warn!(provider = %provider.name, "the provider does not tell its models");
-            asked.last(credential)
-        }
+    let list = fetched.await.ok().flatten().and_then(|body| models::parse(&body.to_bytes()));
+    if list.is_none() {
+        tracing::warn!(provider = %provider.name, "the provider does not tell its models");
     }
+    asked.keep(list)
 }
 
 fn configured(

@@ -8,6 +8,9 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 
 const KEY: &str = "x-mcp-header";
+/// Larger schemas with annotations are not looked into.
+const SCHEMA_BYTES: usize = 1 << 20;
+const MOST_ANNOTATIONS: usize = 64;
 const OPENING: &str = "=?base64?";
 const CLOSING: &str = "?=";
 
@@ -43,36 +46,48 @@ pub(crate) fn find(schema: &str) -> Result<Vec<HeaderArgument>, String> {
     {
         return Ok(Vec::new());
     }
+    if schema.len() > SCHEMA_BYTES {
+        return Err("its input schema is too large".to_owned());
+    }
     let schema: Value =
         serde_json::from_str(schema).map_err(|_| "its input schema is nested too deeply".to_owned())?;
     let mut found: Vec<HeaderArgument> = Vec::new();
-    let mut open: Vec<(Option<Vec<String>>, &Value)> = vec![(Some(Vec::new()), &schema)];
-    while let Some((path, position)) = open.pop() {
+    // Every place knows its parent; a path is put together only where an annotation stands.
+    let mut steps: Vec<Step<'_>> = Vec::new();
+    let mut open: Vec<(Place, &Value)> = vec![(Place::Argument(None), &schema)];
+    while let Some((place, position)) = open.pop() {
         let Value::Object(position) = position else { continue };
         if let Some(annotation) = position.get(KEY) {
-            let path = path.as_ref().filter(|path| !path.is_empty());
-            let path = path.ok_or("an x-mcp-header stands where no argument is")?;
-            let header = header_name(path, annotation, position.get("type"))?;
+            let path = place.path(&steps).ok_or("an x-mcp-header stands where no argument is")?;
+            let header = header_name(&path, annotation, position.get("type"))?;
             if found.iter().any(|(_, other)| *other == header) {
                 return Err(format!("two arguments use the header {header}"));
             }
-            found.push((path.clone(), header));
+            if found.len() == MOST_ANNOTATIONS {
+                return Err(format!("more than {MOST_ANNOTATIONS} arguments have an x-mcp-header"));
+            }
+            found.push((path, header));
         }
         for (keyword, below) in position {
             match (keyword.as_str(), below) {
                 ("properties", Value::Object(properties)) => {
-                    open.extend(properties.iter().map(|(name, schema)| {
-                        let path =
-                            path.as_ref().map(|path| [path.as_slice(), std::slice::from_ref(name)].concat());
-                        (path, schema)
-                    }));
+                    for (name, schema) in properties {
+                        let below = match place {
+                            Place::Argument(parent) => {
+                                steps.push(Step { parent, name });
+                                Place::Argument(Some(steps.len() - 1))
+                            }
+                            Place::Elsewhere => Place::Elsewhere,
+                        };
+                        open.push((below, schema));
+                    }
                 }
-                (one, schema) if ONE.contains(&one) => open.push((None, schema)),
+                (one, schema) if ONE.contains(&one) => open.push((Place::Elsewhere, schema)),
                 (list, Value::Array(schemas)) if LIST.contains(&list) => {
-                    open.extend(schemas.iter().map(|schema| (None, schema)));
+                    open.extend(schemas.iter().map(|schema| (Place::Elsewhere, schema)));
                 }
                 (named, Value::Object(schemas)) if NAMED.contains(&named) => {
-                    open.extend(schemas.values().map(|schema| (None, schema)));
+                    open.extend(schemas.values().map(|schema| (Place::Elsewhere, schema)));
                 }
                 _ => {}
             }
@@ -80,6 +95,36 @@ pub(crate) fn find(schema: &str) -> Result<Vec<HeaderArgument>, String> {
     }
     found.sort_by(|one, other| one.0.cmp(&other.0));
     Ok(found)
+}
+
+/// One step of a path: a property, and the step before it.
+struct Step<'a> {
+    parent: Option<usize>,
+    name: &'a str,
+}
+
+/// Where in a schema something stands.
+#[derive(Clone, Copy)]
+enum Place {
+    /// At an argument: its last step, `None` at the root.
+    Argument(Option<usize>),
+    /// Where no single argument is meant.
+    Elsewhere,
+}
+
+impl Place {
+    /// The path of an argument below the root.
+    fn path(self, steps: &[Step<'_>]) -> Option<Vec<String>> {
+        let Place::Argument(Some(last)) = self else { return None };
+        let mut path = Vec::new();
+        let mut next = Some(last);
+        while let Some(step) = next.and_then(|place| steps.get(place)) {
+            path.push(step.name.to_owned());
+            next = step.parent;
+        }
+        path.reverse();
+        Some(path)
+    }
 }
 
 fn header_name(path: &[String], annotation: &Value, kind: Option<&Value>) -> Result<HeaderName, String> {

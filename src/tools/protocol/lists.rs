@@ -110,8 +110,11 @@ impl Drop for Landing {
 fn weight(list: &ToolList) -> usize {
     let tools = list.tools.iter().map(|tool| {
         200 + tool.name.len()
-            + tool.description.as_ref().map_or(0, String::len)
-            + tool.input_schema.get().len()
+            + tool.title.as_ref().map_or(0, String::len)
+            // Twice: what the server said, and what models are offered.
+            + 2 * tool.description.as_ref().map_or(0, String::len)
+            + 2 * tool.input_schema.get().len()
+            + tool.header_arguments.iter().flat_map(|(path, _)| path).map(String::len).sum::<usize>()
     });
     let dropped = list.dropped.iter().map(|(name, reason)| 48 + name.len() + reason.len());
     200 + tools.sum::<usize>() + dropped.sum::<usize>()

@@ -12,10 +12,15 @@ use serde_json::value::RawValue;
 use super::annotation;
 use super::message::harmless;
 use crate::tools::offered::Offered;
-use crate::tools::{Error, Tool, ToolList};
+use crate::tools::{Error, Tool, ToolList, text};
 
 /// Longest name of a tool, in bytes: beyond it no provider could be told of it anyway.
 const LONGEST_NAME: usize = 512;
+/// Longest title and description that are kept, in bytes; models are offered less.
+const LONGEST_TITLE: usize = 1 << 10;
+const LONGEST_DESCRIPTION: usize = 64 << 10;
+/// Most bytes of all pages of one list.
+const LONGEST_LIST: usize = 64 << 20;
 /// Longest time a list is kept, whatever the server says.
 const LONGEST_AGE: Duration = Duration::from_secs(24 * 3600);
 
@@ -24,6 +29,8 @@ pub(crate) struct Pages {
     list: ToolList,
     names: HashSet<String>,
     most_tools: usize,
+    /// Bytes of the pages so far.
+    bytes: usize,
     cursors: HashSet<String>,
     /// How long it may be kept, as far as the server says; the shortest of all pages.
     age: Option<Duration>,
@@ -83,6 +90,7 @@ impl Pages {
             list: ToolList::default(),
             names: HashSet::new(),
             most_tools,
+            bytes: 0,
             cursors: HashSet::new(),
             age: None,
             public: true,
@@ -94,6 +102,10 @@ impl Pages {
     /// # Errors
     /// [`Error::Protocol`] when it is not a page, or the pages go in a circle.
     pub(crate) fn add(&mut self, result: &Bytes) -> Result<Option<String>, Error> {
+        self.bytes += result.len();
+        if self.bytes > LONGEST_LIST {
+            return Err(Error::TooLarge { limit: LONGEST_LIST });
+        }
         let page: Page<'_> = serde_json::from_slice(result)
             .map_err(|_| Error::Protocol("its answer to `tools/list` is not a list of tools".into()))?;
         let age = page.ttl_ms.and_then(|ttl| ttl.get().parse::<f64>().ok()).map(|milliseconds| {
@@ -151,8 +163,11 @@ fn read_tool(raw: &RawValue) -> Result<Tool, (String, String)> {
     let annotations = wire.annotations.unwrap_or_default();
     Ok(Tool {
         name: wire.name,
-        title: wire.title.or(annotations.title),
-        description: wire.description,
+        title: wire
+            .title
+            .or(annotations.title)
+            .map(|title| text::cut(title.into(), LONGEST_TITLE).into_owned()),
+        description: wire.description.map(|said| text::cut(said.into(), LONGEST_DESCRIPTION).into_owned()),
         input_schema: wire.input_schema,
         read_only: annotations.read_only_hint.unwrap_or(false),
         idempotent: annotations.idempotent_hint.unwrap_or(false),

@@ -253,7 +253,7 @@ async fn several_choices_with_tools() {
     let (gateway, provider) = gateway().await;
     let mcp = FakeMcp::start(vec![FakeTool::echo("t")]).await;
     let answer = gateway.client.chat(&with(ask(&[mcp.entry("s")]), json!({ "n": 2 }))).await;
-    is_refused(&answer, 400, Some("n"), "their calls cannot be made once for several answers");
+    is_refused(&answer, 400, Some("n"), "tool calls cannot be made once for several answers");
     let answer = gateway.client.chat(&with(ask(&[mcp.entry("s")]), json!({ "n": 1 }))).await;
     assert_eq!(answer.status, 200);
     assert_eq!(provider.peer.requests().len(), 1);

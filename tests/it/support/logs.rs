@@ -1,15 +1,13 @@
 //! Everything the process logs, down to the smallest detail of every library.
 
 use std::io::{self, Write};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use tracing_subscriber::fmt::MakeWriter;
 
-/// The log of this test's thread, on which its gateway runs too.
-pub struct Logs {
-    written: Written,
-    _guard: tracing::subscriber::DefaultGuard,
-}
+/// The log of this process: where tests share one, it holds what the others caused, too. (A subscriber for one thread
+/// would miss events whose place in the code another thread reached first.)
+pub struct Logs(Written);
 
 #[derive(Clone, Default)]
 struct Written(Arc<Mutex<Vec<u8>>>);
@@ -17,17 +15,21 @@ struct Written(Arc<Mutex<Vec<u8>>>);
 impl Logs {
     /// Catches what is logged from now on.
     pub fn catch() -> Logs {
-        let written = Written::default();
-        let subscriber = tracing_subscriber::fmt()
-            .with_max_level(tracing::Level::TRACE)
-            .with_ansi(false)
-            .with_writer(written.clone())
-            .finish();
-        Logs { written, _guard: tracing::subscriber::set_default(subscriber) }
+        static WRITTEN: OnceLock<Written> = OnceLock::new();
+        let written = WRITTEN.get_or_init(|| {
+            let written = Written::default();
+            tracing_subscriber::fmt()
+                .with_max_level(tracing::Level::TRACE)
+                .with_ansi(false)
+                .with_writer(written.clone())
+                .init();
+            written
+        });
+        Logs(written.clone())
     }
 
     pub fn text(&self) -> String {
-        String::from_utf8_lossy(&self.written.0.lock().unwrap()).into_owned()
+        String::from_utf8_lossy(&self.0.0.lock().unwrap()).into_owned()
     }
 }
 
