@@ -51,6 +51,19 @@ pub(super) async fn complete(
         let response = relay::post(app.upstream(), &target, path, &headers, body).await?;
         return Ok(view::relayed(response));
     }
+    // Boxed, because it is large and a relayed request should not carry room for it.
+    Box::pin(run(app, caller, request, headers, target, path, options)).await
+}
+
+async fn run(
+    app: &App,
+    caller: &Caller,
+    request: ChatRequest,
+    headers: HeaderMap,
+    target: Target,
+    path: &str,
+    options: Options,
+) -> Result<Response, ApiError> {
     let mut target = target;
     if target.model.is_empty() {
         target.model = request.get::<String>("model", "the name of a model")?.unwrap_or_default();

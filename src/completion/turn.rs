@@ -15,8 +15,10 @@ use crate::id::random_id;
 use crate::openai::{ErrorBody, ErrorKind};
 use crate::sse;
 
-/// Largest answer of one turn, streamed or not.
-const MAX_ANSWER_BYTES: usize = 128 << 20;
+/// Largest answer that is not streamed, and largest event of one that is.
+const MAX_ANSWER_BYTES: usize = 64 << 20;
+/// Largest stream of one turn, with all that frames its events.
+const MAX_STREAM_BYTES: usize = 128 << 20;
 
 /// Most function calls in one answer.
 const MAX_CALLS: usize = 1000;
@@ -132,8 +134,8 @@ impl Reader<'_> {
             };
             let Ok(data) = frame.into_data() else { continue };
             bytes += data.len();
-            if bytes > MAX_ANSWER_BYTES {
-                return Err(self.failed(format!("the answer is larger than {MAX_ANSWER_BYTES} bytes")));
+            if bytes > MAX_STREAM_BYTES {
+                return Err(self.failed(format!("the answer is larger than {MAX_STREAM_BYTES} bytes")));
             }
             decoder.feed(&data);
             while let Some(event) = decoder.next_event().map_err(|error| self.failed(error.to_string()))? {

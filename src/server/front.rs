@@ -3,10 +3,12 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use axum::Router;
 use axum::body::Body;
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Uri, header};
@@ -15,7 +17,8 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 use tower_service::Service;
 
-use crate::api::{ApiError, App};
+use super::router;
+use crate::api::{self, ApiError, App};
 use crate::id::random_id;
 use crate::openai::ErrorKind;
 use crate::telemetry::{Endpoint, OpenStream};
@@ -27,13 +30,15 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub struct Front {
     app: Arc<App>,
     router: Router,
+    ids: Arc<RequestIds>,
     local: bool,
 }
 
 impl Front {
     /// In front of `router`. `local` refuses what a web page could make a browser send to this machine.
     pub fn new(app: Arc<App>, router: Router, local: bool) -> Self {
-        Front { app, router, local }
+        let ids = RequestIds { prefix: format!("{}_", random_id("req_")), count: AtomicU64::new(0) };
+        Front { app, router, ids: Arc::new(ids), local }
     }
 
     /// Answers one request.
@@ -42,17 +47,14 @@ impl Front {
     /// Never.
     pub async fn answer(mut self, request: Request<Incoming>) -> Result<Response<Tracked>, Infallible> {
         let started = Instant::now();
-        let id = request_id(request.headers());
+        let id = self.ids.of(request.headers());
         let endpoint = endpoint(request.uri());
         let mut response = if self.local && !is_from_this_machine(request.headers()) {
             let message = "in local mode, requests must be addressed to this machine and not come from a web page elsewhere";
             ApiError::new(StatusCode::FORBIDDEN, ErrorKind::Permission, Some("not_local"), message)
                 .into_response()
         } else {
-            match self.router.call(request).await {
-                Ok(response) => response,
-                Err(never) => match never {},
-            }
+            self.route(request).await
         };
         let status = response.status();
         response.headers_mut().insert(REQUEST_ID, id);
@@ -70,6 +72,22 @@ impl Front {
             .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
         let guard = streamed.then(|| self.app.metrics.open_stream());
         Ok(response.map(|body| Tracked { body, _open: guard }))
+    }
+}
+
+impl Front {
+    /// The router's answer. Chat completions are what this program is for: they go to their handler directly, which
+    /// spares them the router's clones and boxes.
+    async fn route(&mut self, request: Request<Incoming>) -> Response {
+        if router::is_chat_completion(request.method(), request.uri()) {
+            let app = State(Arc::clone(&self.app));
+            // Boxed, so that its memory is given back when the head of a stream is out.
+            return Box::pin(api::create_chat_completion(app, request.map(Body::new))).await.into_response();
+        }
+        match Box::pin(self.router.call(request)).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
     }
 }
 
@@ -99,14 +117,25 @@ impl http_body::Body for Tracked {
     }
 }
 
-/// The caller's own request id where it is usable, else a new one.
-fn request_id(headers: &HeaderMap) -> HeaderValue {
-    let usable = |value: &&HeaderValue| {
-        (1..=128).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_graphic)
-    };
-    match headers.get(REQUEST_ID).filter(usable) {
-        Some(given) => given.clone(),
-        None => HeaderValue::try_from(random_id("req_")).unwrap_or_else(|_| HeaderValue::from_static("req")),
+/// Makes request ids: random for the process, then counted. They name requests in logs and open nothing.
+struct RequestIds {
+    prefix: String,
+    count: AtomicU64,
+}
+
+impl RequestIds {
+    /// The caller's own id where it is usable, else a new one.
+    fn of(&self, headers: &HeaderMap) -> HeaderValue {
+        let usable = |value: &&HeaderValue| {
+            (1..=128).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_graphic)
+        };
+        match headers.get(REQUEST_ID).filter(usable) {
+            Some(given) => given.clone(),
+            None => {
+                let id = format!("{}{:x}", self.prefix, self.count.fetch_add(1, Ordering::Relaxed));
+                HeaderValue::try_from(id).unwrap_or_else(|_| HeaderValue::from_static("req"))
+            }
+        }
     }
 }
 

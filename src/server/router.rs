@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::{get, post};
+use http::{Method, Uri};
 
 use crate::{api, demo};
 
@@ -31,4 +32,9 @@ pub fn router(app: Arc<api::App>, with_demo: bool) -> Router {
     }
     // any provider by its address: /{provider-host}/{path}
     router.method_not_allowed_fallback(api::method_not_allowed).fallback(api::any_host).with_state(app)
+}
+
+/// Whether a request is for the first two routes above, which are not worth a search.
+pub fn is_chat_completion(method: &Method, uri: &Uri) -> bool {
+    method == Method::POST && matches!(uri.path(), "/v1/chat/completions" | "/chat/completions")
 }

@@ -1,6 +1,6 @@
 //! One model provider.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use http::{HeaderValue, Uri};
 
@@ -55,6 +55,8 @@ impl std::fmt::Display for KeySource {
     }
 }
 
+const COMPLETIONS: &str = "/chat/completions";
+
 /// A model provider that requests can be sent to.
 pub struct Provider {
     /// Its name in `provider/model`, or its host when a request names it by address.
@@ -72,6 +74,8 @@ pub struct Provider {
     pub active: bool,
     /// Whether its models can be used without any key.
     pub keyless: bool,
+    /// The address of its chat completions.
+    pub(super) completions: OnceLock<Uri>,
 }
 
 impl Provider {
@@ -80,6 +84,18 @@ impl Provider {
     /// # Errors
     /// When the two do not make an address.
     pub fn endpoint(&self, path_and_query: &str) -> Result<Uri, http::Error> {
+        if path_and_query == COMPLETIONS {
+            // Put together once: nearly every request goes there.
+            if let Some(known) = self.completions.get() {
+                return Ok(known.clone());
+            }
+            let made = self.join(path_and_query)?;
+            return Ok(self.completions.get_or_init(|| made).clone());
+        }
+        self.join(path_and_query)
+    }
+
+    fn join(&self, path_and_query: &str) -> Result<Uri, http::Error> {
         let base_path = self.base.path().trim_end_matches('/');
         Uri::builder()
             .scheme(self.base.scheme_str().unwrap_or("https"))

@@ -1,7 +1,7 @@
 //! Which provider and model a request means, and whose key goes there.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Uri};
@@ -106,6 +106,7 @@ impl Providers {
             models: ModelList::Given(models.iter().map(|model| (*model).to_owned()).collect()),
             active: true,
             keyless: true,
+            completions: OnceLock::new(),
         };
         self.order.push(name.to_owned());
         self.by_name.insert(name.to_owned(), Arc::new(provider));
@@ -144,18 +145,29 @@ impl Providers {
                 return target(provider, meant, key);
             }
         }
+        if let Some(found) = Box::pin(self.listed(upstream, meant, key)).await {
+            return found;
+        }
+        self.by_family(meant, key)
+            .ok_or_else(|| SelectError::UnknownModel { model: model.to_owned(), near: self.near(meant, key) })
+    }
+
+    /// The provider that lists `meant`, when its list has to be asked for.
+    async fn listed(
+        &self,
+        upstream: &Upstream,
+        meant: &str,
+        key: ProviderKey<'_>,
+    ) -> Option<Result<Target, SelectError>> {
         let asked: Vec<_> =
             self.active().filter(|provider| matches!(provider.models, ModelList::Asked(_))).collect();
         let lists =
             futures_util::future::join_all(asked.iter().map(|provider| list_models(upstream, provider, key)))
                 .await;
-        for (provider, list) in asked.iter().zip(&lists) {
-            if list.as_ref().is_some_and(|list| list.iter().any(|known| known == meant)) {
-                return target(provider, meant, key);
-            }
-        }
-        self.by_family(meant, key)
-            .ok_or_else(|| SelectError::UnknownModel { model: model.to_owned(), near: self.near(meant, key) })
+        let mut pairs = asked.iter().zip(&lists);
+        let (provider, _) = pairs
+            .find(|(_, list)| list.as_ref().is_some_and(|list| list.iter().any(|known| known == meant)))?;
+        Some(target(provider, meant, key))
     }
 
     /// The provider whose models are called like this, when its list is not known here: a caller's key is never sent
@@ -194,6 +206,7 @@ impl Providers {
             models: ModelList::Given(Vec::new()),
             active: false,
             keyless: true,
+            completions: OnceLock::new(),
         };
         Ok(Target { provider: Arc::new(provider), model: String::new(), credential: key.and_then(bearer) })
     }
@@ -380,6 +393,7 @@ fn configured(
         models,
         active: true,
         keyless,
+        completions: OnceLock::new(),
     })
 }
 
