@@ -148,8 +148,7 @@ impl Providers {
         if let Some(found) = Box::pin(self.listed(upstream, meant, key)).await {
             return found;
         }
-        self.by_family(meant, key)
-            .ok_or_else(|| SelectError::UnknownModel { model: model.to_owned(), near: self.near(meant, key) })
+        Err(SelectError::UnknownModel { model: model.to_owned(), near: self.near(meant, key) })
     }
 
     /// The provider that lists `meant`, when its list has to be asked for.
@@ -168,18 +167,6 @@ impl Providers {
         let (provider, _) = pairs
             .find(|(_, list)| list.as_ref().is_some_and(|list| list.iter().any(|known| known == meant)))?;
         Some(target(provider, meant, key))
-    }
-
-    /// The provider whose models are called like this, when its list is not known here: a caller's key is never sent
-    /// to several providers to find the one it is for.
-    fn by_family(&self, model: &str, key: ProviderKey<'_>) -> Option<Target> {
-        let provider = self.by_name.get(family(model)?)?;
-        let callers = match key {
-            ProviderKey::Callers(_) => true,
-            ProviderKey::ConfiguredOr(_) => provider.key.is_none(),
-            ProviderKey::Configured => false,
-        };
-        if callers { target(provider, model, key).ok() } else { None }
     }
 
     /// The target for a request that names a provider's host, with the caller's key and no other.
