@@ -197,4 +197,16 @@ mod tests {
         assert_eq!(error.param.as_deref(), Some("stream"));
         assert_eq!(request.get::<u32>("n", "a number").unwrap(), None);
     }
+
+    #[test]
+    fn many_fields_are_refused_and_a_late_repetition_is_found() {
+        let fields = |count: usize| (0..count).map(|n| format!("\"f{n}\":1")).collect::<Vec<_>>().join(",");
+        let parse = |body: String| ChatRequest::parse(Bytes::from(body));
+        assert!(parse(format!("{{{}}}", fields(1000))).is_ok());
+        assert!(
+            parse(format!("{{{}}}", fields(1001))).unwrap_err().message.contains("more than 1000 fields")
+        );
+        let error = parse(format!("{{{},\"f3\":2}}", fields(100))).unwrap_err();
+        assert_eq!(error.param.as_deref(), Some("f3"));
+    }
 }

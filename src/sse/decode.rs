@@ -238,6 +238,13 @@ mod tests {
         assert_eq!(decoder.next_event(), Err(TooLong { limit: 10 }));
     }
 
+    #[test]
+    fn long_ids_and_names_are_passed_over() {
+        let long = "x".repeat(LONGEST_FIELD + 1);
+        let events = read(&[format!("id: {long}\nevent: {long}\ndata: a\n\n").as_bytes()]);
+        assert_eq!((events[0].id.as_deref(), events[0].name.as_deref()), (None, None));
+    }
+
     proptest! {
         #[test]
         fn any_split_of_the_bytes_gives_the_same_events(

@@ -273,4 +273,28 @@ mod tests {
             prop_assert_eq!(back, text);
         }
     }
+
+    #[test]
+    fn long_names_above_many_siblings_cost_no_copies_and_annotations_are_counted() {
+        let siblings = |count: usize, inside: &str| {
+            (0..count)
+                .map(|n| format!("\"p{n}\":{}", inside.replace('#', &n.to_string())))
+                .collect::<Vec<_>>()
+                .join(",")
+        };
+        let name = "n".repeat(100_000);
+        let wide = format!(
+            r#"{{"x":"\u0041","properties":{{"{name}":{{"properties":{{{}}}}}}}}}"#,
+            siblings(20_000, "{}")
+        );
+        // Copied for every sibling, the name alone would take two gigabytes.
+        assert_eq!(find(&wide).unwrap(), Vec::new());
+        let annotated = |count| {
+            format!(r#"{{"properties":{{{}}}}}"#, siblings(count, r#"{"type":"string","x-mcp-header":"H#"}"#))
+        };
+        assert_eq!(find(&annotated(64)).unwrap().len(), 64);
+        assert!(find(&annotated(65)).unwrap_err().contains("more than 64"));
+        let large = format!(r#"{{"x-mcp-header":1,"x":"{}"}}"#, "y".repeat(SCHEMA_BYTES));
+        assert!(find(&large).unwrap_err().contains("too large"));
+    }
 }

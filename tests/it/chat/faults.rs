@@ -333,3 +333,16 @@ async fn peers_that_close_every_connection_after_an_answer_are_no_trouble() {
         }
     }
 }
+
+#[tokio::test]
+async fn an_answer_with_more_calls_than_anybody_makes_is_refused() {
+    let list: Vec<_> =
+        (0..1001).map(|n| json!({ "id": format!("c{n}"), "type": "function", "function": { "name": "t", "arguments": "{}" } })).collect();
+    let message = json!({ "role": "assistant", "content": null, "tool_calls": list });
+    let body = json!({ "choices": [{ "index": 0, "message": message, "finish_reason": "tool_calls" }] });
+    let provider = FakeProvider::answering(move |_| Reply::Json(200, body.clone())).await;
+    let gateway = Gateway::with(&provider).await;
+    let answer = gateway.client.chat(&with(ask(&[]), json!({ "toolgate": { "max_turns": 2 } }))).await;
+    assert_eq!(answer.status, 502, "{}", answer.text());
+    assert!(answer.text().contains("more than 1000 function calls"), "{}", answer.text());
+}
