@@ -209,3 +209,25 @@ async fn a_loopback_listener_behind_a_public_name_is_not_local() {
     assert_eq!(chat(&gateway, "Bearer sk-mine", "m").await.status, 200);
     assert_eq!(provider.peer.only_request().header("authorization"), Some("Bearer sk-mine"));
 }
+
+#[tokio::test]
+async fn a_caller_s_key_is_not_shown_to_providers_to_find_out_whose_it_is() {
+    let provider = FakeProvider::answering(|_| text("hi")).await;
+    let gateway = shared(&provider, |settings| {
+        for entry in &mut settings.providers {
+            entry.models = None;
+        }
+    })
+    .await;
+    let answer = chat(&gateway, "Bearer sk-mine", "some-model").await;
+    assert_eq!(answer.status, 404, "{}", answer.text());
+    let headers = [("authorization", "Bearer sk-mine"), ("api-key", PROJECT_KEY)];
+    gateway.client.send("GET", "/v1/models", &headers, "").await;
+    assert_eq!(provider.peer.requests().len(), 0, "nobody was asked");
+    gateway
+        .client
+        .post("/v1/chat/completions", &headers, &with(ask(&[]), json!({ "model": "fake/m" })))
+        .await;
+    assert_eq!(provider.peer.only_request().header("authorization"), Some("Bearer sk-mine"));
+    assert_eq!(provider.peer.only_request().header("api-key"), None, "a key of this gateway stays here");
+}
