@@ -164,7 +164,7 @@ fn is_open_to_others(_file: &File) -> std::io::Result<bool> {
     Ok(false)
 }
 
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
