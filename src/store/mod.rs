@@ -15,6 +15,7 @@ mod sealed;
 #[cfg(test)]
 mod tests;
 mod transaction;
+mod turn;
 mod value;
 
 pub use api_keys::ApiKey;
