@@ -9,5 +9,8 @@ mod callers;
 mod chat;
 mod cli;
 mod egress;
+mod keys;
 mod operating;
+mod projects;
+mod sealed;
 mod support;
