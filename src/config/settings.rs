@@ -32,6 +32,8 @@ pub struct Settings {
     /// Other names for models: `fast = "openai/gpt-5-mini"`.
     pub aliases: BTreeMap<String, String>,
     pub api_keys: Vec<ApiKey>,
+    /// Where people may sign in.
+    pub sign_in: Vec<super::SignIn>,
 }
 
 impl Default for Settings {
@@ -52,6 +54,7 @@ impl Default for Settings {
             providers: Vec::new(),
             aliases: BTreeMap::new(),
             api_keys: Vec::new(),
+            sign_in: Vec::new(),
         }
     }
 }

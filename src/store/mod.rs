@@ -3,20 +3,24 @@
 //! It never sees a secret in clear: what is secret comes sealed, or as a hash. It knows no clock; times are
 //! milliseconds since 1970 that the caller gives.
 
+mod accounts;
 mod engine;
 mod error;
 mod migrate;
 mod notify;
 mod row;
+mod sessions;
 #[cfg(test)]
 mod tests;
 mod transaction;
 mod value;
 
+pub use accounts::Account;
 pub use engine::{Location, Store};
 pub use error::Error;
 pub use notify::Listener;
 pub use row::Row;
+pub use sessions::{Session, SignInRow};
 pub use transaction::Transaction;
 pub use value::Value;
 pub(crate) use value::values;
