@@ -4,6 +4,8 @@
 
 mod caller;
 mod error;
+mod session;
 
 pub use caller::{Caller, CallerKind, Callers, Surface};
 pub use error::Error;
+pub use session::{Person, SESSION_IDLE_MS, Sessions};
