@@ -9,6 +9,7 @@ pub mod server;
 // 4 · edges: the only modules, with `server`, that know axum
 pub mod api;
 pub mod demo;
+pub mod web;
 // 3 · the use case
 pub mod completion;
 // 2 · features

@@ -53,7 +53,16 @@ impl SignIn {
             "x" => (SignInKind::X, Some("https://x.com")),
             _ => (SignInKind::OpenId, None),
         };
-        (kind, self.issuer.as_deref().or(issuer))
+        let issuer = self.issuer.as_deref().or(issuer);
+        match (kind, issuer) {
+            // One customer's own address is an ordinary issuer.
+            (SignInKind::Microsoft, Some(issuer))
+                if !["/common/", "/organizations/"].iter().any(|all| issuer.contains(all)) =>
+            {
+                (SignInKind::OpenId, Some(issuer))
+            }
+            (kind, issuer) => (kind, issuer),
+        }
     }
 
     /// What a person reads on the button.

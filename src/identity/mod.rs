@@ -5,7 +5,9 @@
 mod caller;
 mod error;
 mod session;
+mod sign_in;
 
 pub use caller::{Caller, CallerKind, Callers, Surface};
 pub use error::Error;
 pub use session::{Person, SESSION_IDLE_MS, Sessions};
+pub use sign_in::{Returned, SignIn, SignInError, SignedIn, Whom};
