@@ -22,6 +22,7 @@ pub mod config;
 pub mod crypto;
 pub mod egress;
 pub mod id;
+pub mod keys;
 pub mod openai;
 pub mod rate_limit;
 pub mod sse;

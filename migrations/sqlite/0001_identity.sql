@@ -1,6 +1,6 @@
 -- Who calls, and for whom. Times are milliseconds since 1970.
 
--- What the gateway itself must remember: a canary that tells a wrong keyring, the pepper of pass-through namespaces.
+-- What the gateway itself must remember: what tells a wrong keyring, the pepper of pass-through namespaces.
 CREATE TABLE meta (
     name TEXT NOT NULL PRIMARY KEY,
     sealed_value BLOB NOT NULL

@@ -20,3 +20,4 @@ pub use node::Origin;
 pub use secret::Secret;
 pub use settings::*;
 pub use sign_in::{SignIn, SignInKind};
+pub use validate::{is_name, is_public_or_own_url};

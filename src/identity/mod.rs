@@ -4,10 +4,15 @@
 
 mod caller;
 mod error;
+mod key_ending;
+mod scope;
 mod session;
 mod sign_in;
+mod stored;
 
 pub use caller::{Caller, CallerKind, Callers, Surface};
 pub use error::Error;
+pub use key_ending::KeyEnding;
+pub use scope::{Scopes, word_of};
 pub use session::{Person, SESSION_IDLE_MS, Sessions};
 pub use sign_in::{Returned, SignIn, SignInError, SignedIn, Whom};

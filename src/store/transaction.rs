@@ -64,10 +64,11 @@ impl Transaction {
     /// # Errors
     /// See [`Error`]; then nothing of it happened, or, when the connection broke just now, perhaps all of it.
     pub async fn commit(self) -> Result<(), Error> {
-        Ok(match self.0 {
+        match self.0 {
             Inner::Sqlite(open) => open.commit().await?,
             Inner::Postgres(open) => open.commit().await?,
-        })
+        }
+        Ok(())
     }
 }
 
