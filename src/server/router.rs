@@ -6,10 +6,10 @@ use axum::Router;
 use axum::routing::{get, post};
 use http::{Method, Uri};
 
-use crate::{api, demo};
+use crate::{api, demo, web};
 
 /// Every route there is.
-pub fn router(app: Arc<api::App>, with_demo: bool) -> Router {
+pub fn router(app: Arc<api::App>, with_demo: bool, site: Arc<web::Site>) -> Router {
     let mut router = Router::new()
         // chat completions
         .route("/v1/chat/completions", post(api::create_chat_completion))
@@ -31,7 +31,10 @@ pub fn router(app: Arc<api::App>, with_demo: bool) -> Router {
         router = router.nest_service("/demo", demo::router());
     }
     // any provider by its address: /{provider-host}/{path}
-    router.method_not_allowed_fallback(api::method_not_allowed).fallback(api::any_host).with_state(app)
+    let router =
+        router.method_not_allowed_fallback(api::method_not_allowed).fallback(api::any_host).with_state(app);
+    // pages: /connect, /oauth, /login, /account, /connections, /static
+    router.merge(web::router(site))
 }
 
 /// Whether a request is for the first two routes above, which are not worth a search.

@@ -71,12 +71,12 @@ impl Site {
     }
 
     /// The browser's own cookie, when it sent one.
-    pub fn browser(&self, headers: &HeaderMap) -> Option<Secret> {
+    pub(super) fn browser(&self, headers: &HeaderMap) -> Option<Secret> {
         self.cookies.read(headers, Kind::Browser)
     }
 
     /// Who looks at a page. A store that cannot be used signs everybody out for this page.
-    pub async fn visitor(&self, headers: &HeaderMap) -> Visitor {
+    pub(super) async fn visitor(&self, headers: &HeaderMap) -> Visitor {
         let cookie = self.browser(headers);
         let is_new = cookie.is_none();
         let browser =
@@ -97,7 +97,7 @@ impl Site {
     ///
     /// # Errors
     /// The page that says so.
-    pub async fn form(&self, headers: &HeaderMap, body: Body) -> Result<(Visitor, Fields), Response> {
+    pub(super) async fn form(&self, headers: &HeaderMap, body: Body) -> Result<(Visitor, Fields), Response> {
         let visitor = self.visitor(headers).await;
         let known = Some(&visitor.browser).filter(|_| !visitor.is_new);
         let origin = self.own_origin(headers);
@@ -121,7 +121,7 @@ impl Site {
     }
 
     /// The head line for this visitor.
-    pub fn frame(&self, visitor: &Visitor) -> Frame {
+    pub(super) fn frame(&self, visitor: &Visitor) -> Frame {
         let signed_in = visitor.person.is_some();
         Frame {
             host: self.host.clone(),
@@ -131,7 +131,7 @@ impl Site {
     }
 
     /// A page for this visitor.
-    pub fn page<T: Template>(&self, visitor: &Visitor, status: StatusCode, template: &T) -> Response {
+    pub(super) fn page<T: Template>(&self, visitor: &Visitor, status: StatusCode, template: &T) -> Response {
         let mut response = frame::page(status, template, self.https);
         if visitor.is_new {
             // As long as a session may go unused: then it can be recognised which browsers it was used in.
@@ -142,12 +142,12 @@ impl Site {
     }
 
     /// A page of a few words.
-    pub fn message(&self, visitor: &Visitor, status: StatusCode, message: Message) -> Response {
+    pub(super) fn message(&self, visitor: &Visitor, status: StatusCode, message: Message) -> Response {
         self.page(visitor, status, &message.template(self.frame(visitor)))
     }
 
     /// A page that leads to another host by itself. Not a redirect: see [`frame`].
-    pub fn leave(&self, visitor: &Visitor, target: &Uri, words: &str) -> Response {
+    pub(super) fn leave(&self, visitor: &Visitor, target: &Uri, words: &str) -> Response {
         let host = target.authority().map(|authority| authority.as_str().to_owned()).unwrap_or_default();
         let template =
             Leaving { frame: self.frame(visitor), host, target: target.to_string(), words: words.to_owned() };
@@ -161,7 +161,7 @@ impl Site {
     }
 
     /// On to another page of ours.
-    pub fn see(&self, visitor: &Visitor, path: &str) -> Response {
+    pub(super) fn see(&self, visitor: &Visitor, path: &str) -> Response {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::SEE_OTHER;
         let location = HeaderValue::try_from(path).unwrap_or(HeaderValue::from_static("/account"));
@@ -175,18 +175,18 @@ impl Site {
     }
 
     /// Puts the session's cookie on a response.
-    pub fn give_session(&self, response: &mut Response, session: &Secret) {
+    pub(super) fn give_session(&self, response: &mut Response, session: &Secret) {
         let cookie = self.cookies.give(Kind::Session, session, SESSION_IDLE_MS / 1000);
         response.headers_mut().append(header::SET_COOKIE, cookie);
     }
 
     /// Takes the session's cookie away.
-    pub fn take_session(&self, response: &mut Response) {
+    pub(super) fn take_session(&self, response: &mut Response) {
         response.headers_mut().append(header::SET_COOKIE, self.cookies.take(Kind::Session));
     }
 
     /// Now, in milliseconds since 1970.
-    pub fn now(&self) -> i64 {
+    pub(super) fn now(&self) -> i64 {
         self.clock.unix_milliseconds()
     }
 }

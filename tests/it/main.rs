@@ -12,4 +12,5 @@ mod egress;
 mod keys;
 mod operating;
 mod projects;
+mod sign_in;
 mod support;

@@ -1,5 +1,6 @@
 //! What the tests stand on.
 
+mod browser;
 mod gate;
 mod gateway;
 mod http;
@@ -12,6 +13,7 @@ pub mod provider;
 mod stream;
 mod wire;
 
+pub use browser::{Browser, fields_of};
 pub use gate::Gate;
 pub use gateway::{Gateway, settings};
 pub use http::{Answer, Client, whole};
