@@ -20,13 +20,16 @@ const POLL: Duration = Duration::from_secs(2);
 /// How often unknown keys may make us ask the store, whoever sends them.
 const AT_MOST_EVERY: Duration = Duration::from_millis(100);
 
+/// How long a request with an unknown key waits for the store.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// The keys of the store as they were a moment ago.
 pub(super) struct StoredKeys {
     store: Store,
     requests_per_minute: u32,
     keys: RwLock<Arc<Keys>>,
-    /// When the store was last asked. Held while it is asked, so that one question serves all who wait.
-    asked: Mutex<Option<Instant>>,
+    /// When the store was last asked, and when that was over. Held meanwhile, so that one question serves all who wait.
+    asked: Mutex<Option<(Instant, Instant)>>,
     /// Held while keys are read, so that of two readings the older one cannot win.
     reading: Mutex<()>,
 }
@@ -57,15 +60,18 @@ impl StoredKeys {
         self.keys().by_hash.len()
     }
 
-    /// Asks the store whether anything has changed since `arrived`, unless that was found out just now.
+    /// Asks the store whether anything has changed since `arrived`, unless that was found out just now. A store that
+    /// does not answer holds nobody up for long, however many wait.
     pub(super) async fn look_again(&self, arrived: Instant) {
         let mut asked = self.asked.lock().await;
-        let is_fresh = |asked: &Instant| *asked >= arrived || asked.elapsed() < AT_MOST_EVERY;
-        if asked.as_ref().is_some_and(is_fresh) {
+        if asked.as_ref().is_some_and(|(began, ended)| *began >= arrived || ended.elapsed() < AT_MOST_EVERY) {
             return;
         }
-        *asked = Some(Instant::now());
-        self.refresh_or_log().await;
+        let began = Instant::now();
+        if tokio::time::timeout(PATIENCE, self.refresh_or_log()).await.is_err() {
+            tracing::debug!("the store does not say whether a key is new");
+        }
+        *asked = Some((began, Instant::now()));
     }
 
     /// Reads the keys if the store's revision is not the one they were read at.

@@ -110,3 +110,55 @@ pub async fn count_uses(store: &Store, keys: &KeySet) -> Result<Vec<Use>, Error>
     }
     Ok(uses)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Location, META_VALUE};
+
+    fn keyring(active: &str) -> Keyring {
+        let mut set = KeySet::of_one("key_old", &[1; 32]).unwrap();
+        set.add("key_new", &[2; 32]).unwrap();
+        set.activate(active).unwrap();
+        Keyring::new(set)
+    }
+
+    async fn store(values: usize) -> Store {
+        let store = Store::open(&Location::Memory).await.unwrap();
+        store.migrate().await.unwrap();
+        for number in 0..values {
+            let name = format!("m{number:04}");
+            let place = META_VALUE.place(&name, "", "");
+            let sealed = keyring("key_old").seal(random_bytes(), &place, name.as_bytes());
+            store.keep_meta(&name, &sealed).await.unwrap();
+        }
+        store
+    }
+
+    #[tokio::test]
+    async fn everything_is_sealed_anew_over_many_pages_and_opens_as_before() {
+        let store = store(450).await;
+        let keys = keyring("key_new");
+        let mut pages = 0;
+        let done = rotate(&store, &keys, |_, _| pages += 1).await.unwrap();
+        assert_eq!((done.resealed, done.changed_meanwhile), (450, 0));
+        assert!(pages >= 3);
+        let uses = count_uses(&store, &keys.keys()).await.unwrap();
+        let all = Use { key_id: "key_new".into(), table: "meta", column: "sealed_value", number: 450 };
+        assert_eq!(uses, [all]);
+        let sealed = store.find_meta("m0007").await.unwrap().unwrap();
+        assert_eq!(keys.open(&META_VALUE.place("m0007", "", ""), &sealed).unwrap().as_slice(), b"m0007");
+        assert_eq!(rotate(&store, &keys, |_, _| {}).await.unwrap().resealed, 0, "nothing is left to do");
+    }
+
+    #[tokio::test]
+    async fn a_value_that_does_not_open_is_named_and_stays_as_it_was() {
+        let store = store(1).await;
+        let elsewhere = META_VALUE.place("elsewhere", "", "");
+        let moved = keyring("key_old").seal(random_bytes(), &elsewhere, b"secret");
+        store.keep_meta("m0001", &moved).await.unwrap();
+        let error = rotate(&store, &keyring("key_new"), |_, _| {}).await.unwrap_err();
+        assert!(error.to_string().contains("`sealed_value` in row `m0001` of `meta`"), "{error}");
+        assert_eq!(store.find_meta("m0001").await.unwrap(), Some(moved));
+    }
+}

@@ -165,6 +165,7 @@ fn is_open_to_others(_file: &File) -> std::io::Result<bool> {
 }
 
 #[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;

@@ -38,3 +38,36 @@ pub async fn watch(source: Source, keyring: Keyring) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::random_id;
+
+    #[tokio::test]
+    async fn a_changed_file_is_noticed_and_a_damaged_one_changes_nothing() {
+        let folder = std::env::temp_dir().join(random_id("toolgate-watch-"));
+        std::fs::create_dir(&folder).unwrap();
+        let file = folder.join("keyring.toml");
+        let source = Source::File(file.clone());
+        let keyring = Keyring::new(source.read_or_create().unwrap());
+        let watching = tokio::spawn(watch(source.clone(), keyring.clone()));
+        source
+            .change(|set| {
+                set.add("key_new", &[1; 32])?;
+                Ok(set.activate("key_new")?)
+            })
+            .unwrap();
+        let noticed = async {
+            while keyring.active_id() != "key_new" {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(EVERY * 5, noticed).await.expect("the change is noticed");
+        std::fs::write(&file, "damaged").unwrap();
+        tokio::time::sleep(EVERY + EVERY / 2).await;
+        assert_eq!(keyring.keys().ids().count(), 2);
+        watching.abort();
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+}

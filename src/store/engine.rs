@@ -86,6 +86,15 @@ impl Store {
                 let pool = PgPoolOptions::new()
                     .max_connections(POSTGRES_CONNECTIONS)
                     .acquire_timeout(PATIENCE)
+                    // Else the log would begin with remarks that tables are there already.
+                    .after_connect(|connection, _| {
+                        Box::pin(async move {
+                            sqlx::query("SET client_min_messages = warning")
+                                .execute(connection)
+                                .await
+                                .map(|_| ())
+                        })
+                    })
                     .connect(url.expose())
                     .await?;
                 Engine::Postgres(pool)

@@ -58,11 +58,7 @@ macro_rules! sealed {
                 $project,
                 ", ",
                 $row,
-                ") > ($1, $2) ORDER BY ",
-                $project,
-                ", ",
-                $row,
-                " LIMIT $3"
+                ") > ($1, $2) ORDER BY place_project, place_row LIMIT $3"
             ),
             replace: concat!(
                 "UPDATE ",

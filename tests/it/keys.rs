@@ -290,3 +290,47 @@ async fn a_store_that_cannot_be_reached_is_said_and_its_password_is_not() {
     };
     assert!(!format!("{settings:?}").contains("canary"));
 }
+
+#[tokio::test]
+async fn a_database_of_a_newer_version_is_refused_and_migrating_twice_is_no_harm() {
+    let place = Place::new().await;
+    let program = Program::at(&place);
+    let first = program.run(&["migrate"]).await;
+    assert_eq!((first.code, program.run(&["migrate"]).await.stdout), (0, first.stdout));
+    let store = place.store().await;
+    let newer = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+                 SELECT 9999, description, success, checksum, execution_time FROM _sqlx_migrations WHERE version = 1";
+    store.execute(newer, Vec::new()).await.unwrap();
+    for arguments in [&["migrate"][..], &["serve", "--listen", "127.0.0.1:0"]] {
+        let refused = program.run(arguments).await;
+        assert_eq!(refused.code, 2);
+        assert!(refused.stderr.contains("the database cannot be brought up to date"), "{}", refused.stderr);
+        assert!(
+            refused.stderr.contains("hint: use the version of toolgate that was used last"),
+            "{}",
+            refused.stderr
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_sealed_value_that_was_moved_to_another_project_does_not_open() {
+    let place = Place::new().await;
+    let program = Program::at(&place);
+    for name in ["victim", "attacker"] {
+        program.run(&["project", "create", name, "--webhook-url", "https://app.example/hook"]).await;
+    }
+    let store = place.store().await;
+    let moved = "UPDATE projects SET sealed_webhook_secret = \
+                 (SELECT p.sealed_webhook_secret FROM projects p WHERE p.name = 'victim') WHERE name = 'attacker'";
+    assert_eq!(store.execute(moved, Vec::new()).await.unwrap(), 1);
+    let id = program.run(&["keys", "add"]).await.stdout;
+    program.run(&["keys", "activate", id.trim_end()]).await;
+    let refused = program.run(&["keys", "rotate"]).await;
+    assert_eq!(refused.code, 2);
+    assert!(
+        refused.stderr.contains("`sealed_webhook_secret` in row `attacker` of `projects`: it does not open"),
+        "{}",
+        refused.stderr
+    );
+}
