@@ -36,6 +36,8 @@ pub struct Settings {
     pub api_keys: Vec<ApiKey>,
     /// Where people may sign in.
     pub sign_in: Vec<super::SignIn>,
+    /// Whether people who signed in may ask models, with the operator's keys.
+    pub sign_in_may_complete: bool,
 }
 
 impl Default for Settings {
@@ -59,6 +61,7 @@ impl Default for Settings {
             aliases: BTreeMap::new(),
             api_keys: Vec::new(),
             sign_in: Vec::new(),
+            sign_in_may_complete: false,
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::clock::Clock;
 use crate::completion::Engine;
 use crate::config::{Environment, Settings};
 use crate::egress::{self, Egress};
-use crate::identity::{Callers, Sessions, SignIn};
+use crate::identity::{Callers, Cookies, Sessions, SignIn};
 use crate::keys;
 use crate::rate_limit::RateLimit;
 use crate::store::Location;
@@ -81,7 +81,15 @@ pub async fn serve_until(
     )
     .map_err(Error::Settings)?;
     let sessions = Sessions::new(store.clone(), clock.clone(), sign_in.issuers());
-    let parts = web::Parts { sign_in, sessions, clock, public_url: public_url.clone(), local };
+    let cookies = Cookies::new(&public_url);
+    let parts = web::Parts {
+        sign_in,
+        sessions: sessions.clone(),
+        cookies: cookies.clone(),
+        clock,
+        public_url: public_url.clone(),
+        local,
+    };
     let site = Arc::new(web::Site::new(parts).map_err(Error::Settings)?);
     let engine = Engine::new(&settings, egress, upstream, Arc::clone(&metrics), Clock::system());
     let started = Started {
@@ -103,6 +111,8 @@ pub async fn serve_until(
     let app = Arc::new(App {
         settings,
         callers,
+        sessions,
+        cookies,
         providers,
         engine,
         metrics,

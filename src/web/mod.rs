@@ -7,7 +7,6 @@ mod account;
 mod assets;
 mod connect_page;
 mod connections_page;
-mod cookie;
 mod form;
 mod frame;
 mod login;

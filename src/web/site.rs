@@ -5,20 +5,20 @@ use axum::body::Body;
 use axum::response::Response;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 
-use super::cookie::{Cookies, Kind};
 use super::form::{self, Fields, Refused};
 use super::frame::{self, Frame, SignedIn};
 use super::message::Message;
 use crate::clock::Clock;
 use crate::config::Secret;
 use crate::id::random_id;
-use crate::identity::{Person, SESSION_IDLE_MS, Sessions, SignIn};
+use crate::identity::{CookieKind, Cookies, Person, SESSION_IDLE_MS, Sessions, SignIn};
 
 /// What the pages are made of.
 pub struct Parts {
     pub sign_in: SignIn,
     pub sessions: Sessions,
     pub clock: Clock,
+    pub cookies: Cookies,
     /// The gateway's own address, without a slash at its end.
     pub public_url: String,
     /// Whether it is one person's machine, where nobody signs in.
@@ -66,13 +66,13 @@ impl Site {
             origin: url.origin().ascii_serialization(),
             host,
             https: url.scheme() == "https",
-            cookies: Cookies::new(&url),
+            cookies: parts.cookies,
         })
     }
 
     /// The browser's own cookie, when it sent one.
     pub(super) fn browser(&self, headers: &HeaderMap) -> Option<Secret> {
-        self.cookies.read(headers, Kind::Browser)
+        self.cookies.read(headers, CookieKind::Browser)
     }
 
     /// Who looks at a page. A store that cannot be used signs everybody out for this page.
@@ -81,7 +81,7 @@ impl Site {
         let is_new = cookie.is_none();
         let browser =
             cookie.unwrap_or_else(|| Secret::new(format!("{}{}", random_id("brw_"), random_id(""))));
-        let session = self.cookies.read(headers, Kind::Session).filter(|_| !self.local);
+        let session = self.cookies.read(headers, CookieKind::Session).filter(|_| !self.local);
         let person = match session {
             Some(cookie) => self.sessions.find(cookie.expose()).await.unwrap_or_else(|error| {
                 tracing::warn!(%error, "a session could not be looked up");
@@ -135,7 +135,7 @@ impl Site {
         let mut response = frame::page(status, template, self.https);
         if visitor.is_new {
             // As long as a session may go unused: then it can be recognised which browsers it was used in.
-            let cookie = self.cookies.give(Kind::Browser, &visitor.browser, SESSION_IDLE_MS / 1000);
+            let cookie = self.cookies.give(CookieKind::Browser, &visitor.browser, SESSION_IDLE_MS / 1000);
             response.headers_mut().append(header::SET_COOKIE, cookie);
         }
         response
@@ -168,7 +168,7 @@ impl Site {
         response.headers_mut().insert(header::LOCATION, location);
         frame::protect(&mut response, self.https);
         if visitor.is_new {
-            let cookie = self.cookies.give(Kind::Browser, &visitor.browser, SESSION_IDLE_MS / 1000);
+            let cookie = self.cookies.give(CookieKind::Browser, &visitor.browser, SESSION_IDLE_MS / 1000);
             response.headers_mut().append(header::SET_COOKIE, cookie);
         }
         response
@@ -176,13 +176,13 @@ impl Site {
 
     /// Puts the session's cookie on a response.
     pub(super) fn give_session(&self, response: &mut Response, session: &Secret) {
-        let cookie = self.cookies.give(Kind::Session, session, SESSION_IDLE_MS / 1000);
+        let cookie = self.cookies.give(CookieKind::Session, session, SESSION_IDLE_MS / 1000);
         response.headers_mut().append(header::SET_COOKIE, cookie);
     }
 
     /// Takes the session's cookie away.
     pub(super) fn take_session(&self, response: &mut Response) {
-        response.headers_mut().append(header::SET_COOKIE, self.cookies.take(Kind::Session));
+        response.headers_mut().append(header::SET_COOKIE, self.cookies.take(CookieKind::Session));
     }
 
     /// Now, in milliseconds since 1970.

@@ -443,3 +443,39 @@ async fn a_provider_that_is_down_or_says_no_is_named() {
     assert!(!answer.text().contains("0900"), "the provider's own text is not shown");
     assert_eq!(anna.visit("/login/nobody/callback").await.status, 404);
 }
+
+#[tokio::test]
+async fn a_signed_in_browser_calls_as_its_person_from_our_pages_only() {
+    let issuer = Issuer::start(false).await;
+    let entries = vec![entry("company", &issuer)];
+    let ask = json!({ "model": "m", "messages": [{ "role": "user", "content": "hi" }] }).to_string();
+    let ours = [("sec-fetch-site", "same-origin"), ("content-type", "application/json")];
+    for may in [false, true] {
+        let provider = FakeProvider::start(vec![super::support::text("hello")]).await;
+        let entries = entries.clone();
+        let gateway = Gateway::configured(&provider, |settings| {
+            settings.public_url = Some(PUBLIC.into());
+            settings.sign_in = entries;
+            settings.sign_in_may_complete = may;
+        })
+        .await;
+        let mut anna = browser(&gateway);
+        sign_in(&mut anna, &issuer, "anna").await;
+        let answer = anna.send("POST", "/v1/chat/completions", &ours, &ask).await;
+        assert_eq!(answer.status, if may { 200 } else { 403 }, "{}", answer.text());
+        for site in ["cross-site", "same-site", "none"] {
+            let headers = [("sec-fetch-site", site), ("content-type", "application/json")];
+            let answer = anna.send("POST", "/v1/chat/completions", &headers, &ask).await;
+            assert_eq!(answer.status, 401, "{site}");
+        }
+        let without = anna.send("POST", "/v1/chat/completions", &ours[1..], &ask).await;
+        assert_eq!(without.status, 401, "no browser said where it is from");
+        let key = [ours[0], ours[1], ("authorization", "Bearer tgk_unknown0123456789abcdef")];
+        assert_eq!(
+            anna.send("POST", "/v1/chat/completions", &key, &ask).await.status,
+            401,
+            "a key is taken by its word"
+        );
+        assert_eq!(provider.peer.requests().len(), usize::from(may));
+    }
+}

@@ -1,4 +1,4 @@
-//! The two cookies: one that tells browsers apart, one that holds a session.
+//! The two cookies of our pages: one that tells browsers apart, one that holds a session.
 
 use http::{HeaderMap, HeaderValue, header};
 
@@ -6,15 +6,16 @@ use crate::config::Secret;
 
 /// Which cookie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub enum CookieKind {
     /// Random, for every browser: what is begun in it can be finished in it only.
     Browser,
     /// Opens a session.
     Session,
 }
 
-/// Names, reads and writes our cookies.
-pub(super) struct Cookies {
+/// Names, reads and writes our cookies. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Cookies {
     browser: String,
     session: String,
     secure: bool,
@@ -26,9 +27,10 @@ const LONGEST: usize = 128;
 impl Cookies {
     /// For pages at `public_url`. With https the `__Host-` prefix keeps other hosts of the same domain from planting
     /// cookies. Without it, which is on this machine only, ports share cookies: the port tells gateways apart.
-    pub fn new(public_url: &url::Url) -> Self {
-        let secure = public_url.scheme() == "https";
-        let prefix = match public_url.port_or_known_default() {
+    pub fn new(public_url: &str) -> Self {
+        let secure = public_url.starts_with("https://");
+        let port = url::Url::parse(public_url).ok().and_then(|url| url.port_or_known_default());
+        let prefix = match port {
             _ if secure => "__Host-toolgate-".to_owned(),
             Some(port) => format!("toolgate-{port}-"),
             None => "toolgate-".to_owned(),
@@ -36,15 +38,15 @@ impl Cookies {
         Cookies { browser: format!("{prefix}browser"), session: format!("{prefix}session"), secure }
     }
 
-    fn name(&self, kind: Kind) -> &str {
+    fn name(&self, kind: CookieKind) -> &str {
         match kind {
-            Kind::Browser => &self.browser,
-            Kind::Session => &self.session,
+            CookieKind::Browser => &self.browser,
+            CookieKind::Session => &self.session,
         }
     }
 
     /// The cookie's value, when the browser sent one that we could have made.
-    pub fn read(&self, headers: &HeaderMap, kind: Kind) -> Option<Secret> {
+    pub fn read(&self, headers: &HeaderMap, kind: CookieKind) -> Option<Secret> {
         headers
             .get_all(header::COOKIE)
             .iter()
@@ -56,7 +58,7 @@ impl Cookies {
     }
 
     /// The header that gives the browser this cookie for `seconds`.
-    pub fn give(&self, kind: Kind, value: &Secret, seconds: i64) -> HeaderValue {
+    pub fn give(&self, kind: CookieKind, value: &Secret, seconds: i64) -> HeaderValue {
         let secure = if self.secure { "; Secure" } else { "" };
         let name = self.name(kind);
         let line =
@@ -67,7 +69,7 @@ impl Cookies {
     }
 
     /// The header that takes the cookie away.
-    pub fn take(&self, kind: Kind) -> HeaderValue {
+    pub fn take(&self, kind: CookieKind) -> HeaderValue {
         self.give(kind, &Secret::new(""), 0)
     }
 }
@@ -82,9 +84,9 @@ mod tests {
     use super::*;
 
     fn read(url: &str, line: &'static str) -> Option<String> {
-        let cookies = Cookies::new(&url.parse().unwrap());
+        let cookies = Cookies::new(url);
         let headers = HeaderMap::from_iter([(header::COOKIE, HeaderValue::from_static(line))]);
-        cookies.read(&headers, Kind::Session).map(|value| value.expose().to_owned())
+        cookies.read(&headers, CookieKind::Session).map(|value| value.expose().to_owned())
     }
 
     #[test]
@@ -102,16 +104,16 @@ mod tests {
 
     #[test]
     fn cookies_are_kept_from_scripts_other_sites_and_plain_http() {
-        let cookies = Cookies::new(&"https://tools.example.com".parse().unwrap());
+        let cookies = Cookies::new("https://tools.example.com");
         insta::assert_snapshot!(
-            cookies.give(Kind::Session, &Secret::new("v"), 60).to_str().unwrap(),
+            cookies.give(CookieKind::Session, &Secret::new("v"), 60).to_str().unwrap(),
             @"__Host-toolgate-session=v; Path=/; Max-Age=60; HttpOnly; SameSite=Lax; Secure"
         );
-        let cookies = Cookies::new(&"http://127.0.0.1:8787".parse().unwrap());
+        let cookies = Cookies::new("http://127.0.0.1:8787");
         insta::assert_snapshot!(
-            cookies.take(Kind::Browser).to_str().unwrap(),
+            cookies.take(CookieKind::Browser).to_str().unwrap(),
             @"toolgate-8787-browser=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax"
         );
-        assert!(cookies.give(Kind::Browser, &Secret::new("v"), 1).is_sensitive());
+        assert!(cookies.give(CookieKind::Browser, &Secret::new("v"), 1).is_sensitive());
     }
 }
