@@ -8,6 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
+use super::constant_time_eq;
 use super::seal::{self, OpenError, Place};
 
 /// The start of every key's name.
@@ -173,6 +174,14 @@ impl KeySet {
         self.keys.remove(id).map(|_| ()).ok_or(KeySetError::Unknown)
     }
 
+    /// Whether both have a key of the same name and the same bytes.
+    fn has_key_of(&self, other: &KeySet) -> bool {
+        let is_same = |(id, key): (&String, &Zeroizing<[u8; KEY_BYTES]>)| {
+            other.key(id).is_some_and(|other| constant_time_eq(other, key.as_slice()))
+        };
+        self.keys.iter().any(is_same)
+    }
+
     fn key(&self, id: &str) -> Option<&[u8; KEY_BYTES]> {
         self.keys.get(id).map(|key| &**key)
     }
@@ -221,9 +230,14 @@ impl Keyring {
         Arc::clone(&self.0.set.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Exchanges the keys.
-    pub fn replace(&self, set: KeySet) {
+    /// Exchanges the keys, unless the new ones have none in common with the present ones: those belong to another
+    /// database, and what they would seal here nobody could open. Says whether they were exchanged.
+    pub fn replace(&self, set: KeySet) -> bool {
+        if !self.keys().has_key_of(&set) {
+            return false;
+        }
         *self.0.set.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(set);
+        true
     }
 
     /// The name of the key that seals.
@@ -368,6 +382,19 @@ mod tests {
         let clone = asking.clone();
         assert_eq!(asking.open(&place, &sealed).unwrap().as_slice(), b"secret");
         assert!(clone.keys().contains("key_two"), "clones see the exchanged keys");
+    }
+
+    #[test]
+    fn foreign_keys_do_not_take_the_place_of_the_present_ones() {
+        let keyring = Keyring::new(set());
+        for foreign in
+            [KeySet::of_one("key_one", &[9; 32]).unwrap(), KeySet::of_one("key_new", &[9; 32]).unwrap()]
+        {
+            assert!(!keyring.replace(foreign));
+        }
+        assert_eq!(keyring.active_id(), "key_one");
+        assert!(keyring.replace(KeySet::of_one("key_two", &[2; 32]).unwrap()));
+        assert_eq!(keyring.active_id(), "key_two");
     }
 
     #[test]

@@ -7,27 +7,37 @@ use super::{Error, Source};
 use crate::crypto::Keyring;
 
 /// How long a change of the file may go unnoticed.
-pub(super) const EVERY: Duration = Duration::from_secs(2);
+const EVERY: Duration = Duration::from_secs(2);
 
 /// Keeps `keyring` as `source` has it, for as long as it is polled. A file that cannot be used for the moment changes
 /// nothing.
 pub async fn watch(source: Source, keyring: Keyring) {
+    look_every(EVERY, source, keyring).await;
+}
+
+async fn look_every(period: Duration, source: Source, keyring: Keyring) {
     if !matches!(source, Source::File(_)) {
         return std::future::pending().await;
     }
     let source = Arc::new(source);
     let mut is_bad = false;
     loop {
-        tokio::time::sleep(EVERY).await;
+        tokio::time::sleep(period).await;
         let reading = Arc::clone(&source);
         let read = tokio::task::spawn_blocking(move || reading.read());
         match read.await.unwrap_or(Err(Error::Nowhere)) {
             Ok(set) => {
-                is_bad = false;
-                if set.to_text() != keyring.keys().to_text() {
-                    let (keys, active) = (set.ids().count(), set.active_id().to_owned());
-                    keyring.replace(set);
+                let (keys, active) = (set.ids().count(), set.active_id().to_owned());
+                if set.to_text() == keyring.keys().to_text() {
+                    is_bad = false;
+                } else if keyring.replace(set) {
+                    is_bad = false;
                     tracing::info!(keyring.keys = keys, keyring.active = active, "the keyring has changed");
+                } else if !is_bad {
+                    is_bad = true;
+                    tracing::warn!(
+                        "the keyring's file has only foreign keys now; the keys read before stay in use"
+                    );
                 }
             }
             Err(error) if !is_bad => {
@@ -42,6 +52,7 @@ pub async fn watch(source: Source, keyring: Keyring) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::crypto::KeySet;
     use crate::id::random_id;
 
     #[tokio::test]
@@ -51,7 +62,7 @@ mod tests {
         let file = folder.join("keyring.toml");
         let source = Source::File(file.clone());
         let keyring = Keyring::new(source.read_or_create().unwrap());
-        let watching = tokio::spawn(watch(source.clone(), keyring.clone()));
+        let watching = tokio::spawn(look_every(Duration::from_millis(10), source.clone(), keyring.clone()));
         source
             .change(|set| {
                 set.add("key_new", &[1; 32])?;
@@ -63,10 +74,12 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(EVERY * 5, noticed).await.expect("the change is noticed");
-        std::fs::write(&file, "damaged").unwrap();
-        tokio::time::sleep(EVERY + EVERY / 2).await;
-        assert_eq!(keyring.keys().ids().count(), 2);
+        tokio::time::timeout(Duration::from_secs(10), noticed).await.expect("the change is noticed");
+        for bad in ["damaged", &KeySet::of_one("key_foreign", &[9; 32]).unwrap().to_text()] {
+            std::fs::write(&file, bad).unwrap();
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            assert_eq!(keyring.keys().ids().count(), 2);
+        }
         watching.abort();
         std::fs::remove_dir_all(folder).unwrap();
     }

@@ -10,6 +10,7 @@ use sqlx::sqlite::{
 use tokio::sync::broadcast;
 
 use super::transaction::{Inner, bind_postgres, bind_sqlite};
+use super::turn;
 use super::{Error, Row, Transaction, Value};
 
 /// Connections that read at the same time in SQLite.
@@ -46,6 +47,8 @@ pub(super) enum Engine {
     Sqlite {
         read: SqlitePool,
         write: SqlitePool,
+        /// Where it is, unless in memory.
+        file: Option<PathBuf>,
     },
     Postgres(PgPool),
 }
@@ -68,8 +71,14 @@ impl Store {
                     .foreign_keys(true);
                 let pool =
                     |most: u32| SqlitePoolOptions::new().max_connections(most).acquire_timeout(PATIENCE);
+                let turn = turn::wait_for(path).await?;
                 let write = pool(1).connect_with(options.clone()).await?;
-                Engine::Sqlite { read: pool(READERS).connect_lazy_with(options), write }
+                drop(turn);
+                Engine::Sqlite {
+                    read: pool(READERS).connect_lazy_with(options),
+                    write,
+                    file: Some(path.clone()),
+                }
             }
             Location::Memory => {
                 let options = SqliteConnectOptions::new().in_memory(true).foreign_keys(true);
@@ -80,7 +89,7 @@ impl Store {
                     .max_lifetime(None)
                     .connect_with(options)
                     .await?;
-                Engine::Sqlite { read: only.clone(), write: only }
+                Engine::Sqlite { read: only.clone(), write: only, file: None }
             }
             Location::Postgres(url) => {
                 let pool = PgPoolOptions::new()
@@ -181,7 +190,7 @@ impl Store {
     /// Closes every connection, once what runs has ended.
     pub async fn close(&self) {
         match &self.engine {
-            Engine::Sqlite { read, write } => {
+            Engine::Sqlite { read, write, .. } => {
                 read.close().await;
                 write.close().await;
             }

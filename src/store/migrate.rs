@@ -4,6 +4,7 @@ use sqlx::SqlSafeStr;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 
 use super::engine::Engine;
+use super::turn;
 use super::{Error, Store};
 
 /// Number, name, and the text for SQLite and PostgreSQL.
@@ -35,7 +36,16 @@ impl Store {
         });
         let migrator = Migrator::with_migrations(steps.collect());
         let done = match &self.engine {
-            Engine::Sqlite { write, .. } => migrator.run(write).await,
+            Engine::Sqlite { write, file, .. } => {
+                // PostgreSQL has a lock for this.
+                let turn = match file {
+                    Some(file) => Some(turn::wait_for(file).await?),
+                    None => None,
+                };
+                let done = migrator.run(write).await;
+                drop(turn);
+                done
+            }
             Engine::Postgres(pool) => migrator.run(pool).await,
         };
         done.map_err(|error| Error::Migration(error.to_string()))?;

@@ -17,6 +17,7 @@ mod sessions;
 #[cfg(test)]
 mod tests;
 mod transaction;
+mod turn;
 mod value;
 
 pub use accounts::Account;

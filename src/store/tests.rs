@@ -42,17 +42,26 @@ async fn a_transaction_that_is_dropped_never_happened() {
     assert!(store.row("SELECT name FROM things", values![]).await.unwrap().is_some());
 }
 
-#[tokio::test]
-async fn migrating_twice_changes_nothing_and_two_processes_may_do_it_at_once() {
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_may_open_and_migrate_a_new_database_at_once() {
     let directory = std::env::temp_dir().join(crate::id::random_id("toolgate-store-"));
     std::fs::create_dir(&directory).unwrap();
     let location = Location::File(directory.join("toolgate.db"));
-    let (one, other) = (Store::open(&location).await.unwrap(), Store::open(&location).await.unwrap());
-    let (first, second) = tokio::join!(one.migrate(), other.migrate());
-    assert_eq!(first.unwrap(), second.unwrap());
-    assert!(one.is_migrated().await.unwrap());
-    one.close().await;
-    other.close().await;
+    let tasks: Vec<_> = (0..12)
+        .map(|_| {
+            let location = location.clone();
+            tokio::spawn(async move {
+                let store = Store::open(&location).await?;
+                let number = store.migrate().await?;
+                assert!(store.is_migrated().await?);
+                store.close().await;
+                Ok::<i64, Error>(number)
+            })
+        })
+        .collect();
+    for task in tasks {
+        assert!(task.await.unwrap().unwrap() > 0);
+    }
     std::fs::remove_dir_all(directory).unwrap();
 }
 

@@ -274,8 +274,12 @@ async fn what_is_secret_is_nowhere_in_the_database_in_clear() {
 #[tokio::test]
 async fn a_store_that_cannot_be_reached_is_said_and_its_password_is_not() {
     let place = Place::new().await;
+    // Where nobody listens at all, the gateway waits some seconds for a database that is only starting.
+    let hangs_up = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = hangs_up.local_addr().unwrap();
+    std::thread::spawn(move || hangs_up.incoming().for_each(drop));
     let program =
-        Program::at(&place).with("TOOLGATE__STORE__URL", "postgres://u:secret-canary@127.0.0.1:1/d");
+        Program::at(&place).with("TOOLGATE__STORE__URL", &format!("postgres://u:secret-canary@{address}/d"));
     let refused = program.run(&["serve", "--listen", "127.0.0.1:0"]).await;
     assert_eq!(refused.code, 2);
     assert!(

@@ -12,5 +12,6 @@ mod egress;
 mod keys;
 mod operating;
 mod projects;
+mod sealed;
 mod sign_in;
 mod support;
