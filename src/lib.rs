@@ -24,4 +24,5 @@ pub mod id;
 pub mod openai;
 pub mod rate_limit;
 pub mod sse;
+pub mod store;
 pub mod telemetry;
