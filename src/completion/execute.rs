@@ -113,6 +113,7 @@ fn outcome(error: &Error) -> Outcome {
         | Error::Rpc { .. }
         | Error::Protocol(_)
         | Error::TooLarge { .. }
+        | Error::PageRequired(_)
         | Error::InputRequired(_) => Outcome::Failed,
     }
 }
@@ -142,6 +143,8 @@ fn explain(error: &Error, host: &str) -> String {
         }
         Error::Refused(refusal) => format!("The call was not made: {refusal}."),
         Error::Rpc { code, message } => format!("{message} ({code})"),
-        Error::Status { .. } | Error::Protocol(_) | Error::InputRequired(_) => format!("{host}: {error}."),
+        Error::Status { .. } | Error::Protocol(_) | Error::PageRequired(_) | Error::InputRequired(_) => {
+            format!("{host}: {error}.")
+        }
     }
 }

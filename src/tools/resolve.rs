@@ -51,6 +51,7 @@ async fn one(tools: &Tools, spec: Spec, scope: Arc<str>) -> Outcome {
     let server = Server {
         uri: spec.uri.clone(),
         authorization: spec.authorization.clone(),
+        connection: None,
         headers: spec.headers.clone(),
         scope,
     };
