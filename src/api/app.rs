@@ -7,9 +7,11 @@ use http::{HeaderMap, HeaderValue, header};
 
 use super::ApiError;
 use crate::completion::Engine;
-use crate::config::Settings;
+use crate::config::{KeyScope, Settings};
+use crate::crypto::Keyring;
 use crate::identity::{Caller, CallerKind, Callers, Surface};
 use crate::rate_limit::RateLimit;
+use crate::store::Store;
 use crate::telemetry::Metrics;
 use crate::upstream::{ProviderKey, Providers, Upstream};
 
@@ -21,18 +23,37 @@ pub struct App {
     pub engine: Engine,
     pub metrics: Arc<Metrics>,
     pub rate_limit: RateLimit,
+    pub store: Store,
+    /// Seals what is stored.
+    pub keyring: Keyring,
     /// Set when the process is asked to stop: it is not ready any more, and finishes what it has.
     pub draining: AtomicBool,
 }
 
 impl App {
-    /// Who sends the request, if they may send another one now.
+    /// Who sends a request to a model provider, if they may send another one now.
     ///
     /// # Errors
-    /// 401 without a usable key, 429 over the limit.
-    pub fn admit(&self, headers: &HeaderMap, surface: Surface) -> Result<Caller, ApiError> {
-        let caller =
-            self.callers.resolve(headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes), surface)?;
+    /// 401 without a usable key, 403 when it is not for this, 429 over the limit.
+    pub async fn admit(&self, headers: &HeaderMap, surface: Surface) -> Result<Caller, ApiError> {
+        self.admit_for(headers, surface, KeyScope::Completions).await
+    }
+
+    /// Who sends a request that needs `scope`, if they may send another one now.
+    ///
+    /// # Errors
+    /// 401 without a usable key, 403 when it is not for this, 429 over the limit.
+    pub async fn admit_for(
+        &self,
+        headers: &HeaderMap,
+        surface: Surface,
+        scope: KeyScope,
+    ) -> Result<Caller, ApiError> {
+        let authorization = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+        let caller = self.callers.find(authorization, surface).await?;
+        if !caller.scopes.contains(scope) {
+            return Err(ApiError::scope_missing(scope));
+        }
         self.rate_limit.check(&caller.namespace, caller.requests_per_minute)?;
         Ok(caller)
     }

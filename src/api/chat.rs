@@ -19,7 +19,7 @@ use crate::upstream::{Target, forward_request_headers};
 /// 400, 401, 404, 413, 424, 429, and the provider's own statuses.
 pub async fn create(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Response, ApiError> {
     let (head, body) = request.into_parts();
-    let caller = app.admit(&head.headers, Surface::V1)?;
+    let caller = app.admit(&head.headers, Surface::V1).await?;
     let request = body::read_request(body, &head.headers, app.settings.limits.body_bytes).await?;
     let model = request.get::<String>("model", "the name of a model")?.filter(|model| !model.is_empty());
     let model = model.ok_or_else(|| {

@@ -6,6 +6,7 @@ use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
 use crate::completion::{self, event::RunError};
+use crate::config::KeyScope;
 use crate::openai::{ErrorBody, ErrorKind, InvalidField};
 use crate::upstream::{self, SelectError};
 use crate::{identity, rate_limit};
@@ -23,6 +24,15 @@ impl ApiError {
     /// An error of the gateway's own.
     pub fn new(status: StatusCode, kind: ErrorKind, code: Option<&str>, message: impl Into<String>) -> Self {
         Self::from_body(status, ErrorBody::new(kind, code, message))
+    }
+
+    /// The caller's key is not for this (RFC 6750 §3.1).
+    pub fn scope_missing(scope: KeyScope) -> Self {
+        let message = format!("this key is not for that: it lacks the scope `{}`", identity::word_of(scope));
+        let challenge = Some(r#"Bearer realm="toolgate", error="insufficient_scope""#);
+        let error =
+            Self::new(StatusCode::FORBIDDEN, ErrorKind::Permission, Some("insufficient_scope"), message);
+        ApiError { authenticate: challenge, ..error }
     }
 
     /// An error with more than the usual four fields.

@@ -18,3 +18,4 @@ pub use load::{Override, load};
 pub use node::Origin;
 pub use secret::Secret;
 pub use settings::*;
+pub use validate::{is_name, is_public_or_own_url};

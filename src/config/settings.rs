@@ -19,6 +19,8 @@ pub struct Settings {
     pub data: Option<PathBuf>,
     /// The address under which people and providers reach this gateway; `None` is `http://{listen}`.
     pub public_url: Option<String>,
+    pub store: Store,
+    pub keys: Keys,
     pub log: Log,
     pub limits: Limits,
     pub rate_limit: RateLimit,
@@ -40,6 +42,8 @@ impl Default for Settings {
             listen: SocketAddr::from(([127, 0, 0, 1], 8787)),
             data: None,
             public_url: None,
+            store: Store::default(),
+            keys: Keys::default(),
             log: Log::default(),
             limits: Limits::default(),
             rate_limit: RateLimit::default(),
@@ -89,6 +93,22 @@ impl Settings {
         };
         base.map(|base| base.join("toolgate"))
     }
+}
+
+/// Where connections, projects and API keys are kept.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Store {
+    /// `postgres://…`; `None` is a SQLite file in the data directory. It may hold a password.
+    pub url: Option<Secret>,
+}
+
+/// The keys that seal what is stored.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Keys {
+    /// The keyring; `None` is `keyring.toml` in the data directory.
+    pub file: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -376,4 +396,19 @@ pub struct ApiKey {
     pub hash: String,
     #[serde(default)]
     pub requests_per_minute: Option<u32>,
+    /// What it may be used for; `None` is completions and connections.
+    #[serde(default)]
+    pub scopes: Option<Vec<KeyScope>>,
+}
+
+/// What an API key may be used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeyScope {
+    /// Chat completions and everything else that goes to a model provider.
+    Completions,
+    /// Listing, starting and revoking connections of the project's users.
+    Connections,
+    /// Reading their access tokens.
+    Tokens,
 }

@@ -4,6 +4,11 @@
 
 mod caller;
 mod error;
+mod key_ending;
+mod scope;
+mod stored;
 
 pub use caller::{Caller, CallerKind, Callers, Surface};
 pub use error::Error;
+pub use key_ending::KeyEnding;
+pub use scope::{Scopes, word_of};

@@ -5,14 +5,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::front::Front;
 use super::router::router;
-use super::{Error, Started, listen};
+use super::{Error, Opened, Started, WithoutKeys, listen, open};
 use crate::api::App;
 use crate::clock::Clock;
 use crate::completion::Engine;
 use crate::config::{Environment, Settings};
 use crate::egress::{self, Egress};
 use crate::identity::Callers;
+use crate::keys;
 use crate::rate_limit::RateLimit;
+use crate::store::Location;
 use crate::telemetry::Metrics;
 use crate::upstream::{Providers, Upstream};
 
@@ -46,6 +48,10 @@ pub async fn serve_until(
     settings.listen = address;
     let public_url = settings.public_url();
 
+    let opened =
+        open(&settings, environment, if local { WithoutKeys::Make } else { WithoutKeys::Refuse }).await?;
+    let Opened { store, keyring, source, location, pepper } = opened;
+
     let metrics = Arc::new(Metrics::default());
     let egress =
         Egress::new(&settings.egress, local, lookup).map_err(|error| Error::Settings(error.to_string()))?;
@@ -60,13 +66,14 @@ pub async fn serve_until(
     for provider in providers.active() {
         metrics.provider(&provider.name);
     }
-    let callers = Callers::new(&settings);
+    let callers = Callers::new(&settings, store.clone(), pepper);
+    callers.refresh().await?;
     let engine = Engine::new(&settings, egress, upstream, Arc::clone(&metrics), Clock::system());
     let started = Started {
         addr: address,
         public_url,
         local,
-        project_keys: settings.api_keys.len(),
+        project_keys: callers.count(),
         pass_through: settings.pass_through.enabled,
         providers: providers
             .active()
@@ -74,6 +81,7 @@ pub async fn serve_until(
             .map(|provider| (provider.name.to_string(), provider.key_source.to_string()))
             .collect(),
         demo: local,
+        keeps: location != Location::Memory,
     };
     let limits = settings.limits.clone();
     let rate_limit = RateLimit::default();
@@ -84,9 +92,16 @@ pub async fn serve_until(
         engine,
         metrics,
         rate_limit,
+        store,
+        keyring: keyring.clone(),
         draining: AtomicBool::new(false),
     });
     let front = Front::new(Arc::clone(&app), router(Arc::clone(&app), local), local);
+    let watching = Arc::clone(&app);
+    let tasks = [
+        tokio::spawn(keys::watch(source, keyring)),
+        tokio::spawn(async move { watching.callers.watch().await }),
+    ];
     ready(&started);
     let draining = Arc::clone(&app);
     let stop = async move {
@@ -96,6 +111,10 @@ pub async fn serve_until(
     };
     listen::accept(listener, front, &limits, stop).await;
     app.engine.close().await;
+    for task in tasks {
+        task.abort();
+    }
+    app.store.close().await;
     Ok(())
 }
 

@@ -9,5 +9,7 @@ mod callers;
 mod chat;
 mod cli;
 mod egress;
+mod keys;
 mod operating;
+mod projects;
 mod support;

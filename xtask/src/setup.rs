@@ -17,6 +17,11 @@ const NODE: Package = Package {
     names: &["nodejs", "npm"],
     why: "the JavaScript SDKs and MCP servers",
 };
+pub const POSTGRESQL: Package = Package {
+    probe: ("sh", &["-c", "ls /usr/lib/postgresql/*/bin/initdb"]),
+    names: &["postgresql"],
+    why: "the integration tests on PostgreSQL",
+};
 pub const NGINX: Package = Package {
     probe: ("sh", &["-c", "command -v nginx || test -x /usr/sbin/nginx"]),
     names: &["nginx-light"],
@@ -35,7 +40,7 @@ pub struct Package {
 
 /// `cargo xtask setup`.
 pub fn only() -> ExitCode {
-    let results = [cargo_deny().map(|_| ()), python(), node(), debian(&NGINX)];
+    let results = [cargo_deny().map(|_| ()), python(), node(), debian(&POSTGRESQL), debian(&NGINX)];
     let mut failed = false;
     for problem in results.into_iter().filter_map(Result::err) {
         println!("error: {problem}");
