@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderValue, header};
 use super::ApiError;
 use crate::completion::Engine;
 use crate::config::{KeyScope, Settings};
+use crate::connections::Connections;
 use crate::crypto::Keyring;
 use crate::identity::{Caller, CallerKind, Callers, Surface};
 use crate::rate_limit::RateLimit;
@@ -21,6 +22,7 @@ pub struct App {
     pub callers: Callers,
     pub providers: Providers,
     pub engine: Engine,
+    pub connections: Connections,
     pub metrics: Arc<Metrics>,
     pub rate_limit: RateLimit,
     pub store: Store,

@@ -10,6 +10,7 @@ use crate::api::App;
 use crate::clock::Clock;
 use crate::completion::Engine;
 use crate::config::{Environment, Settings};
+use crate::connections::Connections;
 use crate::egress::{self, Egress};
 use crate::identity::Callers;
 use crate::keys;
@@ -68,7 +69,9 @@ pub async fn serve_until(
     }
     let callers = Callers::new(&settings, store.clone(), pepper);
     callers.refresh().await?;
-    let engine = Engine::new(&settings, egress, upstream, Arc::clone(&metrics), Clock::system());
+    let connections = Connections::default();
+    let engine =
+        Engine::new(&settings, egress, upstream, connections.clone(), Arc::clone(&metrics), Clock::system());
     let started = Started {
         addr: address,
         public_url,
@@ -90,6 +93,7 @@ pub async fn serve_until(
         callers,
         providers,
         engine,
+        connections,
         metrics,
         rate_limit,
         store,
@@ -107,6 +111,7 @@ pub async fn serve_until(
     let stop = async move {
         stop.await;
         draining.draining.store(true, Ordering::Relaxed);
+        draining.engine.stop_waiting();
         tracing::info!("stopping: open streams may finish");
     };
     listen::accept(listener, front, &limits, stop).await;
