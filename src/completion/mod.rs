@@ -16,6 +16,7 @@ mod held;
 mod logins;
 mod memory;
 mod options;
+mod pages;
 mod pictures;
 mod prepare;
 pub mod relay;
