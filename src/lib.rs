@@ -13,6 +13,7 @@ pub mod web;
 // 3 · the use case
 pub mod completion;
 // 2 · features
+pub mod connections;
 pub mod identity;
 pub mod tools;
 pub mod upstream;

@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use super::ApiError;
 use crate::completion::Engine;
 use crate::config::{KeyScope, Settings};
+use crate::connections::Connections;
 use crate::crypto::Keyring;
 use crate::identity::{Caller, CallerKind, Callers, CookieKind, Cookies, Person, Sessions, Surface};
 use crate::openai::ErrorKind;
@@ -24,6 +25,7 @@ pub struct App {
     pub cookies: Cookies,
     pub providers: Providers,
     pub engine: Engine,
+    pub connections: Connections,
     pub metrics: Arc<Metrics>,
     pub rate_limit: RateLimit,
     pub store: Store,

@@ -83,8 +83,7 @@ impl Front {
     async fn route(&mut self, request: Request<Incoming>) -> Response {
         if router::is_chat_completion(request.method(), request.uri()) {
             let app = State(Arc::clone(&self.app));
-            // Boxed, so that its memory is given back when the head of a stream is out.
-            return Box::pin(api::create_chat_completion(app, request.map(Body::new))).await.into_response();
+            return api::create_chat_completion(app, request.map(Body::new)).await.into_response();
         }
         match Box::pin(self.router.call(request)).await {
             Ok(response) => response,

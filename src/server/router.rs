@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use http::{Method, Uri};
 
 use crate::{api, demo, web};
@@ -23,6 +23,13 @@ pub fn router(app: Arc<api::App>, with_demo: bool, site: Arc<web::Site>) -> Rout
         .route("/v1/moderations", post(api::relay_by_model))
         .route("/v1/images/generations", post(api::relay_by_model))
         .route("/v1/audio/speech", post(api::relay_by_model))
+        // logins of users
+        .route("/v1/connections", get(api::list_connections).post(api::create_connection))
+        .route("/v1/connections/check", post(api::check_connections))
+        .route("/v1/connections/tokens", post(api::give_out_tokens))
+        .route("/v1/connections/{id}", delete(api::delete_connection))
+        .route("/v1/connections/{id}/reauthorize", post(api::reauthorize_connection))
+        .route("/v1/flows/confirm", post(api::confirm_flow))
         // operating
         .route("/healthz", get(api::healthz))
         .route("/readyz", get(api::readyz))

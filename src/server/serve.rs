@@ -10,6 +10,7 @@ use crate::api::App;
 use crate::clock::Clock;
 use crate::completion::Engine;
 use crate::config::{Environment, Settings};
+use crate::connections::Connections;
 use crate::egress::{self, Egress};
 use crate::identity::{Callers, Cookies, Sessions, SignIn};
 use crate::keys;
@@ -69,6 +70,7 @@ pub async fn serve_until(
     }
     let callers = Callers::new(&settings, store.clone(), pepper);
     callers.refresh().await?;
+    let connections = Connections::default();
     let clock = Clock::system();
     let variable = |name: &str| environment.get(name).map(str::to_owned);
     let sign_in = SignIn::new(
@@ -91,7 +93,8 @@ pub async fn serve_until(
         local,
     };
     let site = Arc::new(web::Site::new(parts).map_err(Error::Settings)?);
-    let engine = Engine::new(&settings, egress, upstream, Arc::clone(&metrics), Clock::system());
+    let engine =
+        Engine::new(&settings, egress, upstream, connections.clone(), Arc::clone(&metrics), Clock::system());
     let started = Started {
         addr: address,
         public_url,
@@ -115,6 +118,7 @@ pub async fn serve_until(
         cookies,
         providers,
         engine,
+        connections,
         metrics,
         rate_limit,
         store,
@@ -132,6 +136,7 @@ pub async fn serve_until(
     let stop = async move {
         stop.await;
         draining.draining.store(true, Ordering::Relaxed);
+        draining.engine.stop_waiting();
         tracing::info!("stopping: open streams may finish");
     };
     listen::accept(listener, front, &limits, stop).await;

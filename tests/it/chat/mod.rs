@@ -7,6 +7,8 @@ mod faults;
 mod offered;
 mod output;
 mod own_functions;
+mod own_links;
+mod pages;
 mod relay;
 mod results;
 mod retries;

@@ -1,0 +1,5 @@
+//! A user's stored authorisations at protected resources. The outline only: nothing is stored, and no login offered.
+
+mod outline;
+
+pub use outline::*;
