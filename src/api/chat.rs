@@ -95,9 +95,10 @@ const LOCAL_USER: &str = "local";
 /// For whom the caller may ask.
 pub(super) fn who(caller: &Caller) -> Who {
     let (users, application) = match &caller.kind {
-        CallerKind::Local => {
-            (Users::AnyOr(LOCAL_USER.into()), Application { name: "an application on this computer".into(), verified: true })
-        }
+        CallerKind::Local => (
+            Users::AnyOr(LOCAL_USER.into()),
+            Application { name: "an application on this computer".into(), verified: true },
+        ),
         CallerKind::Project { name, .. } => {
             (Users::Any, Application { name: Arc::clone(name), verified: true })
         }

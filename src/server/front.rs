@@ -172,7 +172,9 @@ fn is_welcome_here(method: &Method, path: &str, headers: &HeaderMap) -> bool {
 
 /// Pages that others link to, or send people back to.
 fn is_page(path: &str) -> bool {
-    path.starts_with("/connect/") || matches!(path, "/oauth/callback" | "/connections" | "/account")
+    path.starts_with("/connect/")
+        || path.starts_with("/login/")
+        || matches!(path, "/oauth/callback" | "/connections" | "/account" | "/login")
 }
 
 fn names_loopback(authority: &str) -> bool {

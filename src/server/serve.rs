@@ -85,6 +85,7 @@ pub async fn serve_until(
     let sessions = Sessions::new(store.clone(), clock.clone(), sign_in.issuers());
     let cookies = Cookies::new(&public_url);
     let parts = web::Parts {
+        connections: connections.clone(),
         sign_in,
         sessions: sessions.clone(),
         cookies: cookies.clone(),

@@ -37,7 +37,7 @@ pub(super) struct SessionRow {
 /// `GET /account`
 pub(super) async fn show(State(site): State<Arc<Site>>, headers: HeaderMap) -> Response {
     let visitor = site.visitor(&headers).await;
-    if site.local {
+    if site.is_only_local() || (site.local && visitor.person.is_none()) {
         let page = AccountPage {
             frame: site.frame(&visitor),
             local: true,

@@ -36,7 +36,7 @@ pub(super) async fn choose(State(site): State<Arc<Site>>, uri: Uri, headers: Hea
     let visitor = site.visitor(&headers).await;
     let query = Fields::parse(uri.query().unwrap_or_default().as_bytes());
     let return_to = ReturnTo::of(query.get("return_to"));
-    if site.local {
+    if site.is_only_local() {
         return site.see(&visitor, return_to.path());
     }
     let choices = site.sign_in.providers();

@@ -87,10 +87,10 @@ impl Message {
         .state("warn", "expired")
     }
 
-    pub fn connected(app: &str, host: &str, account: Option<&str>) -> Self {
+    pub fn connected(app: &str, host: &str, account: Option<&str>, goes_on: bool) -> Self {
         let mut message = Message::new(
             format!("You have authorised {} for {}", words::line(host), words::line(app)),
-            &["You can close this page."],
+            &[if goes_on { "The next server follows." } else { "You can close this page." }],
         )
         .state("good", "connected");
         if let Some(account) = account {
@@ -111,7 +111,7 @@ impl Message {
         Message::new(
             format!("{} was not connected", words::line(host)),
             &[
-                &format!("You declined. {} cannot use it in your name.", words::line(app)),
+                &format!("You declined. {} cannot use it in your name.", words::sentence(app)),
                 "If that was a mistake, go back to the application and ask again: it shows a new link.",
             ],
         )
@@ -161,6 +161,33 @@ impl Message {
             Some(action) => message.with(action),
             None => message,
         }
+    }
+
+    pub fn other_account(host: &str, before: &str, now: &str) -> Self {
+        Message::new(
+            "Is this the right account?",
+            &[
+                &format!(
+                    "Until now {} was connected as {}. You have just signed in there as {}.",
+                    words::line(host),
+                    words::line(before),
+                    words::line(now)
+                ),
+                "Nothing is changed until you say so.",
+            ],
+        )
+        .state("warn", "another account")
+    }
+
+    pub fn not_confirmed(host: &str) -> Self {
+        Message::new(
+            "An answer is missing",
+            &[
+                &format!("You came back from {} with another account than before, and did not say whether that is right.", words::line(host)),
+                "Answer in the page that asks, or go back to your application and ask again: it shows a new link.",
+            ],
+        )
+        .state("warn", "not finished")
     }
 
     pub fn not_usable(host: &str) -> Self {

@@ -5,7 +5,10 @@
 
 mod account;
 mod assets;
+mod callback;
+mod connect;
 mod connect_page;
+mod connections;
 mod connections_page;
 mod form;
 mod frame;

@@ -10,23 +10,26 @@ use super::frame::{self, Frame, SignedIn};
 use super::message::Message;
 use crate::clock::Clock;
 use crate::config::Secret;
+use crate::connections::Connections;
 use crate::id::random_id;
 use crate::identity::{CookieKind, Cookies, Person, SESSION_IDLE_MS, Sessions, SignIn};
 
 /// What the pages are made of.
 pub struct Parts {
+    pub connections: Connections,
     pub sign_in: SignIn,
     pub sessions: Sessions,
     pub clock: Clock,
     pub cookies: Cookies,
     /// The gateway's own address, without a slash at its end.
     pub public_url: String,
-    /// Whether it is one person's machine, where nobody signs in.
+    /// Whether it is one person's machine, where nobody has to sign in.
     pub local: bool,
 }
 
 /// The pages' shared state. Behind an `Arc`.
 pub struct Site {
+    pub(super) connections: Connections,
     pub(super) sign_in: SignIn,
     pub(super) sessions: Sessions,
     pub(super) clock: Clock,
@@ -59,6 +62,7 @@ impl Site {
             (host, None) => host.to_owned(),
         };
         Ok(Site {
+            connections: parts.connections,
             sign_in: parts.sign_in,
             sessions: parts.sessions,
             clock: parts.clock,
@@ -81,7 +85,7 @@ impl Site {
         let is_new = cookie.is_none();
         let browser =
             cookie.unwrap_or_else(|| Secret::new(format!("{}{}", random_id("brw_"), random_id(""))));
-        let session = self.cookies.read(headers, CookieKind::Session).filter(|_| !self.local);
+        let session = self.cookies.read(headers, CookieKind::Session);
         let person = match session {
             Some(cookie) => self.sessions.find(cookie.expose()).await.unwrap_or_else(|error| {
                 tracing::warn!(%error, "a session could not be looked up");
@@ -183,6 +187,11 @@ impl Site {
     /// Takes the session's cookie away.
     pub(super) fn take_session(&self, response: &mut Response) {
         response.headers_mut().append(header::SET_COOKIE, self.cookies.take(CookieKind::Session));
+    }
+
+    /// Whether there is nobody to be but the person at this machine.
+    pub(super) fn is_only_local(&self) -> bool {
+        self.local && self.sign_in.providers().next().is_none()
     }
 
     /// Now, in milliseconds since 1970.

@@ -10,6 +10,16 @@ pub(super) fn line(text: &str) -> String {
     tools::text::one_line(text, LONGEST_LINE)
 }
 
+/// As [`line`], with a capital at the beginning.
+pub(super) fn sentence(text: &str) -> String {
+    let line = line(text);
+    let mut characters = line.chars();
+    match characters.next() {
+        Some(first) => first.to_uppercase().chain(characters).collect(),
+        None => line,
+    }
+}
+
 /// How long ago `then` was, or how long it will take, seen from `now`; both in milliseconds since 1970.
 pub(super) fn ago(now: i64, then: i64) -> String {
     let seconds = now.saturating_sub(then) / 1000;

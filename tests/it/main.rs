@@ -11,6 +11,7 @@ mod cli;
 mod egress;
 mod keys;
 mod operating;
+mod pages;
 mod projects;
 mod sealed;
 mod sign_in;

@@ -111,7 +111,7 @@ async fn with_issuer(issuer: &Issuer) -> Gateway {
 }
 
 fn browser(gateway: &Gateway) -> Browser {
-    Browser::new(&gateway.client, PUBLIC)
+    Browser::new(&gateway.client)
 }
 
 /// Goes to the provider; gives the address there.
@@ -146,7 +146,7 @@ async fn a_person_signs_in_sees_their_ids_and_signs_out() {
     );
     let back = anna.visit(&issuer.agree(&address, "anna", &json!({}))).await;
     assert_eq!((back.status, back.header("location")), (303, Some("/connections")));
-    let cookie = back.headers.get_all("set-cookie").iter().last().unwrap().to_str().unwrap().to_owned();
+    let cookie = back.headers.get_all("set-cookie").iter().next_back().unwrap().to_str().unwrap().to_owned();
     assert!(
         cookie.starts_with("__Host-toolgate-session=tgs_")
             && cookie.ends_with("; Path=/; Max-Age=2592000; HttpOnly; SameSite=Lax; Secure"),

@@ -22,11 +22,8 @@ pub const POSTGRESQL: Package = Package {
     names: &["postgresql"],
     why: "the integration tests on PostgreSQL",
 };
-pub const CHROMIUM: Package = Package {
-    probe: ("sh", &["-c", "command -v chromium"]),
-    names: &["chromium"],
-    why: "the browser tests",
-};
+pub const CHROMIUM: Package =
+    Package { probe: ("sh", &["-c", "command -v chromium"]), names: &["chromium"], why: "the browser tests" };
 pub const NGINX: Package = Package {
     probe: ("sh", &["-c", "command -v nginx || test -x /usr/sbin/nginx"]),
     names: &["nginx-light"],

@@ -12,7 +12,7 @@ async function listen() {
 }
 
 /** Any name signs in with any password. `localhost`, so that to browsers it is another site than the gateway. */
-export async function startIssuer({ clients = [], registration = false, resource } = {}) {
+export async function startIssuer({ clients = [], registration = false } = {}) {
   const { server, port } = await listen();
   const url = `http://localhost:${port}`;
   const tokens = [];
@@ -29,13 +29,14 @@ export async function startIssuer({ clients = [], registration = false, resource
       registration: { enabled: registration },
       revocation: { enabled: true },
       resourceIndicators: {
-        enabled: Boolean(resource),
-        defaultResource: () => resource?.(),
-        getResourceServerInfo: () => ({ scope: "files:read offline_access", audience: resource?.(), accessTokenTTL: 3600, accessTokenFormat: "opaque" }),
+        enabled: registration,
+        defaultResource: () => undefined,
+        getResourceServerInfo: (_, resource) => ({ scope: "files:read offline_access", audience: resource, accessTokenTTL: 3600, accessTokenFormat: "opaque" }),
         useGrantedResource: () => true,
       },
     },
     issueRefreshToken: () => true,
+    ttl: { AccessToken: 3600, AuthorizationCode: 60, Grant: 3600, IdToken: 3600, Interaction: 600, RefreshToken: 3600, Session: 3600 },
   });
   for (const event of ["access_token.saved", "access_token.issued"]) provider.on(event, (token) => tokens.push(token));
   provider.on("server_error", (_, failure) => console.error(failure));
@@ -44,10 +45,10 @@ export async function startIssuer({ clients = [], registration = false, resource
 }
 
 /** An MCP server with one tool, `whoami`, behind tokens of `issuer`. */
-export async function startProtectedServer() {
+export async function startProtectedServer(issuer) {
   const { server, port } = await listen();
   const url = `http://127.0.0.1:${port}/mcp`;
-  const state = { issuer: undefined, url, seen: [] };
+  const state = { issuer, url, host: `127.0.0.1:${port}`, seen: [] };
   server.on("request", async (request, response) => {
     const answer = (status, body, headers = {}) => {
       response.writeHead(status, { "content-type": "application/json", ...headers });

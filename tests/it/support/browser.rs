@@ -10,15 +10,13 @@ use super::{Answer, Client, whole};
 #[derive(Clone)]
 pub struct Browser {
     client: Client,
-    /// The gateway's own origin, as its pages know it.
-    origin: String,
     pub cookies: BTreeMap<String, String>,
 }
 
 impl Browser {
-    /// A new one, without cookies. `public_url` is what the gateway thinks it is called.
-    pub fn new(client: &Client, public_url: &str) -> Browser {
-        Browser { client: client.clone(), origin: public_url.to_owned(), cookies: BTreeMap::new() }
+    /// A new one, without cookies.
+    pub fn new(client: &Client) -> Browser {
+        Browser { client: client.clone(), cookies: BTreeMap::new() }
     }
 
     /// Follows a link to a path of the gateway, from anywhere.
@@ -88,11 +86,6 @@ impl Browser {
             .or(answer.header("location"))
             .map(str::to_owned)
             .unwrap_or_else(|| panic!("{} leads nowhere: {}", answer.status, answer.text()))
-    }
-
-    /// The path of an address of the gateway's own.
-    pub fn own_path<'a>(&self, address: &'a str) -> &'a str {
-        address.strip_prefix(&self.origin).unwrap_or(address)
     }
 
     /// The value of the cookie whose name ends so.
