@@ -75,9 +75,9 @@ class App(BaseHTTPRequestHandler):
         })
         if status != 200:
             return self.page(f"toolgate answered {status}.", 502)
-        links = [missing["connect_url"] for missing in answer.get("toolgate", {}).get("authorization_required", [])]
-        if links:
-            return self.page("".join(f'<a href="{html.escape(link)}">Connect your files</a>' for link in links))
+        for missing in answer.get("toolgate", {}).get("authorization_required", []):
+            if missing["connect_url"]:
+                return self.page(f'<a href="{html.escape(missing["connect_url"])}">Connect your files</a>')
         self.page(html.escape(answer["choices"][0]["message"]["content"]))
 
     def verify(self, flow_ref):
