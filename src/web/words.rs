@@ -10,14 +10,15 @@ pub(super) fn line(text: &str) -> String {
     tools::text::one_line(text, LONGEST_LINE)
 }
 
-/// As [`line`], with a capital at the beginning.
+/// What an application is called, at the beginning of a sentence. Our own descriptions get a capital; names stay.
 pub(super) fn sentence(text: &str) -> String {
     let line = line(text);
-    let mut characters = line.chars();
-    match characters.next() {
-        Some(first) => first.to_uppercase().chain(characters).collect(),
-        None => line,
+    for (article, capital) in [("an ", "An "), ("the ", "The ")] {
+        if let Some(rest) = line.strip_prefix(article) {
+            return format!("{capital}{rest}");
+        }
     }
+    line
 }
 
 /// How long ago `then` was, or how long it will take, seen from `now`; both in milliseconds since 1970.
@@ -167,6 +168,13 @@ mod tests {
         assert_eq!(shown[0].words, Some("know who you are there"));
         assert_eq!((shown[1].name.as_str(), shown[1].words), ("files:everything", None));
         assert_eq!(shown[2].name, "<b>", "escaping is the template's part");
+    }
+
+    #[test]
+    fn names_stay_as_they_are_and_descriptions_begin_sentences() {
+        assert_eq!(sentence("desk"), "desk");
+        assert_eq!(sentence("an application on this computer"), "An application on this computer");
+        assert_eq!(sentence("the gateway's own pages"), "The gateway's own pages");
     }
 
     #[test]

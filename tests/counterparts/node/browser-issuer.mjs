@@ -16,6 +16,9 @@ export async function startIssuer({ clients = [], registration = false } = {}) {
   const { server, port } = await listen();
   const url = `http://localhost:${port}`;
   const tokens = [];
+  // Its notices about being a test's.
+  const { info, warn } = console;
+  console.info = console.warn = () => {};
   const provider = new Provider(url, {
     clients,
     cookies: { keys: ["only a test"] },
@@ -38,6 +41,7 @@ export async function startIssuer({ clients = [], registration = false } = {}) {
     issueRefreshToken: () => true,
     ttl: { AccessToken: 3600, AuthorizationCode: 60, Grant: 3600, IdToken: 3600, Interaction: 600, RefreshToken: 3600, Session: 3600 },
   });
+  Object.assign(console, { info, warn });
   for (const event of ["access_token.saved", "access_token.issued"]) provider.on(event, (token) => tokens.push(token));
   provider.on("server_error", (_, failure) => console.error(failure));
   server.on("request", provider.callback());

@@ -99,12 +99,20 @@ async function signIn(who, account) {
 
 /** Catches the way back from the authorization server instead of going it; gives its address. */
 async function catchCallback(who) {
+  // Playwright's own routes do not see redirects.
+  const session = await who.context.newCDPSession(who.page);
   let caught;
-  const pattern = /\/oauth\/callback/;
-  await who.page.route(pattern, (route) => { caught = route.request().url(); return route.fulfill({ status: 200, contentType: "text/html", body: "<main>caught</main>" }); });
+  session.on("Fetch.requestPaused", ({ requestId, request }) => {
+    caught = request.url;
+    const responseHeaders = [{ name: "content-type", value: "text/html" }];
+    session.send("Fetch.fulfillRequest", { requestId, responseCode: 200, responseHeaders, body: Buffer.from("<main>caught</main>").toString("base64") }).catch(() => {});
+  });
+  await session.send("Fetch.enable", { patterns: [{ urlPattern: "*/oauth/callback*" }] });
   return async () => {
     await harness.until("the way back", () => caught);
-    await who.page.unroute(pattern);
+    await who.page.waitForLoadState();
+    await session.send("Fetch.disable");
+    await session.detach();
     return caught;
   };
 }
