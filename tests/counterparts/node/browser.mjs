@@ -11,7 +11,8 @@ import { startIssuer, startProtectedServer } from "./browser-issuer.mjs";
 import { MODEL, PROVIDER_KEY, startProvider } from "./scripted-provider.mjs";
 
 const tests = harness.suite("browser");
-const chromium = tests.subject("client", "Chromium", execFileSync("chromium", ["--version"], { stdio: ["ignore", "pipe", "ignore"] }).toString().match(/[\d.]+/)?.[0] ?? "", "debian", `driven by playwright-core ${version}`);
+// Not on the page of what is compatible: its version is whatever the distribution has.
+const chromium = tests.subject("browser", "Chromium", execFileSync("chromium", ["--version"], { stdio: ["ignore", "pipe", "ignore"] }).toString().match(/[\d.]+/)?.[0] ?? "", "debian", `driven by playwright-core ${version}`);
 const test = (title, run) => tests.test(chromium, title, run, 60);
 
 async function freePort() {
