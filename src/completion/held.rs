@@ -4,7 +4,7 @@
 //! buffer of the connection that the request came on.
 
 use futures_util::future::join_all;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::task::JoinHandle;
 
 use super::event::{FinishReason, Notice, RunError, RunEvent};
@@ -24,20 +24,23 @@ enum Next {
 /// Begins such a run.
 pub fn spawn(mut prepared: Prepared, mut found: Found) -> JoinHandle<()> {
     prepared.request = prepared.request.detached();
-    prepared.forwarded = detached(&prepared.forwarded);
+    let headers = detached(&std::mem::take(&mut prepared.forwarded));
     let prepared = Box::new(prepared);
     found.missing.shrink_to_fit();
     tokio::spawn(async move {
         // Boxed one by one, each before it is awaited: what waits must not keep room for what comes after.
         let waiting = Box::pin(wait(&prepared, found));
         if let Ok(next) = waiting.await {
-            let running = Box::pin(go_on(prepared, next));
+            let running = Box::pin(go_on(prepared, headers, next));
             running.await;
         }
     })
 }
 
-async fn go_on(prepared: Box<Prepared>, next: Next) {
+async fn go_on(mut prepared: Box<Prepared>, headers: Box<[Header]>, next: Next) {
+    for (name, value) in headers {
+        prepared.forwarded.append(name, value);
+    }
     let sink = prepared.sink.clone();
     let failed = match next {
         Next::Finished => return,
@@ -121,14 +124,14 @@ pub(super) fn explain(came: Came, seconds: u64) -> Option<Notice> {
     Some(Notice { code: code.to_owned(), message })
 }
 
-/// The same headers, without the buffer that they were read into.
-fn detached(headers: &HeaderMap) -> HeaderMap {
-    let mut own = HeaderMap::with_capacity(headers.keys_len());
-    for (name, value) in headers {
-        if let Ok(mut copy) = HeaderValue::from_bytes(value.as_bytes()) {
-            copy.set_sensitive(value.is_sensitive());
-            own.append(name.clone(), copy);
-        }
-    }
-    own
+type Header = (HeaderName, HeaderValue);
+
+/// The same headers, without the buffer that they were read into, and without the room that a map keeps.
+fn detached(headers: &HeaderMap) -> Box<[Header]> {
+    let copy = |value: &HeaderValue| {
+        let mut copy = HeaderValue::from_bytes(value.as_bytes()).ok()?;
+        copy.set_sensitive(value.is_sensitive());
+        Some(copy)
+    };
+    headers.iter().filter_map(|(name, value)| Some((name.clone(), copy(value)?))).collect()
 }

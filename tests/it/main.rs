@@ -8,6 +8,7 @@ mod any_host;
 mod callers;
 mod chat;
 mod cli;
+mod connections_api;
 mod egress;
 mod keys;
 mod operating;
