@@ -16,5 +16,5 @@ pub use cookie::{CookieKind, Cookies};
 pub use error::Error;
 pub use key_ending::KeyEnding;
 pub use scope::{Scopes, word_of};
-pub use session::{Person, SESSION_IDLE_MS, Sessions};
+pub use session::{Person, Sessions};
 pub use sign_in::{Returned, SignIn, SignInError, SignedIn, Whom};

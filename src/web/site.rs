@@ -12,7 +12,10 @@ use crate::clock::Clock;
 use crate::config::Secret;
 use crate::connections::Connections;
 use crate::id::random_id;
-use crate::identity::{CookieKind, Cookies, Person, SESSION_IDLE_MS, Sessions, SignIn};
+use crate::identity::{CookieKind, Cookies, Person, Sessions, SignIn};
+
+/// As long as browsers keep a cookie at most. When a session is over is decided here, by its use.
+const COOKIE_SECONDS: i64 = 400 * 24 * 3600;
 
 /// What the pages are made of.
 pub struct Parts {
@@ -138,8 +141,7 @@ impl Site {
     pub(super) fn page<T: Template>(&self, visitor: &Visitor, status: StatusCode, template: &T) -> Response {
         let mut response = frame::page(status, template, self.https);
         if visitor.is_new {
-            // As long as a session may go unused: then it can be recognised which browsers it was used in.
-            let cookie = self.cookies.give(CookieKind::Browser, &visitor.browser, SESSION_IDLE_MS / 1000);
+            let cookie = self.cookies.give(CookieKind::Browser, &visitor.browser, COOKIE_SECONDS);
             response.headers_mut().append(header::SET_COOKIE, cookie);
         }
         response
@@ -172,7 +174,7 @@ impl Site {
         response.headers_mut().insert(header::LOCATION, location);
         frame::protect(&mut response, self.https);
         if visitor.is_new {
-            let cookie = self.cookies.give(CookieKind::Browser, &visitor.browser, SESSION_IDLE_MS / 1000);
+            let cookie = self.cookies.give(CookieKind::Browser, &visitor.browser, COOKIE_SECONDS);
             response.headers_mut().append(header::SET_COOKIE, cookie);
         }
         response
@@ -180,7 +182,7 @@ impl Site {
 
     /// Puts the session's cookie on a response.
     pub(super) fn give_session(&self, response: &mut Response, session: &Secret) {
-        let cookie = self.cookies.give(CookieKind::Session, session, SESSION_IDLE_MS / 1000);
+        let cookie = self.cookies.give(CookieKind::Session, session, COOKIE_SECONDS);
         response.headers_mut().append(header::SET_COOKIE, cookie);
     }
 

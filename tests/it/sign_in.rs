@@ -149,7 +149,7 @@ async fn a_person_signs_in_sees_their_ids_and_signs_out() {
     let cookie = back.headers.get_all("set-cookie").iter().next_back().unwrap().to_str().unwrap().to_owned();
     assert!(
         cookie.starts_with("__Host-toolgate-session=tgs_")
-            && cookie.ends_with("; Path=/; Max-Age=2592000; HttpOnly; SameSite=Lax; Secure"),
+            && cookie.ends_with("; Path=/; Max-Age=34560000; HttpOnly; SameSite=Lax; Secure"),
         "{cookie}"
     );
     let token = issuer.peer.requests().into_iter().find(|request| request.path == "/token").unwrap();

@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::Uri;
 use serde_json::Value;
 
+use super::super::session::SESSION_IDLE_MS;
 use super::attempt::Attempt;
 use super::claims::{self, Expected};
 use super::userinfo::{self, Who};
@@ -181,7 +182,10 @@ impl SignIn {
         }
         let target = wire::address(url.as_str()).map_err(|error| failed(provider, error))?;
         let row = SignInRow { provider: provider.name.clone(), return_to: return_to.to_owned() };
-        let expires_at = self.0.clock.unix_milliseconds() + ATTEMPT_MS;
+        let now = self.0.clock.unix_milliseconds();
+        let expires_at = now + ATTEMPT_MS;
+        // Anybody can begin: what nobody finished is not kept.
+        self.0.store.sweep_sessions(now, now - SESSION_IDLE_MS).await?;
         self.0.store.create_sign_in(&attempt.state_hash(), &row, expires_at).await?;
         Ok(target)
     }
@@ -246,6 +250,12 @@ impl SignIn {
                 // OpenID Connect Discovery 1.0 §4.3
                 if found.issuer != provider.issuer {
                     return Err(failed(provider, "its metadata names another issuer"));
+                }
+                // Only an issuer on this machine may name addresses on this machine.
+                let is_https = |address: &str| address.starts_with("https://");
+                let endpoints = [&found.authorization_endpoint, &found.token_endpoint];
+                if is_https(&found.issuer) && !endpoints.into_iter().all(|endpoint| is_https(endpoint)) {
+                    return Err(failed(provider, "its metadata names an address without https"));
                 }
                 found
             }
