@@ -41,6 +41,13 @@ pub(super) fn masked(user: &str) -> String {
     let clean = line(user);
     let characters: Vec<char> = clean.chars().collect();
     let start = |count: usize| characters.iter().take(count).collect::<String>();
+    // `google:1084…`: which provider it is, its owner needs to see.
+    if let Some((provider, subject)) = clean.split_once(':')
+        && !provider.is_empty()
+        && provider.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+    {
+        return format!("{provider}:{}", masked(subject));
+    }
     match clean.rsplit_once('@') {
         Some((name, host)) if !name.is_empty() && !host.is_empty() => {
             let shown = if name.chars().count() > 3 { 2 } else { 1 };
@@ -151,6 +158,8 @@ mod tests {
             ("anna.smith@example.com", "an…@example.com"),
             ("bo@example.com", "b…@example.com"),
             ("acct_0123456789k9", "ac…k9"),
+            ("google:108439201938475610293", "google:10…93"),
+            (":x", ":…"),
             ("7", "7…"),
             ("anna", "a…"),
             ("", "…"),
