@@ -9,9 +9,11 @@ pub mod server;
 // 4 · edges: the only modules, with `server`, that know axum
 pub mod api;
 pub mod demo;
+pub mod web;
 // 3 · the use case
 pub mod completion;
 // 2 · features
+pub mod connections;
 pub mod identity;
 pub mod tools;
 pub mod upstream;

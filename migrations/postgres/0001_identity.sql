@@ -39,3 +39,40 @@ CREATE TABLE api_keys (
     PRIMARY KEY (project, id)
 );
 CREATE UNIQUE INDEX api_keys_id ON api_keys (id);
+
+-- People who signed in, by what their provider calls them.
+CREATE TABLE accounts (
+    id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    -- The name of the sign-in provider in the configuration.
+    provider TEXT COLLATE "C" NOT NULL,
+    issuer TEXT COLLATE "C" NOT NULL,
+    subject TEXT COLLATE "C" NOT NULL,
+    -- What they call themselves. Decides nothing.
+    label BYTEA NOT NULL,
+    created_at BIGINT NOT NULL,
+    signed_in_at BIGINT NOT NULL,
+    UNIQUE (issuer, subject)
+);
+
+-- Browsers in which they are signed in.
+CREATE TABLE sessions (
+    account TEXT COLLATE "C" NOT NULL REFERENCES accounts (id),
+    id TEXT COLLATE "C" NOT NULL,
+    -- SHA-256 of what the cookie holds
+    hash BYTEA NOT NULL UNIQUE,
+    agent BYTEA NOT NULL,
+    created_at BIGINT NOT NULL,
+    used_at BIGINT NOT NULL,
+    PRIMARY KEY (account, id)
+);
+CREATE INDEX sessions_by_use ON sessions (used_at);
+
+-- Sign-ins between leaving for the provider and coming back.
+CREATE TABLE sign_ins (
+    -- SHA-256 of OAuth's state; what else belongs to it follows from the browser's cookie
+    state_hash BYTEA NOT NULL PRIMARY KEY,
+    provider TEXT COLLATE "C" NOT NULL,
+    return_to TEXT COLLATE "C" NOT NULL,
+    expires_at BIGINT NOT NULL
+);
+CREATE INDEX sign_ins_by_end ON sign_ins (expires_at);

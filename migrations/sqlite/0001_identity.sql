@@ -39,3 +39,40 @@ CREATE TABLE api_keys (
     PRIMARY KEY (project, id)
 ) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX api_keys_id ON api_keys (id);
+
+-- People who signed in, by what their provider calls them.
+CREATE TABLE accounts (
+    id TEXT NOT NULL PRIMARY KEY,
+    -- The name of the sign-in provider in the configuration.
+    provider TEXT NOT NULL,
+    issuer TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    -- What they call themselves. Decides nothing.
+    label BLOB NOT NULL,
+    created_at INTEGER NOT NULL,
+    signed_in_at INTEGER NOT NULL,
+    UNIQUE (issuer, subject)
+) STRICT, WITHOUT ROWID;
+
+-- Browsers in which they are signed in.
+CREATE TABLE sessions (
+    account TEXT NOT NULL REFERENCES accounts (id),
+    id TEXT NOT NULL,
+    -- SHA-256 of what the cookie holds
+    hash BLOB NOT NULL UNIQUE,
+    agent BLOB NOT NULL,
+    created_at INTEGER NOT NULL,
+    used_at INTEGER NOT NULL,
+    PRIMARY KEY (account, id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX sessions_by_use ON sessions (used_at);
+
+-- Sign-ins between leaving for the provider and coming back.
+CREATE TABLE sign_ins (
+    -- SHA-256 of OAuth's state; what else belongs to it follows from the browser's cookie
+    state_hash BLOB NOT NULL PRIMARY KEY,
+    provider TEXT NOT NULL,
+    return_to TEXT NOT NULL,
+    expires_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX sign_ins_by_end ON sign_ins (expires_at);

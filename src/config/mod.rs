@@ -8,6 +8,7 @@ mod node;
 mod schema;
 mod secret;
 mod settings;
+mod sign_in;
 #[cfg(test)]
 mod tests;
 mod validate;
@@ -18,4 +19,5 @@ pub use load::{Override, load};
 pub use node::Origin;
 pub use secret::Secret;
 pub use settings::*;
+pub use sign_in::{SignIn, SignInKind};
 pub use validate::{is_name, is_public_or_own_url};

@@ -30,10 +30,15 @@ pub struct Settings {
     pub upstream: Upstream,
     pub mcp: Mcp,
     pub run: Run,
+    pub connections: Connections,
     pub providers: Vec<Provider>,
     /// Other names for models: `fast = "openai/gpt-5-mini"`.
     pub aliases: BTreeMap<String, String>,
     pub api_keys: Vec<ApiKey>,
+    /// Where people may sign in.
+    pub sign_in: Vec<super::SignIn>,
+    /// Whether people who signed in may ask models, with the operator's keys.
+    pub sign_in_may_complete: bool,
 }
 
 impl Default for Settings {
@@ -53,9 +58,12 @@ impl Default for Settings {
             upstream: Upstream::default(),
             mcp: Mcp::default(),
             run: Run::default(),
+            connections: Connections::default(),
             providers: Vec::new(),
             aliases: BTreeMap::new(),
             api_keys: Vec::new(),
+            sign_in: Vec::new(),
+            sign_in_may_complete: false,
         }
     }
 }
@@ -324,6 +332,14 @@ impl Default for Run {
             hidden_turn_bytes: 256 << 20,
         }
     }
+}
+
+/// What applications may see of their users' logins.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Connections {
+    /// Whether keys with the scope `tokens` may read access tokens at `POST /v1/connections/tokens`.
+    pub tokens_endpoint: bool,
 }
 
 /// A model provider. Names of presets need nothing but a key; see `docs/reference/config.md`.

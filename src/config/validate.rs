@@ -16,12 +16,12 @@ pub(super) struct Problem {
     pub(super) hint: Option<String>,
 }
 
-fn problem(path: impl Into<String>, reason: impl Into<String>) -> Problem {
+pub(super) fn problem(path: impl Into<String>, reason: impl Into<String>) -> Problem {
     Problem { path: path.into(), reason: reason.into(), hint: None }
 }
 
 impl Problem {
-    fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
@@ -35,6 +35,7 @@ pub(super) fn check(settings: &Settings) -> Result<(), Problem> {
     api_keys(settings)?;
     hosts(settings)?;
     aliases(settings)?;
+    super::sign_in::check(settings)?;
     numbers(settings)?;
     Ok(())
 }
@@ -63,7 +64,7 @@ fn public_url(settings: &Settings) -> Result<(), Problem> {
 }
 
 /// A plain http(s) address. The text is not repeated: it could hold a password.
-fn http_url(path: &str, text: &str) -> Result<Url, Problem> {
+pub(super) fn http_url(path: &str, text: &str) -> Result<Url, Problem> {
     let url = Url::parse(text).map_err(|error| {
         problem(path, format!("is not an address: {error}")).hint("write it whole, with https://")
     })?;
@@ -142,7 +143,7 @@ fn api_keys(settings: &Settings) -> Result<(), Problem> {
     Ok(())
 }
 
-fn name(path: &str, name: &str) -> Result<(), Problem> {
+pub(super) fn name(path: &str, name: &str) -> Result<(), Problem> {
     if name.is_empty() {
         return Err(problem(path, "is missing"));
     }

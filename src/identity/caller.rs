@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::stored::StoredKeys;
-use super::{Error, KeyEnding, Scopes};
-use crate::config::{Secret, Settings};
+use super::{Error, KeyEnding, Person, Scopes};
+use crate::config::{KeyScope, Secret, Settings};
 use crate::crypto::{ApiKeyHash, hmac_sha256, to_hex};
 use crate::keys::Pepper;
 use crate::store::{Project, Store};
@@ -29,7 +29,7 @@ pub enum Surface {
 #[derive(Debug, Clone)]
 pub struct Caller {
     pub kind: CallerKind,
-    /// What keeps the caller's things apart from those of others: `local`, `project:…` or `pt:…`.
+    /// What keeps the caller's things apart from those of others: `local`, `project:…`, `person` or `pt:…`.
     pub namespace: Arc<str>,
     /// The key that came with the request, when it may be sent to a provider. Never a gateway key.
     pub forward_key: Option<Secret>,
@@ -50,6 +50,23 @@ pub enum CallerKind {
     Project { name: Arc<str>, key_name: Arc<str> },
     /// With a provider's own key, which is only handed on.
     PassThrough,
+    /// A person who is signed in, from a page of ours. They are their own user, under their account's id.
+    Person { account: Arc<str> },
+}
+
+impl Caller {
+    /// The only user that this caller may name, when there is just one.
+    pub fn own_user(&self) -> Option<&Arc<str>> {
+        match &self.kind {
+            CallerKind::Person { account } => Some(account),
+            CallerKind::Local | CallerKind::Project { .. } | CallerKind::PassThrough => None,
+        }
+    }
+
+    /// Under what the caller's requests are counted.
+    pub fn counted_as(&self) -> &Arc<str> {
+        self.own_user().unwrap_or(&self.namespace)
+    }
 }
 
 /// Knows the callers that the settings and the store allow.
@@ -60,6 +77,7 @@ pub struct Callers {
     configured: Vec<(ApiKeyHash, Known)>,
     stored: StoredKeys,
     local_namespace: Arc<str>,
+    people_may_complete: bool,
     /// Makes namespaces of keys that cannot be traced back to them.
     pepper: Pepper,
 }
@@ -98,6 +116,7 @@ impl Callers {
             configured: configured.collect(),
             stored: StoredKeys::new(store, default),
             local_namespace: "local".into(),
+            people_may_complete: settings.sign_in_may_complete,
             pepper,
         }
     }
@@ -157,6 +176,20 @@ impl Callers {
             scopes: Scopes::USUAL,
             key_ending,
         })
+    }
+
+    /// A signed-in person as a caller. They may complete, at the operator's expense, only where the settings say so.
+    pub fn person(&self, person: &Person) -> Caller {
+        let allowed = [KeyScope::Connections, KeyScope::Completions];
+        let scopes = if self.people_may_complete { &allowed[..] } else { &allowed[..1] };
+        Caller {
+            kind: CallerKind::Person { account: Arc::clone(&person.account) },
+            namespace: "person".into(),
+            forward_key: None,
+            requests_per_minute: self.requests_per_minute,
+            scopes: scopes.iter().copied().collect(),
+            key_ending: KeyEnding::default(),
+        }
     }
 
     /// Reads the store's keys anew where they have changed.

@@ -10,13 +10,15 @@ use crate::api::App;
 use crate::clock::Clock;
 use crate::completion::Engine;
 use crate::config::{Environment, Settings};
+use crate::connections::Connections;
 use crate::egress::{self, Egress};
-use crate::identity::Callers;
+use crate::identity::{Callers, Cookies, Sessions, SignIn};
 use crate::keys;
 use crate::rate_limit::RateLimit;
 use crate::store::Location;
 use crate::telemetry::Metrics;
 use crate::upstream::{Providers, Upstream};
+use crate::web;
 
 /// Runs the gateway until the process is told to stop (SIGTERM, Ctrl-C), then finishes what is open.
 /// `ready` is called once it listens.
@@ -68,7 +70,32 @@ pub async fn serve_until(
     }
     let callers = Callers::new(&settings, store.clone(), pepper);
     callers.refresh().await?;
-    let engine = Engine::new(&settings, egress, upstream, Arc::clone(&metrics), Clock::system());
+    let connections = Connections::default();
+    let clock = Clock::system();
+    let variable = |name: &str| environment.get(name).map(str::to_owned);
+    let sign_in = SignIn::new(
+        &settings.sign_in,
+        &variable,
+        egress.clone(),
+        store.clone(),
+        clock.clone(),
+        public_url.clone(),
+    )
+    .map_err(Error::Settings)?;
+    let sessions = Sessions::new(store.clone(), clock.clone(), sign_in.issuers());
+    let cookies = Cookies::new(&public_url);
+    let parts = web::Parts {
+        connections: connections.clone(),
+        sign_in,
+        sessions: sessions.clone(),
+        cookies: cookies.clone(),
+        clock,
+        public_url: public_url.clone(),
+        local,
+    };
+    let site = Arc::new(web::Site::new(parts).map_err(Error::Settings)?);
+    let engine =
+        Engine::new(&settings, egress, upstream, connections.clone(), Arc::clone(&metrics), Clock::system());
     let started = Started {
         addr: address,
         public_url,
@@ -88,15 +115,18 @@ pub async fn serve_until(
     let app = Arc::new(App {
         settings,
         callers,
+        sessions,
+        cookies,
         providers,
         engine,
+        connections,
         metrics,
         rate_limit,
         store,
         keyring: keyring.clone(),
         draining: AtomicBool::new(false),
     });
-    let front = Front::new(Arc::clone(&app), router(Arc::clone(&app), local), local);
+    let front = Front::new(Arc::clone(&app), router(Arc::clone(&app), local, site), local);
     let watching = Arc::clone(&app);
     let tasks = [
         tokio::spawn(keys::watch(source, keyring)),
@@ -107,6 +137,7 @@ pub async fn serve_until(
     let stop = async move {
         stop.await;
         draining.draining.store(true, Ordering::Relaxed);
+        draining.engine.stop_waiting();
         tracing::info!("stopping: open streams may finish");
     };
     listen::accept(listener, front, &limits, stop).await;

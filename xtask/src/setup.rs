@@ -22,6 +22,8 @@ pub const POSTGRESQL: Package = Package {
     names: &["postgresql"],
     why: "the integration tests on PostgreSQL",
 };
+pub const CHROMIUM: Package =
+    Package { probe: ("sh", &["-c", "command -v chromium"]), names: &["chromium"], why: "the browser tests" };
 pub const NGINX: Package = Package {
     probe: ("sh", &["-c", "command -v nginx || test -x /usr/sbin/nginx"]),
     names: &["nginx-light"],
@@ -151,6 +153,7 @@ pub fn python() -> Result<(), String> {
 /// A sentence.
 pub fn node() -> Result<(), String> {
     debian(&NODE)?;
+    debian(&CHROMIUM)?;
     let source = place::root().join("tests/counterparts/node");
     let locks = [source.join("package.json"), source.join("package-lock.json")];
     let folder = place::test_dir().join("node");
