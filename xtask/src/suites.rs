@@ -20,6 +20,7 @@ pub const SUITES: &[Suite] = &[
     Suite { name: "JavaScript SDKs", command: &["tests/counterparts/run", "sdk-node"] },
     Suite { name: "MCP servers", command: &["tests/counterparts/run", "servers"] },
     Suite { name: "MCP conformance", command: &["tests/counterparts/run", "conformance"] },
+    Suite { name: "MCP logins", command: &["tests/counterparts/run", "connections"] },
     Suite { name: "compatibility page", command: &["tests/counterparts/run", "page"] },
 ];
 
