@@ -2,7 +2,7 @@
 // authorization servers that nobody here wrote. What reached them is counted there.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { createServer as createSecureServer } from "node:https";
 import { request as forward } from "node:http";
 import { join } from "node:path";
@@ -324,6 +324,42 @@ await tests.test(sdk, "TypeScript SDK: a page that a tool wants opened is shown 
   assert.match(shown, new RegExp(`http://${host}/confirm-payment\\?session=[\\w-]+&elicitation=[\\w-]+&cartId=cart-7`));
   assert.ok(answer.content.includes(host));
   assert.equal(heard(elicitation.as, "GET /confirm-payment").length, 0);
+});
+
+// All of them
+const gatewayItself = tests.subject("authorization", "all of these", "", "", "`fail`, `toolgate doctor`, no secret where it does not belong");
+
+await tests.test(gatewayItself, "with `fail` every missing login is in one 401, and nothing is stored or sent to the model", async () => {
+  const user = somebody();
+  const peers = [memory, issuer, worker, demo];
+  const request = ask(gateway, peers.map(({ url }) => url), user, calling("whoami"), { toolgate: { on_auth: "fail" } });
+  const { status, error, headers } = await request.answer();
+  assert.equal(status, 401, JSON.stringify(error));
+  assert.equal(error.type, "auth_required");
+  assert.deepEqual(error.providers.map(({ url }) => url).sort(), peers.map(({ url }) => url).sort());
+  for (const { login_url: link } of error.providers) assert.ok(link.startsWith(`${gateway.url}/connect/`), link);
+  assert.match(headers.get("www-authenticate"), /^Bearer realm="toolgate"/);
+  assert.equal(gateway.provider.seen(request.key).length, 0);
+  assert.deepEqual(await connections(user), []);
+});
+
+await tests.test(gatewayItself, "the doctor finds the way to each of them", async () => {
+  for (const { url } of [memory, issuer, brief, worker, demo, elicitation]) {
+    const said = gateway.run("doctor", url);
+    assert.match(said, /oauth-protected-resource/);
+    assert.match(said, /oauth-authorization-server|openid-configuration/);
+  }
+});
+
+await tests.test(gatewayItself, "tokens and secrets are in no log, no file in clear, no address", async () => {
+  const secrets = [CONFIDENTIAL.client_secret, ...heard(memory.as, "tokens").flatMap((one) => one.secrets)];
+  assert.ok(secrets.length > 20, "too few tokens were seen for this to mean anything");
+  const files = readdirSync(gateway.directory, { recursive: true, withFileTypes: true }).filter((file) => file.isFile() && file.name !== "config.toml");
+  assert.ok(files.some(({ name }) => /sqlite|\.db/.test(name)), files.map(({ name }) => name).join(" "));
+  const places = new Map(files.map((file) => [file.name, readFileSync(join(file.parentPath, file.name), "latin1")]));
+  places.set("the log", gateway.said());
+  places.set("the addresses", JSON.stringify(Browser.trails));
+  for (const [place, text] of places) assert.ok(!secrets.some((secret) => text.includes(secret)), `a secret is in ${place}`);
 });
 
 await tests.finish();

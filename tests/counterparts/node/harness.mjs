@@ -2,7 +2,7 @@
 // versions of what passed.
 import { execFileSync, spawn } from "node:child_process";
 import { createServer, request as forward } from "node:http";
-import { createWriteStream, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createWriteStream, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { startProvider, MODEL, PROVIDER_KEY } from "./scripted-provider.mjs";
 
@@ -94,7 +94,9 @@ quirks = { images = "user", max_tools = 128 }
   const options = { env: { ...environment, RUST_LOG: "debug" } };
   let beginnings = 0;
   const gateway = {
-    provider, model: `scripted/${MODEL}`,
+    provider, model: `scripted/${MODEL}`, directory,
+    /** What all of its processes said so far. */
+    said: () => readdirSync(LOGS).filter((file) => file === `${name}.log` || file.startsWith(`${name}-`)).map((file) => readFileSync(join(LOGS, file), "utf8")).join(""),
     async begin(at) {
       beginnings += 1;
       const child = start(beginnings > 1 ? `${name}-${beginnings}` : name, required("TOOLGATE_BIN"), ["serve", ...flags, "--listen", `127.0.0.1:${at}`], options);

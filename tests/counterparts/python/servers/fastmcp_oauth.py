@@ -28,6 +28,12 @@ def heard(what, **details):
     print("HEARD " + json.dumps({"what": what} | details), flush=True)
 
 
+def told(tokens):
+    """Says which tokens were given away, so that the test can look for them where they must not be."""
+    heard("tokens", secrets=[tokens.access_token, tokens.refresh_token])
+    return tokens
+
+
 class Observed(InMemoryOAuthProvider):
     """Says what it is asked for; changes nothing."""
 
@@ -41,11 +47,11 @@ class Observed(InMemoryOAuthProvider):
 
     async def exchange_authorization_code(self, client, authorization_code):
         heard("code")
-        return await super().exchange_authorization_code(client, authorization_code)
+        return told(await super().exchange_authorization_code(client, authorization_code))
 
     async def exchange_refresh_token(self, client, refresh_token, scopes):
         heard("refresh", scopes=scopes)
-        return await super().exchange_refresh_token(client, refresh_token, scopes)
+        return told(await super().exchange_refresh_token(client, refresh_token, scopes))
 
     async def revoke_token(self, token):
         heard("revoke", kind=type(token).__name__)
