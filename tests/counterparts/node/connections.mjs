@@ -8,7 +8,7 @@ import { request as forward } from "node:http";
 import { join } from "node:path";
 import * as harness from "./harness.mjs";
 import { Browser } from "./person.mjs";
-import { ask, calling, connect, connected, fastmcp, heard, links, loggedIn, ran, remote, typescript, workers } from "./protected.mjs";
+import { ask, askAndWait, calling, connect, connected, fastmcp, heard, links, loggedIn, ran, remote, typescript, workers } from "./protected.mjs";
 
 const { until, npmVersion } = harness;
 const tests = harness.suite("connections");
@@ -39,8 +39,9 @@ const CONFIDENTIAL = { client_id: "toolgate-desk", client_secret: "s3cret:with/o
 const SHORT = 4;
 const listen = await harness.freePort();
 const front = await secured();
-const [memory, issuer, brief, documents, worker, demo, elicitation] = await Promise.all([
+const [memory, fleeting, issuer, brief, documents, worker, demo, elicitation] = await Promise.all([
   fastmcp("fastmcp-oauth"),
+  fastmcp("fastmcp-brief", SHORT),
   remote("oidc", { servers: 2 }),
   remote("oidc-brief", {
     accessSeconds: SHORT, registration: false,
@@ -112,13 +113,13 @@ async function journey(subject, name, peer, said) {
     assert.ok(events.some(({ event }) => event === "authorized"), JSON.stringify(events));
   });
 
-  await tests.test(subject, `${name}: a request without a stream waits, too`, async () => {
+  await tests.test(subject, `${name}: a request without a stream waits, too, and its application is told the link`, async () => {
     const user = somebody();
-    const turns = calling(peer.tool, peer.arguments);
-    const [{ connect_url: link }] = links(gateway, await ask(gateway, peer.url, user, turns).answer());
-    const waiting = ask(gateway, peer.url, user, turns, { toolgate: { on_auth: "wait" } }).answer();
-    await connected(gateway, peer, link);
-    ran(await waiting, said);
+    const { event, answer } = await askAndWait(gateway, peer.url, user, calling(peer.tool, peer.arguments));
+    assert.equal(event.user, user);
+    assert.ok(event.headers["webhook-id"] && event.headers["webhook-timestamp"] && event.headers["webhook-signature"], JSON.stringify(event.headers));
+    await connected(gateway, peer, event.url);
+    ran(await answer, said);
   });
 
   await tests.test(subject, `${name}: declined on our page, nothing is stored`, async () => {
@@ -170,11 +171,18 @@ const fastmcpVersion = pypi("fastmcp");
 const own = tests.subject("authorization", "FastMCP, InMemoryOAuthProvider", fastmcpVersion, "pypi", "server and authorization server at one origin, registration with scopes, refresh, revocation, issuer with a trailing slash");
 await journey(own, "FastMCP", memory, /you are [\w-]+ with notes:read/);
 
-await tests.test(own, "FastMCP: many requests with an expired token refresh it once", async () => {
+const visitor = somebody();
+let expires;
+await tests.test(own, "FastMCP: a token of few seconds will do for the answer", async () => {
+  ran((await loggedIn(gateway, fleeting, visitor)).answer, /you are/);
+  expires = Date.now() + (SHORT + 1) * 1000;
+});
+
+await tests.test(own, "FastMCP: many requests whose token was withdrawn refresh it once", async () => {
   const user = somebody();
   await loggedIn(gateway, memory, user);
   const before = heard(memory.as, "refresh").length;
-  await memory.control("expire");
+  await memory.control("withdraw");
   for (const answer of await many(memory, user)) ran(answer, /you are/);
   assert.equal(heard(memory.as, "refresh").length - before, 1);
 });
@@ -212,6 +220,13 @@ await tests.test(own, "FastMCP: a connection revoked on the command line is revo
   const user = somebody();
   await loggedIn(gateway, memory, user);
   await revoked(memory, user, (id) => gateway.run("connections", "revoke", id), "revoke");
+});
+
+await tests.test(own, "FastMCP: an expired token is never shown, since that would end the login there", async () => {
+  await new Promise((resolve) => setTimeout(resolve, Math.max(0, expires - Date.now()))); // the token's life, which is what is tested
+  const before = heard(fleeting.as, "refresh").length;
+  for (const answer of await many(fleeting, visitor)) ran(answer, /you are/);
+  assert.equal(heard(fleeting.as, "refresh").length - before, 1);
 });
 
 // FastMCP, tokens of oidc-provider
@@ -300,11 +315,9 @@ await tests.test(cloudflare, "workers-oauth-provider: a call that needs more ask
 await tests.test(cloudflare, "workers-oauth-provider: a call that needs more waits for it in the middle of the run", async () => {
   const user = somebody();
   await loggedIn(gateway, worker, user);
-  const turns = calling("write_note", { text: "bread" });
-  const [{ connect_url: link }] = links(gateway, await ask(gateway, worker.url, user, turns).answer());
-  const waiting = ask(gateway, worker.url, user, turns, { toolgate: { on_auth: "wait" } }).answer();
-  await connected(gateway, worker, link);
-  ran(await waiting, /wrote bread/);
+  const { event, answer } = await askAndWait(gateway, worker.url, user, calling("write_note", { text: "bread" }));
+  await connected(gateway, worker, event.url);
+  ran(await answer, /wrote bread/);
 });
 
 await tests.test(cloudflare, "workers-oauth-provider: a deleted connection is revoked there", async () => {

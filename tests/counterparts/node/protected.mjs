@@ -1,6 +1,7 @@
 // MCP servers behind a login, each with an authorization server that nobody here wrote, and the way a person takes from
 // the gateway's link to its success page. What an authorization server is asked for is known from what it prints.
 import assert from "node:assert/strict";
+import { createServer } from "node:http";
 import { join } from "node:path";
 import * as harness from "./harness.mjs";
 import { Browser } from "./person.mjs";
@@ -12,8 +13,8 @@ export function heard(child, what) {
 }
 
 /** FastMCP with its own in-memory authorization server: agrees to everything at once. */
-export async function fastmcp(name) {
-  const { url, child } = await harness.startPythonServer(name, "fastmcp_oauth.py", ["memory"]);
+export async function fastmcp(name, seconds = 3600) {
+  const { url, child } = await harness.startPythonServer(name, "fastmcp_oauth.py", ["memory", "--seconds", seconds]);
   const control = (action) => fetch(new URL(`/control/${action}`, url), { method: "POST" });
   return { url, as: child, tool: "whoami", control, agree: (browser, page) => page };
 }
@@ -59,6 +60,25 @@ export function ask(gateway, urls, user, turns, { headers, ...options } = {}) {
   const tools = [urls].flat().map((server_url, index) => ({ type: "mcp", server_label: `peer${index}`, server_url }));
   const body = { messages: [message], tools, user, ...options };
   return { key, message, body, answer: () => harness.completed(gateway, body, headers) };
+}
+
+/** The same, waiting without a stream: gives the link that the application is called back with, and the answer to come. */
+export async function askAndWait(gateway, urls, user, turns) {
+  let called;
+  const told = new Promise((resolve) => { called = resolve; });
+  const application = createServer(async (request, response) => {
+    const chunks = [];
+    for await (const chunk of request) chunks.push(chunk);
+    response.writeHead(204).end();
+    const { type, data } = JSON.parse(Buffer.concat(chunks).toString());
+    if (type === "authorization.requested") called({ ...data, headers: request.headers });
+  });
+  await new Promise((resolve) => application.listen(0, "127.0.0.1", resolve));
+  const { port } = application.address();
+  const answer = ask(gateway, urls, user, turns, { toolgate: { on_auth: "wait", authorization_callback_url: `http://127.0.0.1:${port}/hook` } }).answer();
+  answer.catch(() => {}).finally(() => { application.close(); application.closeAllConnections(); });
+  const early = answer.then((one) => { throw new Error(`it did not wait: ${one.content ?? JSON.stringify(one.error)}`); });
+  return { event: await Promise.race([told, early]), answer };
 }
 
 /** The turns that call one tool and repeat what it said. */
