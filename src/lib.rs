@@ -21,6 +21,7 @@ pub mod config;
 pub mod crypto;
 pub mod egress;
 pub mod id;
+pub mod oauth;
 pub mod openai;
 pub mod rate_limit;
 pub mod sse;

@@ -20,7 +20,22 @@ const LAYERS: &[(u8, &[&str])] = &[
     (4, &["api", "demo", "web", "authorization", "mcp_server"]),
     (3, &["completion"]),
     (2, &["identity", "connections", "tools", "context", "upstream", "billing", "catalog"]),
-    (1, &["store", "egress", "oauth", "openai", "sse", "crypto", "config", "telemetry", "id", "clock", "rate_limit"]),
+    (
+        1,
+        &[
+            "store",
+            "egress",
+            "oauth",
+            "openai",
+            "sse",
+            "crypto",
+            "config",
+            "telemetry",
+            "id",
+            "clock",
+            "rate_limit",
+        ],
+    ),
 ];
 
 /// Inside one layer nothing is shared, but for these. The foundations may use one another without circles.

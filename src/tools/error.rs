@@ -3,16 +3,7 @@
 use std::time::Duration;
 
 use crate::egress;
-
-/// What a 401 or 403 said (RFC 9110 §11.6.1, RFC 6750 §3, RFC 9728 §5.1).
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Challenge {
-    /// 401 or 403.
-    pub status: u16,
-    pub error: Option<String>,
-    pub scope: Option<String>,
-    pub resource_metadata: Option<String>,
-}
+use crate::oauth::Challenge;
 
 /// The outcomes of speaking to an MCP server that callers treat differently.
 #[derive(Debug, Clone, thiserror::Error)]
