@@ -1,4 +1,4 @@
-//! Random identifiers: a prefix that says what they name, and 128 unguessable bits.
+//! Random identifiers: a prefix that says what they name, and 130 unguessable bits. And randomness itself.
 
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
@@ -13,6 +13,16 @@ pub fn random_id(prefix: &str) -> String {
     id.push_str(prefix);
     id.extend(bytes.iter().map(|byte| char::from(ALPHABET[usize::from(byte & 31)])));
     id
+}
+
+/// `N` random bytes, for keys and nonces.
+///
+/// # Panics
+/// When the operating system gives no randomness: nothing safe can be done without it.
+pub fn random_bytes<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).expect("the operating system provides randomness");
+    bytes
 }
 
 #[cfg(test)]

@@ -9,9 +9,11 @@ pub mod server;
 // 4 · edges: the only modules, with `server`, that know axum
 pub mod api;
 pub mod demo;
+pub mod web;
 // 3 · the use case
 pub mod completion;
 // 2 · features
+pub mod connections;
 pub mod identity;
 pub mod tools;
 pub mod upstream;
@@ -21,8 +23,10 @@ pub mod config;
 pub mod crypto;
 pub mod egress;
 pub mod id;
+pub mod keys;
 pub mod oauth;
 pub mod openai;
 pub mod rate_limit;
 pub mod sse;
+pub mod store;
 pub mod telemetry;

@@ -23,6 +23,7 @@ const LAYERS: &[(u8, &[&str])] = &[
     (
         1,
         &[
+            "keys",
             "store",
             "egress",
             "oauth",

@@ -7,6 +7,7 @@
     reason = "the gateway's rules on clocks and connections are not for its tools"
 )]
 
+mod browser;
 mod load;
 mod machine;
 mod measures;
@@ -19,7 +20,7 @@ use std::process::ExitCode;
 
 const HELP: &str = "\
 toolgate-bench run [NAME…] --toolgate PROGRAM [--report FILE] [--quick] [--references-only]
-toolgate-bench provider PORT | mcp PORT | proxy PORT PROVIDER_PORT";
+toolgate-bench provider PORT | mcp PORT | protected PORT | proxy PORT PROVIDER_PORT";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         ["run", rest @ ..] => measures::Options::read(rest).and_then(|options| measures::run(&options)),
         ["provider", port] => number(port).and_then(peers::provider::serve),
         ["mcp", port] => number(port).and_then(peers::mcp::serve),
+        ["protected", port] => number(port).and_then(peers::protected::serve),
         ["proxy", port, provider] => {
             number(port).and_then(|port| peers::proxy::serve(port, number(provider)?))
         }

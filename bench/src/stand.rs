@@ -24,6 +24,7 @@ pub struct Stand {
     folder: PathBuf,
     pub provider: u16,
     pub mcp: u16,
+    pub protected: u16,
     toolgate: Option<PathBuf>,
     /// The proxies, in the order in which they were started.
     pub proxies: Vec<Process>,
@@ -37,16 +38,26 @@ impl Stand {
         let folder = std::env::temp_dir().join(format!("toolgate-bench-{}", std::process::id()));
         fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
         let own = std::env::current_exe().map_err(|error| error.to_string())?;
-        let (provider, mcp) = (free_port()?, free_port()?);
+        let (provider, mcp, protected) = (free_port()?, free_port()?, free_port()?);
         let peers = vec![
             start_peer(&folder, &own, "provider", &["provider", &provider.to_string()])?,
             start_peer(&folder, &own, "mcp", &["mcp", &mcp.to_string()])?,
+            start_peer(&folder, &own, "protected", &["protected", &protected.to_string()])?,
         ];
         let toolgate = toolgate.map(Path::to_owned);
-        let mut stand =
-            Stand { folder, provider, mcp, toolgate, proxies: Vec::new(), ways: Vec::new(), _peers: peers };
+        let mut stand = Stand {
+            folder,
+            provider,
+            mcp,
+            protected,
+            toolgate,
+            proxies: Vec::new(),
+            ways: Vec::new(),
+            _peers: peers,
+        };
         ready(provider, "/").await?;
         ready(mcp, "/counts").await?;
+        ready(protected, "/").await?;
         stand.ways.push(Way { name: "direct", port: provider, model: "mock-model", process: None });
         stand.start_nginx().await?;
         let port = free_port()?;

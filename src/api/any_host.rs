@@ -22,7 +22,7 @@ use crate::openai::ErrorKind;
 pub async fn any_host(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Response, ApiError> {
     let (head, body) = request.into_parts();
     let (host, path) = split(&head.uri).ok_or_else(|| not_found(&head.uri))?;
-    let caller = app.admit(&head.headers, Surface::ProviderHost)?;
+    let caller = app.admit(&head.headers, Surface::ProviderHost).await?;
     allow(&app, host)?;
     let key = caller.forward_key.as_ref();
     let query = head.uri.query().map(|query| format!("?{query}")).unwrap_or_default();

@@ -3,13 +3,17 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::ApiError;
 use crate::completion::Engine;
-use crate::config::Settings;
-use crate::identity::{Caller, CallerKind, Callers, Surface};
+use crate::config::{KeyScope, Settings};
+use crate::connections::Connections;
+use crate::crypto::Keyring;
+use crate::identity::{Caller, CallerKind, Callers, CookieKind, Cookies, Person, Sessions, Surface};
+use crate::openai::ErrorKind;
 use crate::rate_limit::RateLimit;
+use crate::store::Store;
 use crate::telemetry::Metrics;
 use crate::upstream::{ProviderKey, Providers, Upstream};
 
@@ -17,31 +21,77 @@ use crate::upstream::{ProviderKey, Providers, Upstream};
 pub struct App {
     pub settings: Settings,
     pub callers: Callers,
+    pub sessions: Sessions,
+    pub cookies: Cookies,
     pub providers: Providers,
     pub engine: Engine,
+    pub connections: Connections,
     pub metrics: Arc<Metrics>,
     pub rate_limit: RateLimit,
+    pub store: Store,
+    /// Seals what is stored.
+    pub keyring: Keyring,
     /// Set when the process is asked to stop: it is not ready any more, and finishes what it has.
     pub draining: AtomicBool,
 }
 
 impl App {
-    /// Who sends the request, if they may send another one now.
+    /// Who sends a request to a model provider, if they may send another one now.
     ///
     /// # Errors
-    /// 401 without a usable key, 429 over the limit.
-    pub fn admit(&self, headers: &HeaderMap, surface: Surface) -> Result<Caller, ApiError> {
-        let caller =
-            self.callers.resolve(headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes), surface)?;
-        self.rate_limit.check(&caller.namespace, caller.requests_per_minute)?;
+    /// 401 without a usable key, 403 when it is not for this, 429 over the limit.
+    pub async fn admit(&self, headers: &HeaderMap, surface: Surface) -> Result<Caller, ApiError> {
+        self.admit_for(headers, surface, KeyScope::Completions).await
+    }
+
+    /// Who sends a request that needs `scope`, if they may send another one now.
+    ///
+    /// # Errors
+    /// 401 without a usable key, 403 when it is not for this, 429 over the limit.
+    pub async fn admit_for(
+        &self,
+        headers: &HeaderMap,
+        surface: Surface,
+        scope: KeyScope,
+    ) -> Result<Caller, ApiError> {
+        let authorization = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+        let caller = match self.person(headers, surface).await? {
+            Some(person) => self.callers.person(&person),
+            None => self.callers.find(authorization, surface).await?,
+        };
+        if !caller.scopes.contains(scope) {
+            return Err(ApiError::scope_missing(scope));
+        }
+        self.rate_limit.check(caller.counted_as(), caller.requests_per_minute)?;
         Ok(caller)
+    }
+
+    /// Who is signed in, when the request has no key and a page of ours in their browser sent it. `Sec-Fetch-Site`
+    /// must say so: no page can write that header, so that requests of other sites never count.
+    async fn person(&self, headers: &HeaderMap, surface: Surface) -> Result<Option<Person>, ApiError> {
+        let ours = headers.get("sec-fetch-site").is_some_and(|site| site == "same-origin");
+        if !ours || headers.contains_key(header::AUTHORIZATION) || surface != Surface::V1 {
+            return Ok(None);
+        }
+        let Some(cookie) = self.cookies.read(headers, CookieKind::Session) else { return Ok(None) };
+        // Boxed, so that the usual way stays small.
+        let found = Box::pin(self.sessions.find(cookie.expose())).await;
+        found.map_err(|error| {
+            tracing::warn!(%error, "a session could not be looked up");
+            ApiError::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                ErrorKind::Server,
+                None,
+                "the gateway cannot reach its own database; try again",
+            )
+        })
     }
 
     /// Whose key a provider of the configuration gets for this caller.
     pub fn provider_key<'c>(&self, caller: &'c Caller) -> ProviderKey<'c> {
         match &caller.kind {
             CallerKind::Local => ProviderKey::ConfiguredOr(caller.forward_key.as_ref()),
-            CallerKind::Project { .. } => ProviderKey::Configured,
+            CallerKind::Project { .. } | CallerKind::Person { .. } => ProviderKey::Configured,
             CallerKind::PassThrough => ProviderKey::Callers(caller.forward_key.as_ref()),
         }
     }

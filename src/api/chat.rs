@@ -8,8 +8,9 @@ use axum::response::Response;
 use http::{HeaderMap, Request};
 
 use super::{ApiError, App, body, view};
-use crate::completion::{Incoming, Options, relay};
-use crate::identity::{Caller, Surface};
+use crate::completion::{Incoming, Options, Users, Who, relay};
+use crate::connections::Application;
+use crate::identity::{Caller, CallerKind, Surface};
 use crate::openai::{ChatRequest, InvalidField};
 use crate::upstream::{Target, forward_request_headers};
 
@@ -19,7 +20,7 @@ use crate::upstream::{Target, forward_request_headers};
 /// 400, 401, 404, 413, 424, 429, and the provider's own statuses.
 pub async fn create(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Response, ApiError> {
     let (head, body) = request.into_parts();
-    let caller = app.admit(&head.headers, Surface::V1)?;
+    let caller = app.admit(&head.headers, Surface::V1).await?;
     let request = body::read_request(body, &head.headers, app.settings.limits.body_bytes).await?;
     let model = request.get::<String>("model", "the name of a model")?.filter(|model| !model.is_empty());
     let model = model.ok_or_else(|| {
@@ -45,7 +46,7 @@ pub(super) async fn complete(
     if request.raw("messages").is_none() {
         return Err(InvalidField::new("messages", "`messages` is missing").into());
     }
-    if !app.engine.is_needed(&request, &headers, &options, &caller.namespace)? {
+    if !app.engine.is_needed(&request, &headers, &options, || who(caller))? {
         let body =
             if target.model.is_empty() { request.body().clone() } else { request.with_model(&target.model) };
         let response = relay::post(app.upstream(), &target, path, &headers, body).await?;
@@ -78,19 +79,40 @@ async fn run(
     ] {
         forwarded.remove(name);
     }
-    let incoming = Incoming {
-        request,
-        headers,
-        forwarded,
-        target,
-        path: path.to_owned(),
-        options,
-        namespace: Arc::clone(&caller.namespace),
-    };
+    let incoming =
+        Incoming { request, headers, forwarded, target, path: path.to_owned(), options, who: who(caller) };
     let started = app.engine.start(incoming).await?;
     if started.streamed {
         view::stream(started, app.settings.run.keep_alive_seconds).await
     } else {
         view::whole(started).await
     }
+}
+
+/// The user on whose behalf a caller of local mode asks when it names nobody.
+const LOCAL_USER: &str = "local";
+
+/// For whom the caller may ask.
+pub(super) fn who(caller: &Caller) -> Who {
+    let (users, application) = match &caller.kind {
+        CallerKind::Local => (
+            Users::AnyOr(LOCAL_USER.into()),
+            Application { name: "an application on this computer".into(), verified: true },
+        ),
+        CallerKind::Project { name, .. } => {
+            (Users::Any, Application { name: Arc::clone(name), verified: true })
+        }
+        CallerKind::PassThrough => {
+            let name = match caller.key_ending.as_str() {
+                "" => "an unverified application".to_owned(),
+                ending => format!("an unverified application with a key ending {ending}"),
+            };
+            (Users::Any, Application { name: name.into(), verified: false })
+        }
+        CallerKind::Person { account } => {
+            let application = Application { name: "the gateway's own pages".into(), verified: true };
+            (Users::Only(Arc::clone(account)), application)
+        }
+    };
+    Who { namespace: Arc::clone(&caller.namespace), users, application }
 }

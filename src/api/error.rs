@@ -2,21 +2,29 @@
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
-use crate::completion::{self, event::RunError};
+use crate::completion::{
+    self, OtherUser,
+    event::{LoginHeaders, RunError},
+};
+use crate::config::KeyScope;
+use crate::connections::FlowError;
 use crate::openai::{ErrorBody, ErrorKind, InvalidField};
 use crate::upstream::{self, SelectError};
-use crate::{identity, rate_limit};
+use crate::{connections, identity, rate_limit};
+
+const LOGIN_URL: HeaderName = HeaderName::from_static("x-login-url");
 
 /// An error answer.
 #[derive(Debug)]
 pub struct ApiError {
     status: StatusCode,
     error: Value,
-    retry_after: Option<String>,
+    retry_after: Option<Box<str>>,
     authenticate: Option<&'static str>,
+    login: Option<Box<LoginHeaders>>,
 }
 
 impl ApiError {
@@ -25,9 +33,18 @@ impl ApiError {
         Self::from_body(status, ErrorBody::new(kind, code, message))
     }
 
+    /// The caller's key is not for this (RFC 6750 §3.1).
+    pub fn scope_missing(scope: KeyScope) -> Self {
+        let message = format!("this key is not for that: it lacks the scope `{}`", identity::word_of(scope));
+        let challenge = Some(r#"Bearer realm="toolgate", error="insufficient_scope""#);
+        let error =
+            Self::new(StatusCode::FORBIDDEN, ErrorKind::Permission, Some("insufficient_scope"), message);
+        ApiError { authenticate: challenge, ..error }
+    }
+
     /// An error with more than the usual four fields.
     pub fn from_body(status: StatusCode, body: ErrorBody) -> Self {
-        ApiError { status, error: body.into_value(), retry_after: None, authenticate: None }
+        ApiError { status, error: body.into_value(), retry_after: None, authenticate: None, login: None }
     }
 }
 
@@ -38,11 +55,15 @@ impl IntoResponse for ApiError {
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if let Some(value) = self.retry_after.and_then(|text| HeaderValue::try_from(text).ok()) {
+        if let Some(value) = self.retry_after.and_then(|text| HeaderValue::try_from(&*text).ok()) {
             headers.insert(header::RETRY_AFTER, value);
         }
         if let Some(challenge) = self.authenticate {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        }
+        let login_url = self.login.and_then(|login| login.login_url);
+        if let Some(url) = login_url.and_then(|url| HeaderValue::try_from(url).ok()) {
+            headers.insert(LOGIN_URL, url);
         }
         response
     }
@@ -78,7 +99,10 @@ impl From<SelectError> for ApiError {
 impl From<RunError> for ApiError {
     fn from(error: RunError) -> Self {
         let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::BAD_GATEWAY);
-        ApiError { status, error: error.error, retry_after: error.retry_after, authenticate: None }
+        let RunError { error, retry_after, login, .. } = error;
+        let challenge = r#"Bearer realm="toolgate", error="authentication_required""#;
+        let authenticate = login.is_some().then_some(challenge);
+        ApiError { status, error, retry_after: retry_after.map(Into::into), authenticate, login }
     }
 }
 
@@ -92,24 +116,25 @@ impl From<completion::Error> for ApiError {
     fn from(error: completion::Error) -> Self {
         match error {
             completion::Error::Invalid(field) => field.into(),
-            completion::Error::ServersFailed(body) => Self::from_body(StatusCode::FAILED_DEPENDENCY, body),
-            completion::Error::AuthorizationRequired(missing) => {
-                let reasons: Vec<String> =
-                    missing.iter().map(|login| format!("{}: {}", login.host, login.reason)).collect();
-                let providers: Vec<Value> = missing
-                    .iter()
-                    .map(|login| json!({ "url": login.resource, "hostname": login.host, "login_url": login.connect_url, "provider_type": "mcp" }))
-                    .collect();
-                let body = ErrorBody::new(
-                    ErrorKind::AuthRequired,
-                    Some("authentication_required"),
-                    reasons.join(" "),
-                )
-                .with("providers", Value::Array(providers));
-                let challenge = r#"Bearer realm="toolgate", error="authentication_required""#;
-                ApiError { authenticate: Some(challenge), ..Self::from_body(StatusCode::UNAUTHORIZED, body) }
-            }
+            completion::Error::Ended(error) => error.into(),
         }
+    }
+}
+
+impl From<OtherUser> for ApiError {
+    fn from(error: OtherUser) -> Self {
+        let body = ErrorBody::new(ErrorKind::Permission, Some("user_mismatch"), error.to_string());
+        Self::from_body(StatusCode::FORBIDDEN, body.param("user"))
+    }
+}
+
+impl From<connections::Error> for ApiError {
+    fn from(error: connections::Error) -> Self {
+        tracing::error!(%error, "connections cannot be read or written");
+        let message = "logins cannot be looked up right now; try again";
+        let code = Some("connections_unavailable");
+        let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, ErrorKind::Server, code, message);
+        ApiError { retry_after: Some("5".into()), ..error }
     }
 }
 
@@ -126,6 +151,21 @@ impl From<identity::Error> for ApiError {
     }
 }
 
+impl From<FlowError> for ApiError {
+    fn from(error: FlowError) -> Self {
+        let message = error.to_string();
+        let (status, kind, code) = match error {
+            FlowError::Store(error) => return error.into(),
+            FlowError::NotOffered(_) => {
+                (StatusCode::NOT_FOUND, ErrorKind::InvalidRequest, "login_not_offered")
+            }
+            FlowError::UserMismatch => (StatusCode::CONFLICT, ErrorKind::InvalidRequest, "user_mismatch"),
+            FlowError::Unknown => (StatusCode::NOT_FOUND, ErrorKind::InvalidRequest, "flow_not_found"),
+        };
+        Self::new(status, kind, Some(code), message)
+    }
+}
+
 impl From<rate_limit::RetryAfterSeconds> for ApiError {
     fn from(rate_limit::RetryAfterSeconds(seconds): rate_limit::RetryAfterSeconds) -> Self {
         let message = format!("too many requests; try again in {seconds} s");
@@ -135,12 +175,12 @@ impl From<rate_limit::RetryAfterSeconds> for ApiError {
             Some("rate_limit_exceeded"),
             message,
         );
-        ApiError { retry_after: Some(seconds.to_string()), ..error }
+        ApiError { retry_after: Some(seconds.to_string().into()), ..error }
     }
 }
 
 /// A run that ended without saying how: a defect of ours.
 pub(super) fn vanished_run() -> RunError {
     let error = ErrorBody::new(ErrorKind::Server, None, "the run ended unexpectedly; please report this");
-    RunError { status: 500, error: error.into_value(), retry_after: None }
+    RunError { status: 500, error: error.into_value(), retry_after: None, login: None }
 }

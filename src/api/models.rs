@@ -52,7 +52,7 @@ pub async fn find(
 }
 
 async fn all(app: &App, headers: &HeaderMap) -> Result<Vec<Value>, ApiError> {
-    let caller = app.admit(headers, Surface::V1)?;
+    let caller = app.admit(headers, Surface::V1).await?;
     let listed = app.providers.list(app.upstream(), app.provider_key(&caller)).await;
     let entry =
         |id: &str, owner: &str| json!({ "id": id, "object": "model", "created": 0, "owned_by": owner });

@@ -1,6 +1,7 @@
 //! For operators: is it alive, is it ready, what does it do.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -13,12 +14,20 @@ pub async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// `GET /readyz`: new requests may be sent here. 503 once the process is asked to stop.
+/// How long the store may take to say that it is there.
+const STORE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// `GET /readyz`: new requests may be sent here. 503 once the process is asked to stop, and while the store cannot be
+/// reached or was migrated by another version. (Without its keys the process does not start.)
 pub async fn readyz(State(app): State<Arc<App>>) -> Response {
+    let unready = |why: &'static str| (StatusCode::SERVICE_UNAVAILABLE, why).into_response();
     if app.is_draining() {
-        (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response()
-    } else {
-        "ready\n".into_response()
+        return unready("stopping\n");
+    }
+    match tokio::time::timeout(STORE_PATIENCE, app.store.is_migrated()).await {
+        Ok(Ok(true)) => "ready\n".into_response(),
+        Ok(Ok(false)) => unready("the store was migrated by another version\n"),
+        Ok(Err(_)) | Err(_) => unready("the store cannot be reached\n"),
     }
 }
 

@@ -18,7 +18,7 @@ use crate::openai::InvalidField;
 /// 400, 401, 404, 413, 429, and the provider's own statuses.
 pub async fn by_model(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Response, ApiError> {
     let (head, body) = request.into_parts();
-    let caller = app.admit(&head.headers, Surface::V1)?;
+    let caller = app.admit(&head.headers, Surface::V1).await?;
     let request = body::read_request(body, &head.headers, app.settings.limits.body_bytes).await?;
     let model = request.get::<String>("model", "the name of a model")?;
     let model = model.ok_or_else(|| {

@@ -46,6 +46,7 @@ pub async fn whole(started: Started) -> Result<Response, ApiError> {
     let mut answer = Answer::new(run_id.clone(), model, created, output);
     let mut ended = false;
     while let Some(event) = events.recv().await {
+        let event = *event;
         ended |= matches!(event, RunEvent::Finish { .. } | RunEvent::Error(_));
         answer.add(event);
     }
@@ -73,14 +74,14 @@ pub async fn stream(started: Started, keep_alive_seconds: u64) -> Result<Respons
         chunks.write(event, &mut first);
     }
     let keep_alive = Duration::from_secs(keep_alive_seconds.max(1));
-    let state = Streaming {
+    let state = Box::new(Streaming {
         chunks,
         events,
         keep_alive,
         first: Some(first).filter(|bytes| !bytes.is_empty()),
         _task: task,
-    };
-    let mut response = Response::new(Body::from_stream(stream::unfold(state, Streaming::next)));
+    });
+    let mut response = Response::new(Body::from_stream(stream::unfold(state, next)));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
@@ -95,7 +96,7 @@ fn name_run(response: &mut Response, run_id: &str) {
     }
 }
 
-async fn first_words(events: &mut Receiver<RunEvent>) -> Result<Vec<RunEvent>, ApiError> {
+async fn first_words(events: &mut Receiver<Box<RunEvent>>) -> Result<Vec<RunEvent>, ApiError> {
     let mut early = Vec::new();
     let mut deadline: Option<Instant> = None;
     loop {
@@ -106,10 +107,17 @@ async fn first_words(events: &mut Receiver<RunEvent>) -> Result<Vec<RunEvent>, A
                 Err(_) => return Ok(early),
             },
         };
-        match event.ok_or_else(vanished_run)? {
+        match *event.ok_or_else(vanished_run)? {
             RunEvent::Error(error) => return Err(error.into()),
+            // A person must see the link now.
+            event @ RunEvent::Waiting { .. } => {
+                early.push(event);
+                return Ok(early);
+            }
             RunEvent::Accepted => deadline = Some(Instant::now() + FIRST_WORDS),
-            event @ (RunEvent::Notice(_) | RunEvent::AuthorizationRequired(_)) => early.push(event),
+            event @ (RunEvent::Notice(_)
+            | RunEvent::AuthorizationRequired(_)
+            | RunEvent::AuthorizationBatch(_)) => early.push(event),
             event => {
                 early.push(event);
                 return Ok(early);
@@ -121,27 +129,35 @@ async fn first_words(events: &mut Receiver<RunEvent>) -> Result<Vec<RunEvent>, A
 /// A stream being sent. Dropping it, when the client leaves, ends the run.
 struct Streaming {
     chunks: Chunks,
-    events: Receiver<RunEvent>,
+    events: Receiver<Box<RunEvent>>,
     keep_alive: Duration,
     first: Option<Vec<u8>>,
     _task: CancelOnDrop,
 }
 
+/// The next piece. The state is boxed: a future keeps room for its arguments several times over.
+async fn next(
+    mut state: Box<Streaming>,
+) -> Option<(Result<Bytes, std::convert::Infallible>, Box<Streaming>)> {
+    let piece = state.piece().await?;
+    Some((Ok(piece), state))
+}
+
 impl Streaming {
-    async fn next(mut self) -> Option<(Result<Bytes, std::convert::Infallible>, Self)> {
+    async fn piece(&mut self) -> Option<Bytes> {
         if let Some(first) = self.first.take() {
-            return Some((Ok(first.into()), self));
+            return Some(first.into());
         }
         let mut out = Vec::new();
         while out.is_empty() && !self.chunks.is_ended() {
             match timeout(self.keep_alive, self.events.recv()).await {
                 Err(_) => sse::comment(&mut out, "keep-alive"),
                 Ok(Some(event)) => {
-                    self.chunks.write(event, &mut out);
+                    self.chunks.write(*event, &mut out);
                     while out.len() < PIECE_BYTES
                         && let Ok(event) = self.events.try_recv()
                     {
-                        self.chunks.write(event, &mut out);
+                        self.chunks.write(*event, &mut out);
                     }
                 }
                 Ok(None) => {
@@ -149,6 +165,6 @@ impl Streaming {
                 }
             }
         }
-        if out.is_empty() { None } else { Some((Ok(out.into()), self)) }
+        if out.is_empty() { None } else { Some(out.into()) }
     }
 }

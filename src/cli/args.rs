@@ -30,11 +30,27 @@ pub(super) enum Command {
     Serve(ServeArgs),
     /// Show what the gateway does, on this machine, without any key
     Demo,
-    /// Make API keys for your own applications
+    /// Make the data directory, the keyring and the database
+    Init(StoreArgs),
+    /// Bring the database up to date, without running the gateway
+    Migrate(StoreArgs),
+    /// The applications that call with keys of their own
+    #[command(subcommand_value_name = "COMMAND", disable_help_subcommand = true)]
+    Project {
+        #[command(subcommand)]
+        command: ProjectCommand,
+    },
+    /// Make, list and revoke API keys for your own applications
     #[command(subcommand_value_name = "COMMAND", disable_help_subcommand = true)]
     Key {
         #[command(subcommand)]
         command: KeyCommand,
+    },
+    /// The keys that seal what is stored
+    #[command(subcommand_value_name = "COMMAND", disable_help_subcommand = true)]
+    Keys {
+        #[command(subcommand)]
+        command: KeysCommand,
     },
     /// Print the version
     Version,
@@ -46,6 +62,157 @@ pub(super) enum KeyCommand {
     ///
     /// A key that is piped in is hashed. Without input, a new key is made and printed once, before its hash.
     Hash,
+    /// Make a key for a project and print it, once
+    Create(CreateKeyArgs),
+    /// List keys; the keys themselves are not kept
+    List {
+        /// Only those of this project
+        #[arg(long, value_name = "NAME")]
+        project: Option<String>,
+        #[command(flatten)]
+        list: ListArgs,
+    },
+    /// Revoke a key by its id
+    Revoke {
+        /// As `toolgate key list` shows it
+        id: String,
+        #[command(flatten)]
+        store: StoreArgs,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CreateKeyArgs {
+    /// The project it is for
+    #[arg(long, value_name = "NAME")]
+    pub(super) project: String,
+    /// What to call it
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub(super) name: String,
+    /// What it may be used for; may be repeated [default: completions, connections]
+    #[arg(long, value_name = "SCOPE", hide_possible_values = true)]
+    pub(super) scope: Vec<ScopeArg>,
+    /// How many requests a minute it may send; 0 is no limit
+    #[arg(long, value_name = "N")]
+    pub(super) requests_per_minute: Option<u32>,
+    #[command(flatten)]
+    pub(super) store: StoreArgs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ScopeArg {
+    Completions,
+    Connections,
+    Tokens,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ProjectCommand {
+    /// Add a project
+    Create(ChangeProjectArgs),
+    /// List the projects
+    List(ListArgs),
+    /// Show one project and its keys
+    Show {
+        name: String,
+        #[command(flatten)]
+        list: ListArgs,
+    },
+    /// Change a project; what is not given stays
+    Update(UpdateProjectArgs),
+    /// Delete a project and its keys, once its users have no connections any more
+    Delete {
+        name: String,
+        #[command(flatten)]
+        store: StoreArgs,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ChangeProjectArgs {
+    /// Letters, digits, `-`, `_` and `.`
+    pub(super) name: String,
+    /// How its users prove who they are: `gateway` (they sign in here) or `app` (the application vouches for them)
+    #[arg(long, value_name = "PROOF", hide_possible_values = true)]
+    pub(super) proof: Option<ProofArg>,
+    /// Where the application proves who a person is; with `--proof app`
+    #[arg(long, value_name = "URL")]
+    pub(super) verifier_url: Option<String>,
+    /// Where events go; a signing secret is made and printed, once
+    #[arg(long, value_name = "URL")]
+    pub(super) webhook_url: Option<String>,
+    #[command(flatten)]
+    pub(super) store: StoreArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct UpdateProjectArgs {
+    #[command(flatten)]
+    pub(super) change: ChangeProjectArgs,
+    /// Send events nowhere any more
+    #[arg(long, conflicts_with_all = ["webhook_url", "new_webhook_secret"])]
+    pub(super) no_webhook: bool,
+    /// Make a new signing secret and print it, once
+    #[arg(long)]
+    pub(super) new_webhook_secret: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ProofArg {
+    Gateway,
+    App,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum KeysCommand {
+    /// List the keys, and how much is sealed with each
+    List(ListArgs),
+    /// Add a new key, not active yet, and print its id
+    Add(StoreArgs),
+    /// Seal with this key from now on
+    Activate {
+        id: String,
+        #[command(flatten)]
+        store: StoreArgs,
+    },
+    /// Seal everything anew with the active key; the gateway may run meanwhile
+    Rotate(StoreArgs),
+    /// Remove a key that is not in use any more
+    Retire {
+        id: String,
+        /// Do not wait until every running instance has noticed which key is active
+        #[arg(long)]
+        now: bool,
+        #[command(flatten)]
+        store: StoreArgs,
+    },
+}
+
+/// Where the store is, for commands beside the gateway.
+#[derive(Debug, Default, Args)]
+pub(super) struct StoreArgs {
+    /// Configuration file (TOML) [env: TOOLGATE_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    config: Option<String>,
+    /// Directory for data [env: TOOLGATE_DATA] [default: the platform's data directory]
+    #[arg(long, value_name = "DIR")]
+    data: Option<String>,
+}
+
+impl StoreArgs {
+    /// As if they were given to `serve`.
+    pub(super) fn for_serve(&self) -> ServeArgs {
+        ServeArgs { config: self.config.clone(), data: self.data.clone(), ..ServeArgs::default() }
+    }
+}
+
+#[derive(Debug, Default, Args)]
+pub(super) struct ListArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) store: StoreArgs,
 }
 
 #[derive(Debug, Default, PartialEq, Eq, Args)]

@@ -24,7 +24,13 @@ fn mode(started: &Started) -> String {
         number => format!("{number} project keys"),
     };
     match (started.local, started.project_keys, started.pass_through) {
+        (true, ..) if !started.keeps => {
+            "local mode: only this machine can call, and needs no key; without a home \
+                                         directory, logins are forgotten at the end (`--data DIR` keeps them)"
+                .to_owned()
+        }
         (true, ..) => "local mode: only this machine can call, and needs no key".to_owned(),
+        (false, 0, false) => "nobody can call yet: make a key with `toolgate key create`".to_owned(),
         (false, 0, _) => "pass-through: callers bring a provider's own key".to_owned(),
         (false, _, true) => format!("{keys}; pass-through for callers with a provider's own key"),
         (false, _, false) => format!("{keys}; other callers are refused"),
@@ -75,6 +81,7 @@ mod tests {
             pass_through: true,
             providers: vec![("openai".to_owned(), "key from OPENAI_API_KEY".to_owned())],
             demo: true,
+            keeps: true,
         }
     }
 

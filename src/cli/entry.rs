@@ -6,9 +6,9 @@ use clap::Parser;
 use clap::error::{Error as ArgsError, ErrorKind};
 
 use super::args::{Cli, Command, KeyCommand, ServeArgs};
-use super::{Output, demo, key, serve};
+use super::{Output, demo, init, key, key_hash, keys, migrate, project, serve};
 use crate::config::{self, Environment};
-use crate::server;
+use crate::{server, store};
 
 /// Why a command failed, in words for the terminal.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +45,18 @@ impl From<server::Error> for Failure {
     }
 }
 
+impl From<store::Error> for Failure {
+    fn from(error: store::Error) -> Self {
+        server::Error::from(error).into()
+    }
+}
+
+impl From<crate::keys::Error> for Failure {
+    fn from(error: crate::keys::Error) -> Self {
+        server::Error::from(error).into()
+    }
+}
+
 /// Runs the program: 0 when the command did what it is for, 2 when it could not.
 pub fn main() -> ExitCode {
     let output = Output;
@@ -77,11 +89,22 @@ fn run(cli: Cli, environment: &Environment, output: Output) -> Result<(), Failur
     };
     if before != ServeArgs::default() {
         return Err(Failure::new("these options belong to `toolgate serve`")
-            .hint("leave them out, or leave the command out"));
+            .hint("leave them out, or write the command's own options after it"));
     }
     match command {
         Command::Demo => demo::run(environment, output),
-        Command::Key { command: KeyCommand::Hash } => key::hash(output),
+        Command::Init(store) => init::run(&store, environment, output),
+        Command::Migrate(store) => migrate::run(&store, environment, output),
+        Command::Project { command } => project::run(command, environment, output),
+        Command::Key { command: KeyCommand::Hash } => key_hash::run(output),
+        Command::Key { command: KeyCommand::Create(args) } => key::create(&args, environment, output),
+        Command::Key { command: KeyCommand::List { project, list } } => {
+            key::list(project.as_deref(), &list, environment, output)
+        }
+        Command::Key { command: KeyCommand::Revoke { id, store } } => {
+            key::revoke(&id, &store, environment, output)
+        }
+        Command::Keys { command } => keys::run(command, environment, output),
         Command::Version => {
             output.line(concat!("toolgate ", env!("CARGO_PKG_VERSION")));
             Ok(())

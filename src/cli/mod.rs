@@ -4,8 +4,14 @@ mod args;
 mod banner;
 pub mod demo;
 mod entry;
+mod house;
+mod init;
 mod key;
+mod key_hash;
+mod keys;
+mod migrate;
 mod output;
+mod project;
 mod serve;
 
 pub use banner::banner;

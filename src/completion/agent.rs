@@ -11,21 +11,18 @@ use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
 use super::conversation::Conversation;
-use super::event::{
-    AuthorizationRequired, FinishReason, Notice, RunError, RunEvent, ToolCall, ToolResultEvent,
-};
-use super::execute::{self, Counted, Executed};
-use super::memory::HiddenTurns;
-use super::options::{Options, StopWhen};
+use super::engine::Parts;
+use super::event::{FinishReason, Notice, RunError, RunEvent, ToolCall, ToolResultEvent};
+use super::execute::{self, Calling, Counted, Executed};
+use super::logins::{Logins, Missing};
+use super::options::{OnAuth, Options, StopWhen};
 use super::pictures;
+use super::prepare::fail;
 use super::sink::{Gone, Sink};
 use super::toolset::{Owner, Toolset};
 use super::turn::{Broken, Call, Reader, Turn};
-use crate::config;
 use crate::openai::{ErrorBody, ErrorKind};
-use crate::telemetry::Metrics;
-use crate::tools::Tools;
-use crate::upstream::{self, Target, Upstream};
+use crate::upstream::{self, Target};
 
 /// Calls of one turn that run at the same time; more wait for a place.
 const CALLS_AT_ONCE: usize = 32;
@@ -34,12 +31,7 @@ const LAST_EVENT: Duration = Duration::from_secs(600);
 
 /// Everything one run needs. It owns it all, so that it can be a task of its own.
 pub struct Agent {
-    pub upstream: Upstream,
-    pub tools: Tools,
-    pub memory: HiddenTurns,
-    pub metrics: Arc<Metrics>,
-    pub run: Arc<config::Run>,
-    pub mcp: Arc<config::Mcp>,
+    pub parts: Arc<Parts>,
     pub target: Target,
     pub path: String,
     pub headers: HeaderMap,
@@ -48,10 +40,9 @@ pub struct Agent {
     pub options: Options,
     /// Whether the model may call several tools at a time.
     pub parallel: bool,
-    /// The caller's namespace, user and profile.
-    pub scope: Arc<str>,
+    pub logins: Logins,
     /// Logins of optional servers that are missing.
-    pub missing: Vec<AuthorizationRequired>,
+    pub missing: Vec<Missing>,
     /// Shown, like `missing`, when the provider has taken the request.
     pub notices: Vec<Notice>,
     pub sink: Sink,
@@ -63,6 +54,14 @@ struct Used {
     completion_tokens: u64,
     tool_calls: u32,
     caller_calls: u32,
+}
+
+/// What the calls of one turn came to.
+struct Done {
+    /// A `stop_when` condition was met.
+    stopping: bool,
+    /// What a person must do first, each once.
+    missing: Vec<Missing>,
 }
 
 /// Ends the loop.
@@ -81,7 +80,7 @@ impl From<Gone> for End {
 impl Agent {
     /// Runs to the end. The last event is `Finish` or `Error`, unless the viewer has left.
     pub async fn run(mut self) {
-        let limit = Duration::from_secs(self.run.max_seconds);
+        let limit = Duration::from_secs(self.parts.run.max_seconds);
         let end = tokio::time::timeout(limit, self.turns()).await;
         let last = match end {
             Ok(End::Finished(reason)) => RunEvent::Finish { reason },
@@ -120,11 +119,10 @@ impl Agent {
         used: &mut Used,
     ) -> Result<Option<FinishReason>, End> {
         let response = self.call_provider(number, used).await?;
-        self.metrics.provider(&self.target.provider.name).turn();
+        self.parts.metrics.provider(&self.target.provider.name).turn();
         self.sink.send(RunEvent::Accepted).await?;
-        for login in std::mem::take(&mut self.missing) {
-            self.sink.send(RunEvent::AuthorizationRequired(login)).await?;
-        }
+        let missing = std::mem::take(&mut self.missing);
+        self.logins.show(&missing, &self.sink).await?;
         for given in std::mem::take(&mut self.notices) {
             self.sink.send(RunEvent::Notice(given)).await?;
         }
@@ -147,16 +145,32 @@ impl Agent {
         let allowed = self.options.max_tool_calls.saturating_sub(used.tool_calls) as usize;
         let over = ours.len() > allowed;
         used.tool_calls += u32::try_from(ours.len().min(allowed)).unwrap_or(u32::MAX);
-        let stopping = self.execute(&ours, allowed, callers.is_empty()).await?;
+        let Done { stopping, missing } = self.execute(&ours, allowed, callers.is_empty()).await?;
+        self.tell_of_missing(&missing).await?;
         if !callers.is_empty() {
             let seen = callers
                 .iter()
                 .map(|call| (call.id.as_str(), call.function.as_str(), call.arguments.as_str()));
-            self.memory.keep(&self.scope, seen, self.conversation.since(start).to_vec());
+            self.parts.memory.keep(&self.logins.scope, seen, self.conversation.since(start).to_vec());
             used.caller_calls += u32::try_from(callers.len()).unwrap_or(u32::MAX);
             return Ok(Some(FinishReason::ToolCalls));
         }
+        if !missing.is_empty() {
+            return Ok(Some(FinishReason::AuthorizationRequired));
+        }
         self.bound(number, used, over, stopping).await
+    }
+
+    /// Shows what a person must do before the calls can be made, or fails if that is wanted.
+    async fn tell_of_missing(&self, missing: &[Missing]) -> Result<(), End> {
+        if missing.is_empty() {
+            return Ok(());
+        }
+        if self.options.on_auth == OnAuth::Fail {
+            return Err(End::Failed(fail(&self.logins, missing).await));
+        }
+        self.logins.show(missing, &self.sink).await?;
+        Ok(())
     }
 
     /// Whether a bound ends the run after this turn.
@@ -201,7 +215,7 @@ impl Agent {
     async fn call_provider(&mut self, number: u32, used: &Used) -> Result<http::Response<Incoming>, End> {
         loop {
             let body = self.conversation.body(number, used.completion_tokens);
-            let sent = self.upstream.post(&self.target, &self.path, self.headers.clone(), body).await;
+            let sent = self.parts.upstream.post(&self.target, &self.path, self.headers.clone(), body).await;
             let response = sent.map_err(|error| End::Failed(unreachable(&error)))?;
             if response.status().is_success() {
                 return Ok(response);
@@ -224,7 +238,7 @@ impl Agent {
             sink: &self.sink,
             provider: &self.target.provider.name,
             owner: &|function| self.toolset.owner(function),
-            idle: self.upstream.idle_timeout(),
+            idle: self.parts.upstream.idle_timeout(),
             number,
             callers_so_far: used.caller_calls,
         };
@@ -232,15 +246,14 @@ impl Agent {
             Broken::Gone => End::Gone,
             Broken::Failed(error) => {
                 tracing::warn!(provider = %self.target.provider.name, "the provider failed in the middle of an answer");
-                End::Failed(RunError { status: 502, error: error.into_value(), retry_after: None })
+                End::Failed(RunError { status: 502, error: error.into_value(), retry_after: None, login: None })
             }
         })
     }
 
     /// Executes the calls and adds their results for the model. Those beyond `allowed` are refused.
-    /// Says whether a `stop_when` condition was met.
-    async fn execute(&mut self, calls: &[Call], allowed: usize, with_pictures: bool) -> Result<bool, End> {
-        let mut stopping = false;
+    async fn execute(&mut self, calls: &[Call], allowed: usize, with_pictures: bool) -> Result<Done, End> {
+        let (mut stopping, mut missing) = (false, Vec::<Missing>::new());
         for call in calls {
             let (event, tool) = self.describe(call);
             stopping |=
@@ -255,7 +268,16 @@ impl Agent {
             self.in_turn(calls, allowed).await?
         };
         let mut shown = Vec::new();
-        for (call, executed) in calls.iter().zip(results) {
+        for (call, mut executed) in calls.iter().zip(results) {
+            for one in executed.missing.drain(..) {
+                let same = |other: &Missing| {
+                    (&other.shown.resource, &other.shown.connect_url)
+                        == (&one.shown.resource, &one.shown.connect_url)
+                };
+                if !missing.iter().any(same) {
+                    missing.push(one);
+                }
+            }
             self.conversation.push(
                 &json!({ "role": "tool", "tool_call_id": call.id, "content": executed.result.for_model() }),
             );
@@ -265,7 +287,7 @@ impl Agent {
         if with_pictures && let Some(message) = pictures::message(&self.target, &shown) {
             self.conversation.push_pictures(&message);
         }
-        Ok(stopping)
+        Ok(Done { stopping, missing })
     }
 
     async fn at_once(&self, calls: &[Call], allowed: usize) -> Result<Vec<Executed>, End> {
@@ -277,6 +299,7 @@ impl Agent {
         let mut running = stream::iter(calling).buffer_unordered(CALLS_AT_ONCE);
         let mut results: Vec<Option<Executed>> = calls.iter().map(|_| None).collect();
         while let Some((place, executed)) = running.next().await {
+            let executed = executed?;
             self.report(&calls[place], &executed).await?;
             results[place] = Some(executed);
         }
@@ -286,37 +309,41 @@ impl Agent {
     async fn in_turn(&self, calls: &[Call], allowed: usize) -> Result<Vec<Executed>, End> {
         let mut results = Vec::with_capacity(calls.len());
         for (place, call) in calls.iter().enumerate() {
-            let executed = self.one(call, place < allowed).await;
+            let executed = self.one(call, place < allowed).await?;
             self.report(call, &executed).await?;
             results.push(executed);
         }
         Ok(results)
     }
 
-    async fn one(&self, call: &Call, allowed: bool) -> Executed {
+    async fn one(&self, call: &Call, allowed: bool) -> Result<Executed, Gone> {
         let started = Instant::now();
         let found = self.toolset.find(call.owner);
         let mut counted =
-            found.map(|(server, _)| Counted::new(self.metrics.mcp_host(server.spec.host()), started));
+            found.map(|(server, _)| Counted::new(self.parts.metrics.mcp_host(server.spec.host()), started));
         let executed = match found {
             _ if !allowed => Executed::refused("Not called: the limit of tool calls is reached.", started),
             None => execute::unknown(&call.function, started),
             Some((server, tool)) => {
-                execute::call(&self.tools, &self.sink, &self.mcp, server, tool, call, started).await
+                let (logins, sink) = (&self.logins, &self.sink);
+                // Boxed, because a call that waits for a login should not keep room for all that a call may do.
+                let calling = Calling { logins, sink, server, tool, call };
+                let made = Box::pin(execute::call(&calling, started));
+                made.await?
             }
         };
         if let Some(counted) = &mut counted {
             counted.ended(executed.outcome);
         }
-        executed
+        Ok(executed)
     }
 
     async fn report(&self, call: &Call, executed: &Executed) -> Result<(), End> {
-        let (described, tool) = self.describe(call);
+        let (described, _) = self.describe(call);
         let milliseconds = u64::try_from(executed.took.as_millis()).unwrap_or(u64::MAX);
         let event = ToolResultEvent {
             call_id: call.id.clone(),
-            tool,
+            tool: described.tool,
             host: described.host,
             result: executed.result.clone(),
             milliseconds,
@@ -330,7 +357,7 @@ impl Agent {
         let tool = found.map_or(call.function.as_str(), |(_, tool)| tool.name.as_str()).to_owned();
         let event = ToolCall {
             call_id: call.id.clone(),
-            tool: tool.clone(),
+            tool: self.parts.links.broken_in(&tool).into_owned(),
             function: call.function.clone(),
             server_label: found.map(|(server, _)| server.spec.label.clone()).unwrap_or_default(),
             host: found.map_or_else(|| "unknown".to_owned(), |(server, _)| server.spec.host().to_owned()),
@@ -357,6 +384,7 @@ pub fn unreachable(error: &upstream::Error) -> RunError {
         status,
         error: ErrorBody::new(kind, Some(code), error.to_string()).into_value(),
         retry_after: None,
+        login: None,
     }
 }
 
@@ -394,5 +422,5 @@ async fn refused(target: &Target, response: http::Response<Incoming>) -> RunErro
         }
     };
     let status = if (400..600).contains(&status) { status } else { 502 };
-    RunError { status, error: ErrorBody::from_provider(error, &who).into_value(), retry_after }
+    RunError { status, error: ErrorBody::from_provider(error, &who).into_value(), retry_after, login: None }
 }

@@ -21,6 +21,9 @@ pub struct Answer {
     turns: u32,
     tool_calls: Vec<Map<String, Value>>,
     authorization_required: Vec<Value>,
+    connect_all_url: Option<String>,
+    /// Missing logins that may yet be done: they are shown only when something follows that shows they were not.
+    held: Vec<RunEvent>,
     notices: Vec<Value>,
     finish_reason: Option<String>,
     error: Option<RunError>,
@@ -43,14 +46,34 @@ impl Answer {
             turns: 0,
             tool_calls: Vec::new(),
             authorization_required: Vec::new(),
+            connect_all_url: None,
+            held: Vec::new(),
             notices: Vec::new(),
             finish_reason: None,
             error: None,
         }
     }
 
-    /// Takes in an event.
+    /// Takes in an event. A login that was waited for and came is not mentioned: its link is of no use any more when
+    /// the answer arrives.
     pub fn add(&mut self, event: RunEvent) {
+        match event {
+            RunEvent::AuthorizationRequired(_) | RunEvent::AuthorizationBatch(_) => self.held.push(event),
+            RunEvent::Waiting { .. } => {}
+            RunEvent::Authorized { resource, .. } => self.held.retain(|held| match held {
+                RunEvent::AuthorizationRequired(login) => login.resource != resource,
+                _ => false,
+            }),
+            event => {
+                for held in std::mem::take(&mut self.held) {
+                    self.take_in(held);
+                }
+                self.take_in(event);
+            }
+        }
+    }
+
+    fn take_in(&mut self, event: RunEvent) {
         if let Some(shown) = self.renderer.event(&event) {
             self.content.get_or_insert_default().push_str(&shown);
         }
@@ -102,6 +125,8 @@ impl Answer {
             RunEvent::AuthorizationRequired(_) => {
                 self.authorization_required.extend(without_event(data).map(Value::Object))
             }
+            RunEvent::AuthorizationBatch(batch) => self.connect_all_url = Some(batch.connect_all_url),
+            RunEvent::Waiting { .. } | RunEvent::Authorized { .. } => {}
             RunEvent::Notice(_) => self.notices.extend(without_event(data).map(Value::Object)),
             RunEvent::Accepted | RunEvent::ToolProgress { .. } => {}
             RunEvent::Finish { reason } => self.finish_reason = Some(reason.as_openai().to_owned()),
@@ -162,6 +187,7 @@ impl Answer {
             "turns": self.turns,
             "tool_calls": self.tool_calls,
             "authorization_required": self.authorization_required,
+            "connect_all_url": self.connect_all_url,
             "notices": self.notices,
         });
         answer.insert("toolgate".into(), toolgate);

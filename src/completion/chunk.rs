@@ -102,6 +102,9 @@ impl Chunks {
             | RunEvent::ToolProgress { .. }
             | RunEvent::ToolResult(_)
             | RunEvent::AuthorizationRequired(_)
+            | RunEvent::AuthorizationBatch(_)
+            | RunEvent::Waiting { .. }
+            | RunEvent::Authorized { .. }
             | RunEvent::Notice(_) => self.delta(content(shown), None, data, out),
             RunEvent::Finish { reason } => {
                 if shown.is_some() {

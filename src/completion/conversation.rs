@@ -36,7 +36,39 @@ pub struct Conversation {
     budget: Option<(&'static str, u64)>,
     stream: bool,
     stream_options: Option<Map<String, Value>>,
-    include_usage: bool,
+}
+
+/// What a request says about the form of its answer.
+#[derive(Debug)]
+pub struct Shape {
+    /// The caller wants a stream.
+    pub stream: bool,
+    stream_options: Option<Map<String, Value>>,
+    /// The caller wants the usage at the end of its stream.
+    pub include_usage: bool,
+    budget: Option<(&'static str, u64)>,
+}
+
+impl Shape {
+    /// Reads it from `request`.
+    ///
+    /// # Errors
+    /// [`InvalidField`] for fields of a wrong shape.
+    pub fn read(request: &ChatRequest) -> Result<Self, InvalidField> {
+        let stream = request.get("stream", "true or false")?.unwrap_or(false);
+        let stream_options = request.get::<Map<String, Value>>("stream_options", "an object")?;
+        let include_usage = match stream_options.as_ref().and_then(|options| options.get("include_usage")) {
+            None | Some(Value::Null) => false,
+            Some(Value::Bool(include)) => *include,
+            Some(_) => {
+                return Err(InvalidField::new(
+                    "stream_options.include_usage",
+                    "`stream_options.include_usage` must be true or false",
+                ));
+            }
+        };
+        Ok(Shape { stream, stream_options, include_usage, budget: budget(request)? })
+    }
 }
 
 /// `tool_choice`, for the first turn and for those after it.
@@ -73,18 +105,7 @@ impl Conversation {
             head.extend_from_slice(b",\"tools\":");
             head.extend_from_slice(tools.as_bytes());
         }
-        let stream = request.get("stream", "true or false")?.unwrap_or(false);
-        let mut stream_options = request.get::<Map<String, Value>>("stream_options", "an object")?;
-        let include_usage = match stream_options.as_ref().and_then(|options| options.get("include_usage")) {
-            None | Some(Value::Null) => false,
-            Some(Value::Bool(include)) => *include,
-            Some(_) => {
-                return Err(InvalidField::new(
-                    "stream_options.include_usage",
-                    "`stream_options.include_usage` must be true or false",
-                ));
-            }
-        };
+        let Shape { stream, mut stream_options, budget, .. } = Shape::read(request)?;
         if quirks.no_stream_options {
             stream_options = None;
         } else {
@@ -95,21 +116,10 @@ impl Conversation {
             messages,
             pictures: None,
             tool_choice: if has_tools { choice(request, toolset)? } else { None },
-            budget: budget(request)?,
+            budget,
             stream,
             stream_options,
-            include_usage,
         })
-    }
-
-    /// Whether the caller wants a stream.
-    pub fn is_streamed(&self) -> bool {
-        self.stream
-    }
-
-    /// Whether the caller wants the usage at the end of its stream.
-    pub fn wants_usage(&self) -> bool {
-        self.include_usage
     }
 
     /// The bound on completion tokens over all turns.

@@ -3,16 +3,18 @@
 use std::sync::Arc;
 
 use http::HeaderMap;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 
+use super::defuse::OwnLinks;
 use super::event::RunEvent;
 use super::memory::HiddenTurns;
 use super::options::Options;
-use super::prepare::scope;
 use super::render::Output;
+use super::who::{Who, scope};
 use crate::clock::Clock;
 use crate::config::{self, Settings};
+use crate::connections::Connections;
 use crate::egress::{Egress, Refusal};
 use crate::openai::{ChatRequest, InvalidField};
 use crate::telemetry::Metrics;
@@ -21,14 +23,25 @@ use crate::upstream::Upstream;
 
 /// Starts runs.
 pub struct Engine {
-    pub(super) upstream: Upstream,
-    pub(super) tools: Tools,
-    pub(super) egress: Egress,
-    pub(super) memory: HiddenTurns,
-    pub(super) metrics: Arc<Metrics>,
-    pub(super) run: Arc<config::Run>,
-    pub(super) mcp: Arc<config::Mcp>,
-    pub(super) clock: Clock,
+    pub(super) parts: Arc<Parts>,
+}
+
+/// What runs use. One for the process.
+pub(super) struct Parts {
+    pub upstream: Upstream,
+    pub tools: Tools,
+    pub connections: Connections,
+    pub egress: Egress,
+    pub memory: HiddenTurns,
+    pub metrics: Arc<Metrics>,
+    pub run: config::Run,
+    pub mcp: config::Mcp,
+    pub links: OwnLinks,
+    /// Whether this is one person's machine.
+    pub local: bool,
+    pub clock: Clock,
+    /// Becomes true when the process is asked to stop: nobody is waited for any more.
+    pub stopping: watch::Sender<bool>,
 }
 
 /// A run under way. Dropping it cancels the run: nobody else sees it.
@@ -42,7 +55,7 @@ pub struct Started {
     pub streamed: bool,
     pub include_usage: bool,
     pub output: Output,
-    pub events: mpsc::Receiver<RunEvent>,
+    pub events: mpsc::Receiver<Box<RunEvent>>,
     pub task: CancelOnDrop,
 }
 
@@ -61,24 +74,30 @@ impl Engine {
         settings: &Settings,
         egress: Egress,
         upstream: Upstream,
+        connections: Connections,
         metrics: Arc<Metrics>,
         clock: Clock,
     ) -> Self {
-        Engine {
+        let parts = Parts {
             upstream,
             tools: Tools::new(egress.clone(), &settings.mcp),
+            connections,
             egress,
             memory: HiddenTurns::new(&settings.run),
             metrics,
-            run: Arc::new(settings.run.clone()),
-            mcp: Arc::new(settings.mcp.clone()),
+            run: settings.run.clone(),
+            mcp: settings.mcp.clone(),
+            links: OwnLinks::new(&settings.public_url()),
+            local: settings.is_local(),
             clock,
-        }
+            stopping: watch::Sender::new(false),
+        };
+        Engine { parts: Arc::new(parts) }
     }
 
     /// The client for providers.
     pub fn upstream(&self) -> &Upstream {
-        &self.upstream
+        &self.parts.upstream
     }
 
     /// Whether a request may name this address.
@@ -86,10 +105,10 @@ impl Engine {
     /// # Errors
     /// The policy's reason.
     pub fn check_address(&self, uri: &http::Uri) -> Result<(), Refusal> {
-        self.egress.check(uri)
+        self.parts.egress.check(uri)
     }
 
-    /// Whether the request uses anything of the gateway. If not, its bytes are relayed.
+    /// Whether the request uses anything of the gateway. If not, its bytes are relayed; most are, without asking `who`.
     ///
     /// # Errors
     /// [`InvalidField`] when the fields that name the user have another shape.
@@ -98,7 +117,7 @@ impl Engine {
         request: &ChatRequest,
         headers: &HeaderMap,
         options: &Options,
-        namespace: &str,
+        who: impl FnOnce() -> Who,
     ) -> Result<bool, InvalidField> {
         if options.given
             || headers.contains_key("x-mcp-authorization")
@@ -106,16 +125,24 @@ impl Engine {
         {
             return Ok(true);
         }
-        match request.raw("messages").filter(|_| !self.memory.is_empty()) {
+        let memory = &self.parts.memory;
+        match request.raw("messages").filter(|_| !memory.is_empty()) {
             Some(messages) => {
-                Ok(self.memory.knows_any(&scope(request, headers, namespace, options)?, messages))
+                let who = who();
+                let user = who.user(request, headers)?;
+                Ok(memory.knows_any(&scope(&who, user.as_deref(), options), messages))
             }
             None => Ok(false),
         }
     }
 
+    /// Ends every wait for a login with the links that were shown: the process stops.
+    pub fn stop_waiting(&self) {
+        self.parts.stopping.send_replace(true);
+    }
+
     /// Closes sessions with MCP servers.
     pub async fn close(&self) {
-        self.tools.close().await;
+        self.parts.tools.close().await;
     }
 }

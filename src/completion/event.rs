@@ -1,5 +1,7 @@
 //! What a run does, in order. The stream, the JSON answer, and later pages and stores, are viewers of this.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -24,8 +26,14 @@ pub enum RunEvent {
     ToolProgress { call_id: String, progress: f64, total: Option<f64>, message: Option<String> },
     /// A tool call has ended.
     ToolResult(ToolResultEvent),
-    /// An MCP server wants a login that is not there.
-    AuthorizationRequired(AuthorizationRequired),
+    /// A person must do something at a page: log in for an MCP server, or what the server itself asks for.
+    AuthorizationRequired(Arc<AuthorizationRequired>),
+    /// One link that leads through all logins named just before.
+    AuthorizationBatch(AuthorizationBatch),
+    /// The run does nothing until those are done, for at most so long.
+    Waiting { seconds: u64, resources: Vec<String> },
+    /// One of them is done.
+    Authorized { resource: String, host: String },
     /// Something the reader should know.
     Notice(Notice),
     /// The tokens of one turn, as the provider counts them.
@@ -69,13 +77,33 @@ pub struct AuthorizationRequired {
     pub resource: String,
     pub server_label: String,
     pub host: String,
-    /// Where the person logs in; `None` until connections exist.
+    /// Where the person goes; `None` when the server offers no login, and wants a credential in the request.
     pub connect_url: Option<String>,
     pub scopes: Vec<String>,
     /// What to do, in one sentence.
     pub reason: String,
     /// Unix seconds.
     pub expires_at: Option<i64>,
+    /// Who made `connect_url`.
+    pub kind: LinkKind,
+}
+
+/// Where a link to a page comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LinkKind {
+    /// The gateway: a login that it keeps as a connection.
+    Connection,
+    /// The MCP server: a page of its own choosing, which the gateway shows and never opens.
+    Elicitation,
+}
+
+/// One link for several logins.
+#[derive(Debug, Clone, Serialize)]
+pub struct AuthorizationBatch {
+    pub connect_all_url: String,
+    /// The servers it leads through.
+    pub resources: Vec<String>,
 }
 
 /// A remark of the gateway.
@@ -103,7 +131,7 @@ pub enum FinishReason {
     TokenBudget,
     /// The run's wall clock.
     Time,
-    /// A login is missing and nothing was sent to the model.
+    /// A login is missing; the model was not asked, or not again.
     AuthorizationRequired,
 }
 
@@ -131,6 +159,15 @@ pub struct RunError {
     pub error: Value,
     /// `Retry-After`, handed on.
     pub retry_after: Option<String>,
+    /// For a missing login: where to log in, for programs that only look at headers.
+    pub login: Option<Box<LoginHeaders>>,
+}
+
+/// What the headers of a 401 say about a missing login.
+#[derive(Debug, Clone, Default)]
+pub struct LoginHeaders {
+    /// `X-Login-URL`.
+    pub login_url: Option<String>,
 }
 
 impl RunEvent {
@@ -155,7 +192,14 @@ impl RunEvent {
                     "structured": ended.result.structured,
                 }),
             ),
-            RunEvent::AuthorizationRequired(login) => ("authorization_required", json!(login)),
+            RunEvent::AuthorizationRequired(login) => ("authorization_required", json!(**login)),
+            RunEvent::AuthorizationBatch(batch) => ("authorization_batch", json!(batch)),
+            RunEvent::Waiting { seconds, resources } => {
+                ("waiting", json!({ "seconds": seconds, "resources": resources }))
+            }
+            RunEvent::Authorized { resource, host } => {
+                ("authorized", json!({ "resource": resource, "host": host }))
+            }
             RunEvent::Notice(notice) => ("notice", json!(notice)),
             RunEvent::Accepted
             | RunEvent::TurnStarted { .. }

@@ -1,29 +1,43 @@
 //! One call of one MCP tool, whatever comes of it: every failure becomes a result that model and reader see.
+//!
+//! A call is repeated only after the server has refused to run it: with another token, after a login, or after a page
+//! that it wanted opened first.
 
 use std::sync::Mutex;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::StatusCode;
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
 use super::event::RunEvent;
-use super::sink::Sink;
+use super::held::explain as explain_wait;
+use super::logins::{Came, Logins, Missing, Refused};
+use super::options::OnAuth;
+use super::sink::{Gone, Sink};
 use super::turn::Call;
-use crate::config;
+use crate::connections::Access;
 use crate::telemetry::{McpHostMetrics, Outcome};
-use crate::tools::{Error, Progress, Resolved, Tool, ToolResult, Tools};
+use crate::tools::{Error, PageRequired, Progress, Resolved, Tool, ToolResult, text};
+
+/// How often one call may end in a login.
+const MOST_LOGINS: u32 = 2;
 
 /// A call that has ended.
 pub struct Executed {
     pub result: ToolResult,
     pub outcome: Outcome,
     pub took: Duration,
+    /// What a person must do before the call can be made: the run ends, unless the caller has calls to answer.
+    pub missing: Vec<Missing>,
 }
 
 impl Executed {
     /// A call that was not made.
     pub fn refused(reason: &str, started: Instant) -> Self {
-        Executed { result: ToolResult::failure(reason), outcome: Outcome::Failed, took: started.elapsed() }
+        let (result, took) = (ToolResult::failure(reason), started.elapsed());
+        Executed { result, outcome: Outcome::Failed, took, missing: Vec::new() }
     }
 }
 
@@ -58,36 +72,50 @@ pub fn unknown(function: &str, started: Instant) -> Executed {
     Executed::refused(&format!("There is no tool `{shown}`. Use one of the tools that are offered."), started)
 }
 
-/// Calls `tool`. Progress goes to `sink`, at most four times a second.
-pub async fn call(
-    tools: &Tools,
-    sink: &Sink,
-    settings: &config::Mcp,
-    server: &Resolved,
-    tool: &Tool,
-    call: &Call,
-    started: Instant,
-) -> Executed {
-    let arguments: Map<String, Value> = match serde_json::from_str(&call.arguments) {
+/// One call and what it needs.
+pub struct Calling<'a> {
+    pub logins: &'a Logins,
+    pub sink: &'a Sink,
+    pub server: &'a Resolved,
+    pub tool: &'a Tool,
+    pub call: &'a Call,
+}
+
+/// What kept a call from being made.
+pub(super) enum Kept {
+    Error(Error),
+    /// A person must act first.
+    Missing(Vec<Missing>),
+    /// The caller's login cannot be looked up.
+    Unknown,
+    /// It was waited for in vain.
+    Waited(Came, Vec<Missing>),
+    Gone,
+}
+
+impl From<Gone> for Kept {
+    fn from(_: Gone) -> Self {
+        Kept::Gone
+    }
+}
+
+/// Calls the tool. Progress goes to the viewer, at most four times a second.
+///
+/// # Errors
+/// [`Gone`] when the viewer left.
+pub async fn call(calling: &Calling<'_>, started: Instant) -> Result<Executed, Gone> {
+    let host = calling.server.spec.host();
+    let arguments: Map<String, Value> = match serde_json::from_str(&calling.call.arguments) {
         Ok(arguments) => arguments,
         Err(error) => {
             let reason = format!(
                 "Not called: the arguments are not a valid JSON object ({error}). Call again with valid arguments."
             );
-            return Executed::refused(&reason, started);
+            return Ok(Executed::refused(&reason, started));
         }
     };
-    let last = Mutex::new(None::<Instant>);
-    let report = |progress: Progress| {
-        let now = Instant::now();
-        let mut last = last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if last.is_none_or(|last| now - last >= Duration::from_millis(250)) {
-            *last = Some(now);
-            let Progress { progress, total, message } = progress;
-            sink.offer(RunEvent::ToolProgress { call_id: call.id.clone(), progress, total, message });
-        }
-    };
-    let (result, outcome) = match tools.call(&server.server, tool, &arguments, &report).await {
+    let mut missing = Vec::new();
+    let (result, outcome) = match calling.to_the_end(&arguments).await {
         Ok(raw) => match ToolResult::parse(&raw) {
             Ok(result) if result.is_error => (result, Outcome::ToolError),
             Ok(result) => (result, Outcome::Ok),
@@ -95,17 +123,124 @@ pub async fn call(
                 (ToolResult::failure(format!("The tool's answer cannot be read: {error}")), Outcome::Failed)
             }
         },
-        Err(error) => {
-            tracing::info!(mcp.host = server.spec.host(), mcp.tool = tool.name, outcome = ?outcome(&error), "a tool call failed");
-            (ToolResult::failure(explain(&error, server.spec.host())), outcome(&error))
+        Err(Kept::Error(error)) => {
+            tracing::info!(mcp.host = host, mcp.tool = calling.tool.name, outcome = ?outcome(&error), "a tool call failed");
+            (ToolResult::failure(explain(&error, host)), outcome(&error))
         }
+        Err(Kept::Unknown) => {
+            let words = format!("The login for {host} cannot be looked up right now. The call was not made.");
+            (ToolResult::failure(words), Outcome::Failed)
+        }
+        Err(Kept::Missing(logins)) => {
+            missing = logins;
+            (ToolResult::failure(not_made(host, None)), Outcome::Unauthorized)
+        }
+        Err(Kept::Waited(came, logins)) => {
+            missing = logins;
+            let words = explain_wait(came, calling.logins.wait.as_secs()).map(|notice| notice.message);
+            (ToolResult::failure(not_made(host, words)), Outcome::Unauthorized)
+        }
+        Err(Kept::Gone) => return Err(Gone),
     };
-    Executed { result: result.cut(settings.result_bytes), outcome, took: started.elapsed() }
+    let parts = &calling.logins.parts;
+    let result = parts.links.broken_in_result(result).cut(parts.mcp.result_bytes);
+    Ok(Executed { result, outcome, took: started.elapsed(), missing })
+}
+
+impl Calling<'_> {
+    async fn to_the_end(&self, arguments: &Map<String, Value>) -> Result<Bytes, Kept> {
+        let (logins, spec) = (self.logins, &self.server.spec);
+        let (mut renewals, mut asked) = (0, 0);
+        let mut renewed: Option<Access> = None;
+        loop {
+            let access = match renewed.take() {
+                Some(access) => Some(access),
+                // Looked up for every call: a run may outlive a token, and a connection may be ended meanwhile.
+                None => logins.find_access(spec).await.map_err(|error| self.unknown(&error))?,
+            };
+            let challenge = match self.once(access.as_ref(), arguments, None).await {
+                Err(Error::Unauthorized(challenge)) => challenge,
+                Err(Error::PageRequired(required)) => {
+                    return self.through_pages(access.as_ref(), arguments, *required).await;
+                }
+                other => return other.map_err(Kept::Error),
+            };
+            // Forbidden for another reason than missing permissions: no login changes that.
+            let forbidden = challenge.status == StatusCode::FORBIDDEN.as_u16()
+                && challenge.error.as_deref() != Some("insufficient_scope");
+            if spec.authorization.is_some() || forbidden {
+                return Err(Kept::Error(Error::Unauthorized(challenge)));
+            }
+            let missing = match logins.refused(spec, access.as_ref(), &challenge, renewals).await {
+                Refused::Renewed(access) => {
+                    renewals += 1;
+                    renewed = Some(access);
+                    continue;
+                }
+                Refused::Missing(missing) => missing,
+                Refused::Nobody => return Err(Kept::Error(Error::Unauthorized(challenge))),
+                Refused::Unknown(error) => return Err(self.unknown(&error)),
+            };
+            // Without a link there is nothing that anybody could do now; the model may know another way.
+            if missing.flow.is_none() {
+                return Err(Kept::Error(Error::Unauthorized(challenge)));
+            }
+            asked += 1;
+            if logins.on_auth != OnAuth::Wait || asked > MOST_LOGINS {
+                return Err(Kept::Missing(vec![missing]));
+            }
+            match logins.wait_for(std::slice::from_ref(&missing), self.sink).await? {
+                Came::All => renewals = 0,
+                came => return Err(Kept::Waited(came, vec![missing])),
+            }
+        }
+    }
+
+    /// Asks the server to run the tool, once.
+    pub(super) async fn once(
+        &self,
+        access: Option<&Access>,
+        arguments: &Map<String, Value>,
+        after: Option<&PageRequired>,
+    ) -> Result<Bytes, Error> {
+        let last = Mutex::new(None::<Instant>);
+        let report = |progress: Progress| {
+            let now = Instant::now();
+            let mut last = last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            if last.is_none_or(|last| now - last >= Duration::from_millis(250)) {
+                *last = Some(now);
+                self.progress(progress);
+            }
+        };
+        let parts = &self.logins.parts;
+        let server = self.logins.server(&self.server.spec, access);
+        match after {
+            None => parts.tools.call(&server, self.tool, arguments, &report).await,
+            Some(required) => parts.tools.call_again(&server, self.tool, arguments, required, &report).await,
+        }
+    }
+
+    fn progress(&self, progress: Progress) {
+        let Progress { progress, total, message } = progress;
+        let links = &self.logins.parts.links;
+        let message = message.map(|message| links.broken_in(&message).into_owned());
+        self.sink.offer(RunEvent::ToolProgress { call_id: self.call.id.clone(), progress, total, message });
+    }
+
+    fn unknown(&self, error: &crate::connections::Error) -> Kept {
+        tracing::error!(mcp.host = self.server.spec.host(), %error, "a connection could not be looked up");
+        Kept::Unknown
+    }
+}
+
+fn not_made(host: &str, why: Option<String>) -> String {
+    let why = why.unwrap_or_else(|| "The user has been shown a link.".to_owned());
+    format!("{host} wants the user to act first, so the call was not made. {}", text::one_line(&why, 300))
 }
 
 fn outcome(error: &Error) -> Outcome {
     match error {
-        Error::Unauthorized(_) => Outcome::Unauthorized,
+        Error::Unauthorized(_) | Error::PageRequired(_) => Outcome::Unauthorized,
         Error::Timeout { .. } => Outcome::Timeout,
         Error::Refused(_)
         | Error::Unreachable { .. }
@@ -120,6 +255,9 @@ fn outcome(error: &Error) -> Outcome {
 /// What the model and the reader are told.
 fn explain(error: &Error, host: &str) -> String {
     match error {
+        Error::Unauthorized(challenge) if challenge.status == StatusCode::FORBIDDEN.as_u16() => {
+            format!("{host} does not allow this call with the credential it was given.")
+        }
         Error::Unauthorized(_) => {
             format!("{host} refuses the credential it was given; the user must authorize again.")
         }
@@ -142,6 +280,8 @@ fn explain(error: &Error, host: &str) -> String {
         }
         Error::Refused(refusal) => format!("The call was not made: {refusal}."),
         Error::Rpc { code, message } => format!("{message} ({code})"),
-        Error::Status { .. } | Error::Protocol(_) | Error::InputRequired(_) => format!("{host}: {error}."),
+        Error::Status { .. } | Error::Protocol(_) | Error::PageRequired(_) | Error::InputRequired(_) => {
+            format!("{host}: {error}.")
+        }
     }
 }

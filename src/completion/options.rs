@@ -13,7 +13,7 @@ pub enum OnAuth {
     /// The answer names it and ends there.
     #[default]
     Link,
-    /// The request waits for it. Without connections there is nothing to wait for: as [`OnAuth::Link`].
+    /// The request waits for it, then goes on; as [`OnAuth::Link`] when it does not come in time.
     Wait,
     /// HTTP 401.
     Fail,
@@ -31,6 +31,10 @@ pub enum StopWhen {
 #[derive(Debug, Clone)]
 pub struct Options {
     pub on_auth: OnAuth,
+    /// How long [`OnAuth::Wait`] waits; `None` is the default for the kind of answer.
+    pub wait_seconds: Option<u32>,
+    /// Where to tell that a login is missing.
+    pub authorization_callback_url: Option<http::Uri>,
     pub output: Output,
     pub stop_when: Vec<StopWhen>,
     pub max_turns: u32,
@@ -52,6 +56,8 @@ const NAMES: [&str; 8] = [
 ];
 /// Fields of the body that are the gateway's.
 const CONSUMED: [&str; 2] = ["toolgate", "authorizationRequestCallback"];
+/// Longest address of a callback.
+const LONGEST_URL: usize = 2048;
 const PREFIX: &str = "x-toolgate-";
 /// Headers with that prefix that are no options.
 const OTHER_HEADERS: [&str; 1] = ["user"];
@@ -68,6 +74,8 @@ impl Options {
     ) -> Result<Self, InvalidField> {
         let mut options = Options {
             on_auth: OnAuth::default(),
+            wait_seconds: None,
+            authorization_callback_url: None,
             output: Output::default(),
             stop_when: Vec::new(),
             max_turns: defaults.max_turns,
@@ -130,7 +138,8 @@ impl Options {
                 };
             }
             "wait_seconds" => {
-                within(&value, 1, 300).ok_or_else(|| wrong("a number from 1 to 300"))?;
+                let seconds = within(&value, 1, 300).ok_or_else(|| wrong("a number from 1 to 300"))?;
+                self.wait_seconds = Some(seconds);
             }
             "max_turns" => {
                 let most = u64::from(defaults.max_turns_cap);
@@ -148,9 +157,9 @@ impl Options {
                 self.profile = Some(name.ok_or_else(|| wrong("a name of 1 to 64 characters"))?.to_owned());
             }
             "authorization_callback_url" => {
-                let message =
-                    format!("`{param}` is not available yet: logins are shown in the answer; remove it");
-                return Err(InvalidField::new(param, message));
+                let url = value.as_str().filter(|text| text.len() <= LONGEST_URL).and_then(callback);
+                let expected = "an address that begins with https://";
+                self.authorization_callback_url = Some(url.ok_or_else(|| wrong(expected))?);
             }
             "stop_when" => {
                 self.stop_when = stop_conditions(&value).ok_or_else(|| {
@@ -161,6 +170,17 @@ impl Options {
         }
         Ok(())
     }
+}
+
+/// A callback's address; which hosts it may name is a matter of policy.
+fn callback(text: &str) -> Option<http::Uri> {
+    let mut url = url::Url::parse(text).ok()?;
+    let bare = url.username().is_empty() && url.password().is_none();
+    if !bare || !matches!(url.scheme(), "http" | "https") {
+        return None;
+    }
+    url.set_fragment(None);
+    url.as_str().parse().ok()
 }
 
 /// A header's value: JSON where it is JSON (numbers, lists), text otherwise.
@@ -234,6 +254,8 @@ mod tests {
         for (body, param, text) in [
             (r#"{"toolgate":{"on_outh":"link"}}"#, "toolgate.on_outh", "did you mean `on_auth`"),
             (r#"{"toolgate":{"max_turns":0}}"#, "toolgate.max_turns", "1 to 100"),
+            (r#"{"toolgate":{"wait_seconds":301}}"#, "toolgate.wait_seconds", "1 to 300"),
+            (r#"{"authorizationRequestCallback":"ftp://a"}"#, "authorizationRequestCallback", "https://"),
             (r#"{"toolgate":[]}"#, "toolgate", "an object"),
             (r#"{"toolgate":{"stop_when":[{"turn":1}]}}"#, "toolgate.stop_when", "conditions"),
         ] {

@@ -1,24 +1,34 @@
-//! From a request to a run: checks, tools of all servers, hidden turns put back. Nothing reaches the model here.
+//! From a request to a run: checks, credentials, tools of all servers, hidden turns put back. Nothing reaches the model
+//! here.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use futures_util::future::join_all;
 use http::HeaderMap;
-use serde_json::{Value, json};
 
 use super::agent::Agent;
-use super::conversation::{self, Conversation};
-use super::event::{AuthorizationRequired, FinishReason, Notice, RunEvent};
+use super::conversation::{self, Conversation, Shape};
+use super::engine::Parts;
+use super::event::{AuthorizationRequired, RunError};
+use super::gather::{Found, authorization_required, ended, gather, not_allowed};
+use super::logins::{Logins, Missing};
 use super::options::{OnAuth, Options};
 use super::sink::Sink;
 use super::toolset::Toolset;
-use super::{Engine, Started};
+use super::who::{OtherUser, Who, scope};
+use super::{Engine, Started, held};
 use crate::id::random_id;
 use crate::openai::{ChatRequest, ErrorBody, ErrorKind, InvalidField};
-use crate::tools::{self, Challenge, Outcome, Resolved, Spec};
+use crate::tools;
 use crate::upstream::Target;
 
 /// Events that may wait for the viewer.
 const EVENTS_AHEAD: usize = 64;
+/// How long a login is waited for when the request does not say: a stream is kept alive, other answers are given up by
+/// many proxies after a minute.
+const WAIT_STREAMED: u32 = 120;
+const WAIT_WHOLE: u32 = 55;
 
 /// One request, ready to be prepared.
 pub struct Incoming {
@@ -31,19 +41,16 @@ pub struct Incoming {
     /// The endpoint below the provider's base address.
     pub path: String,
     pub options: Options,
-    /// The caller's namespace.
-    pub namespace: Arc<str>,
+    pub who: Who,
 }
 
-/// Why no run came about.
+/// Why no run came about. Nothing was sent to the model.
 #[derive(Debug)]
 pub enum Error {
     /// 400.
     Invalid(InvalidField),
-    /// 401: logins are missing and the request wants to fail then.
-    AuthorizationRequired(Vec<AuthorizationRequired>),
-    /// 424: servers that cannot be used.
-    ServersFailed(ErrorBody),
+    /// The status that it says: a missing login, servers that cannot be used, a user that is not the caller.
+    Ended(RunError),
 }
 
 impl From<InvalidField> for Error {
@@ -52,14 +59,35 @@ impl From<InvalidField> for Error {
     }
 }
 
-/// What asking the servers came to.
-#[derive(Default)]
-struct Found {
-    ready: Vec<Resolved>,
-    missing: Vec<AuthorizationRequired>,
-    /// Of `missing`, whether any server is indispensable.
-    blocked: bool,
-    notices: Vec<Notice>,
+impl From<Error> for RunError {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Ended(error) => error,
+            Error::Invalid(InvalidField { param, message }) => {
+                let body = ErrorBody::new(ErrorKind::InvalidRequest, Some("invalid_request"), message);
+                ended(
+                    400,
+                    match param {
+                        Some(param) => body.param(param),
+                        None => body,
+                    },
+                )
+            }
+        }
+    }
+}
+
+/// A request that has been checked, and what its run is made of.
+pub(super) struct Prepared {
+    pub parts: Arc<Parts>,
+    pub request: ChatRequest,
+    pub forwarded: HeaderMap,
+    pub target: Target,
+    pub path: String,
+    pub options: Options,
+    pub parallel: bool,
+    pub logins: Logins,
+    pub sink: Sink,
 }
 
 impl Engine {
@@ -68,64 +96,77 @@ impl Engine {
     /// # Errors
     /// [`Error`]; then nothing was sent to the model.
     pub async fn start(&self, incoming: Incoming) -> Result<Started, Error> {
-        let Incoming { request, headers, forwarded, target, path, options, namespace } = incoming;
-        let messages = conversation::messages(&request)?;
-        let scope = scope(&request, &headers, &namespace, &options)?;
+        let Incoming { request, headers, forwarded, target, path, options, who } = incoming;
+        let parts = &self.parts;
+        conversation::messages(&request)?;
+        let shape = Shape::read(&request)?;
+        let user = who.user(&request, &headers)?;
+        let owner = who.owner(user.as_ref(), options.profile.as_deref()).map_err(|OtherUser| other_user())?;
+        let scope = scope(&who, user.as_deref(), &options);
         let tools_text = request.raw("tools").unwrap_or("[]");
-        let entries = tools::read_entries(tools_text, &headers, self.mcp.max_servers)?;
+        let servers = tools::read_entries(tools_text, &headers, parts.mcp.max_servers)?;
         if request.get::<u32>("n", "a number")?.is_some_and(|n| n != 1) {
             let message = "`n` must be 1 when tools of MCP servers or options of the gateway are used: \
                            tool calls cannot be made once for several answers";
             return Err(InvalidField::new("n", message).into());
         }
-        for spec in &entries.servers {
-            self.egress.check(&spec.uri).map_err(|refusal| not_allowed(spec, &refusal.to_string()))?;
+        for spec in &servers {
+            parts.egress.check(&spec.uri).map_err(|refusal| not_allowed(spec, &refusal.to_string()))?;
+        }
+        if let Some(callback) = &options.authorization_callback_url {
+            let param = "toolgate.authorization_callback_url";
+            let wrong = |refusal| InvalidField::new(param, format!("`{param}`: {refusal}"));
+            parts.egress.check(callback).map_err(wrong)?;
         }
         let parallel = request.get::<bool>("parallel_tool_calls", "true or false")?.unwrap_or(true);
-        let found = gather(tools::resolve(&self.tools, entries.servers, &scope).await)?;
-        if found.blocked && options.on_auth == OnAuth::Fail {
-            return Err(Error::AuthorizationRequired(found.missing));
-        }
-        let toolset = Toolset::build(found.ready, &entries.others, &target.provider)?;
-        let (messages, _) = self.memory.put_back(&scope, &messages);
-        let quirks = target.provider.quirks;
-        let conversation = Conversation::new(&request, &target.model, messages, &toolset, quirks)?;
-
         let model = request.get::<String>("model", "the name of a model")?.unwrap_or_default();
+        let run_id = random_id("run_");
+        let wait = if shape.stream {
+            options.wait_seconds.unwrap_or(WAIT_STREAMED)
+        } else {
+            options.wait_seconds.unwrap_or(WAIT_WHOLE).min(WAIT_WHOLE)
+        };
+        let logins = Logins {
+            parts: Arc::clone(parts),
+            owner,
+            application: who.application,
+            on_auth: options.on_auth,
+            wait: Duration::from_secs(wait.into()),
+            callback_url: options.authorization_callback_url.as_ref().map(ToString::to_string),
+            run_id: run_id.clone(),
+            scope,
+            said: Mutex::default(),
+        };
+        let found = gather(join_all(servers.into_iter().map(|spec| logins.resolve(spec, false))).await)?;
+        let blocked = found.is_blocked();
+        if blocked && options.on_auth == OnAuth::Fail {
+            return Err(fail(&logins, &found.logins()).await.into());
+        }
         let (sink, events) = Sink::new(EVENTS_AHEAD);
         let output = options.output;
-        let (streamed, include_usage) = (conversation.is_streamed(), conversation.wants_usage());
-        let task = if found.blocked {
-            tokio::spawn(answer_with_logins(sink, found.missing, found.notices))
+        let prepared = Prepared {
+            parts: Arc::clone(parts),
+            request,
+            forwarded,
+            target,
+            path,
+            options,
+            parallel,
+            logins,
+            sink,
+        };
+        let task = if blocked {
+            held::spawn(prepared, found)
         } else {
-            let early = found.missing;
-            let agent = Agent {
-                upstream: self.upstream.clone(),
-                tools: self.tools.clone(),
-                memory: self.memory.clone(),
-                metrics: Arc::clone(&self.metrics),
-                run: Arc::clone(&self.run),
-                mcp: Arc::clone(&self.mcp),
-                target,
-                path,
-                headers: forwarded,
-                conversation,
-                toolset,
-                options,
-                parallel,
-                scope,
-                missing: early,
-                notices: found.notices,
-                sink,
-            };
+            let agent = prepared.agent(found)?;
             tokio::spawn(agent.run())
         };
         Ok(Started {
-            run_id: random_id("run_"),
+            run_id,
             model,
-            created: self.clock.unix_seconds(),
-            streamed,
-            include_usage,
+            created: parts.clock.unix_seconds(),
+            streamed: shape.stream,
+            include_usage: shape.include_usage,
             output,
             events,
             task: super::CancelOnDrop(task.abort_handle()),
@@ -133,142 +174,53 @@ impl Engine {
     }
 }
 
-/// The run of a request that cannot go on without a login: it says so, and ends.
-async fn answer_with_logins(sink: Sink, missing: Vec<AuthorizationRequired>, notices: Vec<Notice>) {
-    let logins = missing.into_iter().map(RunEvent::AuthorizationRequired);
-    let events = notices.into_iter().map(RunEvent::Notice).chain(logins);
-    for event in events.chain([RunEvent::Finish { reason: FinishReason::AuthorizationRequired }]) {
-        if sink.send(event).await.is_err() {
-            return;
-        }
+impl Prepared {
+    /// The run on the servers that are ready.
+    ///
+    /// # Errors
+    /// When the request does not fit them.
+    pub fn agent(self, mut found: Found) -> Result<Agent, Error> {
+        let Prepared { parts, request, forwarded, target, path, options, parallel, logins, sink } = self;
+        found.ready.sort_by_key(|server| server.spec.position);
+        let missing = found.logins();
+        let others = tools::other_entries(request.raw("tools").unwrap_or("[]"));
+        let toolset = Toolset::build(found.ready, &others, &target.provider)?;
+        let (messages, _) = parts.memory.put_back(&logins.scope, &conversation::messages(&request)?);
+        let messages = parts.links.forgotten_in(messages);
+        let quirks = target.provider.quirks;
+        let conversation = Conversation::new(&request, &target.model, messages, &toolset, quirks)?;
+        Ok(Agent {
+            parts,
+            target,
+            path,
+            headers: forwarded,
+            conversation,
+            toolset,
+            options,
+            parallel,
+            logins,
+            missing,
+            notices: found.notices,
+            sink,
+        })
     }
 }
 
-/// Whose sessions, caches and hidden turns these are: namespace, user and profile.
-pub(super) fn scope(
-    request: &ChatRequest,
-    headers: &HeaderMap,
-    namespace: &str,
-    options: &Options,
-) -> Result<Arc<str>, InvalidField> {
-    let mut user = None;
-    for field in ["user", "safety_identifier"] {
-        user = user.or(request.get::<String>(field, "a text")?);
-    }
-    let header = headers.get("x-toolgate-user").and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let user = user.or(header).unwrap_or_default();
-    if user.len() > 512 {
-        return Err(InvalidField::new("user", "`user` must have at most 512 characters"));
-    }
-    Ok(json!([namespace, user, options.profile]).to_string().into())
+/// The 401 for these logins.
+pub(super) async fn fail(logins: &Logins, missing: &[Missing]) -> RunError {
+    let connect_all_url = logins.batch(missing).await.map(|batch| batch.connect_all_url);
+    let shown: Vec<&AuthorizationRequired> = missing.iter().map(|missing| &*missing.shown).collect();
+    authorization_required(&shown, connect_all_url)
 }
 
-fn gather(outcomes: Vec<Outcome>) -> Result<Found, Error> {
-    let mut found = Found::default();
-    let mut failed = Vec::new();
-    for outcome in outcomes {
-        match outcome {
-            Outcome::Ready(resolved) => {
-                found.notices.extend(remarks(&resolved));
-                found.ready.push(resolved);
-            }
-            Outcome::Unauthorized { spec, challenge } => {
-                found.blocked |= !spec.optional;
-                found.missing.push(login(&spec, &challenge));
-            }
-            Outcome::Failed { spec, error: tools::Error::Refused(refusal) } => {
-                return Err(not_allowed(&spec, &refusal.to_string()).into());
-            }
-            Outcome::Failed { spec, error } if spec.optional => {
-                let message = format!("{} could not be used and was left out: {error}.", spec.host());
-                found.notices.push(Notice { code: "server_unreachable".into(), message });
-            }
-            Outcome::Failed { spec, error } => failed.push((spec, error.to_string())),
-        }
-    }
-    if failed.is_empty() { Ok(found) } else { Err(Error::ServersFailed(failed_dependency(&failed))) }
-}
-
-/// What a reader should know about a server that answered.
-fn remarks(server: &Resolved) -> Vec<Notice> {
-    let host = server.spec.host();
-    let mut notices = Vec::new();
-    if !server.absent.is_empty() {
-        let names: Vec<String> =
-            server.absent.iter().take(10).map(|name| format!("\"{}\"", name.escape_default())).collect();
-        let message = format!("{host} has no tool called {}, which allowed_tools names.", names.join(", "));
-        notices.push(Notice { code: "tool_absent".into(), message });
-    }
-    if !server.list.dropped.is_empty() {
-        let shown = server
-            .list
-            .dropped
-            .iter()
-            .take(5)
-            .map(|(name, reason)| format!("\"{}\" ({reason})", name.escape_default()));
-        let message = format!(
-            "{} tools of {host} cannot be used: {}.",
-            server.list.dropped.len(),
-            shown.collect::<Vec<_>>().join(", ")
-        );
-        notices.push(Notice { code: "tools_left_out".into(), message });
-    }
-    if server.chosen.is_empty() {
-        notices.push(Notice {
-            code: "no_tools".into(),
-            message: format!("{host} offers no tool that may be used here."),
-        });
-    }
-    notices
-}
-
-fn login(spec: &Spec, challenge: &Challenge) -> AuthorizationRequired {
-    let host = spec.host();
-    let how = format!(
-        "in the field authorization of this tool, or in the header X-MCP-Authorization as {host}=TOKEN"
-    );
-    let reason = match (&spec.authorization, challenge.status) {
-        (Some(_), 403) => format!("The credential it was given does not suffice. Send one that does {how}."),
-        (Some(_), _) => format!("It refuses the credential it was given. Send a valid one {how}."),
-        (None, _) => format!("It wants a login. Send its access token {how}."),
-    };
-    let scopes = challenge
-        .scope
-        .iter()
-        .flat_map(|scopes| scopes.split_whitespace())
-        .take(100)
-        .map(str::to_owned)
-        .collect();
-    AuthorizationRequired {
-        resource: spec.server_url.clone(),
-        server_label: spec.label.clone(),
-        host: host.to_owned(),
-        connect_url: None,
-        scopes,
-        reason,
-        expires_at: None,
+impl From<RunError> for Error {
+    fn from(error: RunError) -> Self {
+        Error::Ended(error)
     }
 }
 
-fn not_allowed(spec: &Spec, reason: &str) -> InvalidField {
-    let param = spec.param("server_url");
-    InvalidField::new(param.clone(), format!("`{param}`: {reason}"))
-}
-
-fn failed_dependency(failed: &[(Spec, String)]) -> ErrorBody {
-    let named: Vec<String> =
-        failed.iter().map(|(spec, reason)| format!("{}: {reason}", spec.host())).collect();
-    let message = format!(
-        "{} could not be used, and nothing was sent to the model. Try again, or set `\"optional\": true` to go on without: {}",
-        if failed.len() == 1 { "An MCP server" } else { "Some MCP servers" },
-        named.join("; ")
-    );
-    let servers: Vec<Value> = failed
-        .iter()
-        .map(|(spec, reason)| json!({ "server_url": spec.server_url, "server_label": spec.label, "reason": reason }))
-        .collect();
-    let param = failed.first().map(|(spec, _)| spec.param("server_url")).unwrap_or_default();
-    ErrorBody::new(ErrorKind::FailedDependency, Some("mcp_server_unreachable"), message)
-        .param(param)
-        .with("servers", Value::Array(servers))
+fn other_user() -> Error {
+    let message = OtherUser.to_string();
+    let body = ErrorBody::new(ErrorKind::Permission, Some("user_mismatch"), message).param("user");
+    Error::Ended(ended(403, body))
 }

@@ -9,12 +9,15 @@ use super::event::RunEvent;
 pub struct Gone;
 
 /// The writing end. A viewer that reads slowly slows the run down, and so the provider.
+///
+/// Events are boxed: a channel keeps room for 32 of its items however few there are, and ten thousand waiting
+/// requests have one each.
 #[derive(Debug, Clone)]
-pub struct Sink(mpsc::Sender<RunEvent>);
+pub struct Sink(mpsc::Sender<Box<RunEvent>>);
 
 impl Sink {
     /// A sink and the end to read from, with room for `events`.
-    pub fn new(events: usize) -> (Self, mpsc::Receiver<RunEvent>) {
+    pub fn new(events: usize) -> (Self, mpsc::Receiver<Box<RunEvent>>) {
         let (sender, receiver) = mpsc::channel(events);
         (Sink(sender), receiver)
     }
@@ -24,12 +27,12 @@ impl Sink {
     /// # Errors
     /// [`Gone`] when nobody reads any more.
     pub async fn send(&self, event: RunEvent) -> Result<(), Gone> {
-        self.0.send(event).await.map_err(|_| Gone)
+        self.0.send(Box::new(event)).await.map_err(|_| Gone)
     }
 
     /// Adds an event if there is room: for those that may be missed.
     pub fn offer(&self, event: RunEvent) {
         // A full channel means a reader who is behind already; progress is not worth waiting for.
-        let _ = self.0.try_send(event);
+        let _ = self.0.try_send(Box::new(event));
     }
 }

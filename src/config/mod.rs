@@ -9,6 +9,7 @@ mod oauth;
 mod schema;
 mod secret;
 mod settings;
+mod sign_in;
 #[cfg(test)]
 mod tests;
 mod validate;
@@ -20,3 +21,5 @@ pub use node::Origin;
 pub use oauth::{AuthMethod, OauthClient, OauthEndpoints, OauthQuirk, SendResource};
 pub use secret::Secret;
 pub use settings::*;
+pub use sign_in::{SignIn, SignInKind};
+pub use validate::{is_name, is_public_or_own_url};

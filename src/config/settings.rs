@@ -19,6 +19,8 @@ pub struct Settings {
     pub data: Option<PathBuf>,
     /// The address under which people and providers reach this gateway; `None` is `http://{listen}`.
     pub public_url: Option<String>,
+    pub store: Store,
+    pub keys: Keys,
     pub log: Log,
     pub limits: Limits,
     pub rate_limit: RateLimit,
@@ -28,6 +30,7 @@ pub struct Settings {
     pub upstream: Upstream,
     pub mcp: Mcp,
     pub run: Run,
+    pub connections: Connections,
     pub providers: Vec<Provider>,
     /// Other names for models: `fast = "openai/gpt-5-mini"`.
     pub aliases: BTreeMap<String, String>,
@@ -36,6 +39,10 @@ pub struct Settings {
     pub oauth_clients: Vec<OauthClient>,
     /// Oddities of authorization servers, besides the built-in ones.
     pub oauth_quirks: Vec<OauthQuirk>,
+    /// Where people may sign in.
+    pub sign_in: Vec<super::SignIn>,
+    /// Whether people who signed in may ask models, with the operator's keys.
+    pub sign_in_may_complete: bool,
 }
 
 impl Default for Settings {
@@ -44,6 +51,8 @@ impl Default for Settings {
             listen: SocketAddr::from(([127, 0, 0, 1], 8787)),
             data: None,
             public_url: None,
+            store: Store::default(),
+            keys: Keys::default(),
             log: Log::default(),
             limits: Limits::default(),
             rate_limit: RateLimit::default(),
@@ -53,11 +62,14 @@ impl Default for Settings {
             upstream: Upstream::default(),
             mcp: Mcp::default(),
             run: Run::default(),
+            connections: Connections::default(),
             providers: Vec::new(),
             aliases: BTreeMap::new(),
             api_keys: Vec::new(),
             oauth_clients: Vec::new(),
             oauth_quirks: Vec::new(),
+            sign_in: Vec::new(),
+            sign_in_may_complete: false,
         }
     }
 }
@@ -95,6 +107,22 @@ impl Settings {
         };
         base.map(|base| base.join("toolgate"))
     }
+}
+
+/// Where connections, projects and API keys are kept.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Store {
+    /// `postgres://…`; `None` is a SQLite file in the data directory. It may hold a password.
+    pub url: Option<Secret>,
+}
+
+/// The keys that seal what is stored.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Keys {
+    /// The keyring; `None` is `keyring.toml` in the data directory.
+    pub file: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -312,6 +340,14 @@ impl Default for Run {
     }
 }
 
+/// What applications may see of their users' logins.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Connections {
+    /// Whether keys with the scope `tokens` may read access tokens at `POST /v1/connections/tokens`.
+    pub tokens_endpoint: bool,
+}
+
 /// A model provider. Names of presets need nothing but a key; see `docs/reference/config.md`.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -382,4 +418,19 @@ pub struct ApiKey {
     pub hash: String,
     #[serde(default)]
     pub requests_per_minute: Option<u32>,
+    /// What it may be used for; `None` is completions and connections.
+    #[serde(default)]
+    pub scopes: Option<Vec<KeyScope>>,
+}
+
+/// What an API key may be used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeyScope {
+    /// Chat completions and everything else that goes to a model provider.
+    Completions,
+    /// Listing, starting and revoking connections of the project's users.
+    Connections,
+    /// Reading their access tokens.
+    Tokens,
 }

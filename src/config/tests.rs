@@ -50,7 +50,7 @@ fn uncommented(plain: bool) -> String {
     for line in EXAMPLE.lines() {
         let setting = line.strip_prefix('#').filter(|rest| !rest.starts_with(' ') && !rest.is_empty());
         sample = sample && !line.is_empty() || line.starts_with("#[[");
-        let has_no_default = ["data =", "public_url =", "fast ="]
+        let has_no_default = ["data =", "public_url =", "fast =", "url =", "file ="]
             .iter()
             .any(|start| setting.is_some_and(|setting| setting.starts_with(start)));
         if !plain || !(sample || has_no_default) {
@@ -293,7 +293,11 @@ fn settings_that_make_no_sense_are_refused() {
         ("[run]\nmax_turns = 200", "`run.max_turns` must be at most `run.max_turns_cap`"),
         ("[run]\nmax_seconds = 99999999999", "`run.max_seconds` must be at most a year"),
         ("[upstream]\nretry_budget_percent = 101", "`upstream.retry_budget_percent` must be at most 100"),
-        ("listen = \"0.0.0.0:80\"\npass_through.enabled = false", "`pass_through.enabled` is off and"),
+        (
+            "[store]\nurl = \"mysql://u:secret@h/d\"",
+            "`store.url` must be an address that begins with postgres://",
+        ),
+        ("[[api_keys]]\nname = \"a\"\nscopes = [\"all\"]", "`api_keys.0.scopes.0` cannot be `all`"),
     ] {
         let report = report(text, &[]);
         assert!(report.starts_with(path) && report.contains("(FILE, line "), "{text}\n{report}");

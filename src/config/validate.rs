@@ -16,12 +16,12 @@ pub(super) struct Problem {
     pub(super) hint: Option<String>,
 }
 
-fn problem(path: impl Into<String>, reason: impl Into<String>) -> Problem {
+pub(super) fn problem(path: impl Into<String>, reason: impl Into<String>) -> Problem {
     Problem { path: path.into(), reason: reason.into(), hint: None }
 }
 
 impl Problem {
-    fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
@@ -30,18 +30,13 @@ impl Problem {
 /// Checks settings that have the right types.
 pub(super) fn check(settings: &Settings) -> Result<(), Problem> {
     public_url(settings)?;
+    store(settings)?;
     providers(settings)?;
     api_keys(settings)?;
     hosts(settings)?;
     aliases(settings)?;
+    super::sign_in::check(settings)?;
     numbers(settings)?;
-    if !settings.listen.ip().is_loopback() && settings.api_keys.is_empty() && !settings.pass_through.enabled {
-        return Err(problem(
-            "pass_through.enabled",
-            "is off and there are no `api_keys`, so nobody could call",
-        )
-        .hint("make a key with `toolgate key hash` and add it under `[[api_keys]]`"));
-    }
     Ok(())
 }
 
@@ -69,7 +64,7 @@ fn public_url(settings: &Settings) -> Result<(), Problem> {
 }
 
 /// A plain http(s) address. The text is not repeated: it could hold a password.
-fn http_url(path: &str, text: &str) -> Result<Url, Problem> {
+pub(super) fn http_url(path: &str, text: &str) -> Result<Url, Problem> {
     let url = Url::parse(text).map_err(|error| {
         problem(path, format!("is not an address: {error}")).hint("write it whole, with https://")
     })?;
@@ -83,6 +78,17 @@ fn http_url(path: &str, text: &str) -> Result<Url, Problem> {
         return Err(problem(path, "must not have a `?` or `#` part"));
     }
     Ok(url)
+}
+
+/// The text is not repeated: it may hold a password.
+fn store(settings: &Settings) -> Result<(), Problem> {
+    let Some(url) = &settings.store.url else { return Ok(()) };
+    let is_postgres = ["postgres://", "postgresql://"].iter().any(|scheme| url.expose().starts_with(scheme));
+    if !is_postgres || Url::parse(url.expose()).is_err() {
+        return Err(problem("store.url", "must be an address that begins with postgres://")
+            .hint("leave it out to keep everything in a SQLite file in the data directory"));
+    }
+    Ok(())
 }
 
 fn providers(settings: &Settings) -> Result<(), Problem> {
@@ -137,14 +143,25 @@ fn api_keys(settings: &Settings) -> Result<(), Problem> {
     Ok(())
 }
 
-fn name(path: &str, name: &str) -> Result<(), Problem> {
+pub(super) fn name(path: &str, name: &str) -> Result<(), Problem> {
     if name.is_empty() {
         return Err(problem(path, "is missing"));
     }
-    if name.len() > 64 || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)) {
+    if !is_name(name) {
         return Err(problem(path, "must be up to 64 letters, digits, `-`, `_` and `.`"));
     }
     Ok(())
+}
+
+/// Whether `name` can name a project or a key: in addresses, namespaces and logs.
+pub fn is_name(name: &str) -> bool {
+    (1..=64).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+}
+
+/// Whether `text` is an address that secrets may travel to: https, or this machine, and nothing hidden in it.
+pub fn is_public_or_own_url(text: &str) -> bool {
+    http_url("", text).is_ok_and(|url| url.scheme() == "https" || url.host().is_some_and(is_loopback))
 }
 
 fn is_header_text(text: &str) -> bool {

@@ -25,6 +25,16 @@ impl ApiKeyHash {
         ApiKeyHash(sha256(key.as_bytes()))
     }
 
+    /// The hash that these bytes are.
+    pub fn from_bytes(hash: [u8; 32]) -> Self {
+        ApiKeyHash(hash)
+    }
+
+    /// Its bytes.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// Reads `sha256:` and 64 hexadecimal digits.
     ///
     /// # Errors

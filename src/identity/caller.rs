@@ -2,9 +2,14 @@
 
 use std::sync::Arc;
 
-use super::Error;
-use crate::config::{Secret, Settings};
+use tokio::time::Instant;
+
+use super::stored::StoredKeys;
+use super::{Error, KeyEnding, Person, Scopes};
+use crate::config::{KeyScope, Secret, Settings};
 use crate::crypto::{ApiKeyHash, hmac_sha256, to_hex};
+use crate::keys::Pepper;
+use crate::store::{Project, Store};
 
 /// The prefix of the gateway's own keys. What bears it is never sent to anyone else.
 const GATEWAY_KEY_PREFIX: &str = "tgk_";
@@ -24,12 +29,16 @@ pub enum Surface {
 #[derive(Debug, Clone)]
 pub struct Caller {
     pub kind: CallerKind,
-    /// What keeps the caller's things apart from those of others: `local`, `project:…` or `pt:…`.
+    /// What keeps the caller's things apart from those of others: `local`, `project:…`, `person` or `pt:…`.
     pub namespace: Arc<str>,
     /// The key that came with the request, when it may be sent to a provider. Never a gateway key.
     pub forward_key: Option<Secret>,
     /// How many requests a minute the caller may send; 0 is no limit.
     pub requests_per_minute: u32,
+    /// What the caller may do.
+    pub scopes: Scopes,
+    /// How the key that came with the request ends, for people to tell keys apart.
+    pub key_ending: KeyEnding,
 }
 
 /// How the caller came to be let in.
@@ -41,70 +50,106 @@ pub enum CallerKind {
     Project { name: Arc<str>, key_name: Arc<str> },
     /// With a provider's own key, which is only handed on.
     PassThrough,
+    /// A person who is signed in, from a page of ours. They are their own user, under their account's id.
+    Person { account: Arc<str> },
 }
 
-/// Knows the callers that the settings allow.
+impl Caller {
+    /// The only user that this caller may name, when there is just one.
+    pub fn own_user(&self) -> Option<&Arc<str>> {
+        match &self.kind {
+            CallerKind::Person { account } => Some(account),
+            CallerKind::Local | CallerKind::Project { .. } | CallerKind::PassThrough => None,
+        }
+    }
+
+    /// Under what the caller's requests are counted.
+    pub fn counted_as(&self) -> &Arc<str> {
+        self.own_user().unwrap_or(&self.namespace)
+    }
+}
+
+/// Knows the callers that the settings and the store allow.
 pub struct Callers {
     local: bool,
     pass_through: bool,
     requests_per_minute: u32,
-    keys: Vec<Key>,
+    configured: Vec<(ApiKeyHash, Known)>,
+    stored: StoredKeys,
     local_namespace: Arc<str>,
-    /// Makes namespaces of keys that cannot be traced back to them. New for every process.
-    pepper: [u8; 32],
+    people_may_complete: bool,
+    /// Makes namespaces of keys that cannot be traced back to them.
+    pepper: Pepper,
 }
 
-struct Key {
-    hash: ApiKeyHash,
-    kind: CallerKind,
-    namespace: Arc<str>,
-    requests_per_minute: u32,
+/// What is known of a gateway key.
+#[derive(Clone)]
+pub(super) struct Known {
+    pub(super) kind: CallerKind,
+    pub(super) namespace: Arc<str>,
+    pub(super) requests_per_minute: u32,
+    pub(super) scopes: Scopes,
 }
 
 impl Callers {
-    /// The callers of a gateway with `settings`. Keys whose hash is malformed are let out; loading the settings
-    /// has refused them before.
-    ///
-    /// # Panics
-    /// When the operating system gives no randomness: nothing safe can be done without it.
-    pub fn new(settings: &Settings) -> Self {
+    /// The callers of a gateway with `settings`; those of `store` once [`Callers::refresh`] has read them. Keys whose
+    /// hash is malformed are let out; loading the settings has refused them before.
+    pub fn new(settings: &Settings, store: Store, pepper: Pepper) -> Self {
         let default = settings.rate_limit.requests_per_minute;
-        let keys = settings.api_keys.iter().filter_map(|key| {
+        let configured = settings.api_keys.iter().filter_map(|key| {
             let project = key.project.as_ref().unwrap_or(&key.name);
-            Some(Key {
-                hash: ApiKeyHash::parse(&key.hash).ok()?,
+            let known = Known {
                 kind: CallerKind::Project {
                     name: project.as_str().into(),
                     key_name: key.name.as_str().into(),
                 },
-                namespace: format!("project:{project}").into(),
+                namespace: Project::namespace(project).into(),
                 requests_per_minute: key.requests_per_minute.unwrap_or(default),
-            })
+                scopes: key.scopes.as_ref().map_or(Scopes::USUAL, |scopes| scopes.iter().copied().collect()),
+            };
+            Some((ApiKeyHash::parse(&key.hash).ok()?, known))
         });
-        let mut pepper = [0; 32];
-        getrandom::fill(&mut pepper).expect("the operating system provides randomness");
         Callers {
             local: settings.is_local(),
             pass_through: settings.pass_through.enabled,
             requests_per_minute: default,
-            keys: keys.collect(),
+            configured: configured.collect(),
+            stored: StoredKeys::new(store, default),
             local_namespace: "local".into(),
+            people_may_complete: settings.sign_in_may_complete,
             pepper,
         }
     }
 
-    /// The caller that `authorization`, the header's bytes, stands for on `surface`.
+    /// The caller that `authorization`, the header's bytes, stands for on `surface`. A gateway key that is not known
+    /// is looked for in the store once more; nothing else touches it.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn find(&self, authorization: Option<&[u8]>, surface: Surface) -> Result<Caller, Error> {
+        match self.resolve(authorization, surface) {
+            Err(Error::Unknown) if authorization.is_some_and(has_gateway_key) => {
+                // Boxed, so that the usual way stays small.
+                Box::pin(self.stored.look_again(Instant::now())).await;
+                self.resolve(authorization, surface)
+            }
+            other => other,
+        }
+    }
+
+    /// As [`Callers::find`], by what is known already.
     ///
     /// # Errors
     /// See [`Error`].
     pub fn resolve(&self, authorization: Option<&[u8]>, surface: Surface) -> Result<Caller, Error> {
         let key = authorization.map(bearer).transpose()?.flatten();
+        let key_ending = key.map_or_else(KeyEnding::default, KeyEnding::of);
         if let Some(key) = key
             && key.starts_with(GATEWAY_KEY_PREFIX)
         {
             let known = self.find_key(key).ok_or(Error::Unknown)?;
             return match surface {
-                Surface::V1 => Ok(known.caller()),
+                Surface::V1 => Ok(known.caller(key_ending)),
                 Surface::ProviderHost => Err(Error::GatewayKeyForHost),
             };
         }
@@ -114,6 +159,8 @@ impl Callers {
                 namespace: self.local_namespace.clone(),
                 forward_key: key.map(Secret::new),
                 requests_per_minute: 0,
+                scopes: Scopes::ALL,
+                key_ending,
             });
         }
         let key = key.ok_or(Error::Missing)?;
@@ -126,27 +173,73 @@ impl Callers {
             namespace: format!("pt:{}", to_hex(&hash[..16])).into(),
             forward_key: Some(Secret::new(key)),
             requests_per_minute: self.requests_per_minute,
+            scopes: Scopes::USUAL,
+            key_ending,
         })
     }
 
-    /// Compares with every key, so that the time tells nothing about which keys there are.
-    fn find_key(&self, key: &str) -> Option<&Key> {
+    /// A signed-in person as a caller. They may complete, at the operator's expense, only where the settings say so.
+    pub fn person(&self, person: &Person) -> Caller {
+        let allowed = [KeyScope::Connections, KeyScope::Completions];
+        let scopes = if self.people_may_complete { &allowed[..] } else { &allowed[..1] };
+        Caller {
+            kind: CallerKind::Person { account: Arc::clone(&person.account) },
+            namespace: "person".into(),
+            forward_key: None,
+            requests_per_minute: self.requests_per_minute,
+            scopes: scopes.iter().copied().collect(),
+            key_ending: KeyEnding::default(),
+        }
+    }
+
+    /// Reads the store's keys anew where they have changed.
+    ///
+    /// # Errors
+    /// See [`store::Error`](crate::store::Error); the keys read before stay known.
+    pub async fn refresh(&self) -> Result<(), crate::store::Error> {
+        self.stored.refresh().await
+    }
+
+    /// Keeps up with what changes in the store, for as long as it is polled.
+    pub async fn watch(&self) {
+        self.stored.watch().await;
+    }
+
+    /// How many gateway keys let somebody in.
+    pub fn count(&self) -> usize {
+        self.configured.len() + self.stored.count()
+    }
+
+    /// Compares with every configured key, so that the time tells nothing about which there are. The others are looked
+    /// up by their hash, of which a stranger cannot choose even one byte to find out more.
+    fn find_key(&self, key: &str) -> Option<Known> {
         let hash = ApiKeyHash::of(key);
-        self.keys
+        self.configured
             .iter()
-            .fold(None, |found, known| if known.hash.matches(&hash) { Some(known) } else { found })
+            .fold(
+                None,
+                |found, (configured, known)| if configured.matches(&hash) { Some(known) } else { found },
+            )
+            .cloned()
+            .or_else(|| self.stored.find(&hash))
     }
 }
 
-impl Key {
-    fn caller(&self) -> Caller {
+impl Known {
+    fn caller(self, key_ending: KeyEnding) -> Caller {
         Caller {
-            kind: self.kind.clone(),
-            namespace: self.namespace.clone(),
+            kind: self.kind,
+            namespace: self.namespace,
             forward_key: None,
             requests_per_minute: self.requests_per_minute,
+            scopes: self.scopes,
+            key_ending,
         }
     }
+}
+
+fn has_gateway_key(header: &[u8]) -> bool {
+    bearer(header).is_ok_and(|key| key.is_some_and(|key| key.starts_with(GATEWAY_KEY_PREFIX)))
 }
 
 /// The key of `Bearer KEY` (RFC 6750 §2.1); an empty one counts as none, since SDKs send it when they have none.
@@ -168,11 +261,16 @@ mod tests {
 
     const GATEWAY_KEY: &str = "tgk_0123456789abcdefghjkmnpq";
 
-    fn local() -> Callers {
-        Callers::new(&Settings::default())
+    async fn callers(settings: &Settings, pepper: u8) -> Callers {
+        let store = Store::open(&crate::store::Location::Memory).await.unwrap();
+        Callers::new(settings, store, Pepper::new([pepper; 32]))
     }
 
-    fn public(pass_through: bool) -> Callers {
+    async fn local() -> Callers {
+        callers(&Settings::default(), 1).await
+    }
+
+    async fn public(pass_through: bool, pepper: u8) -> Callers {
         let mut settings = Settings { listen: "0.0.0.0:80".parse().unwrap(), ..Settings::default() };
         settings.pass_through.enabled = pass_through;
         settings.api_keys.push(ApiKey {
@@ -180,8 +278,9 @@ mod tests {
             project: Some("shop".to_owned()),
             hash: ApiKeyHash::of(GATEWAY_KEY).to_string(),
             requests_per_minute: Some(7),
+            scopes: None,
         });
-        Callers::new(&settings)
+        callers(&settings, pepper).await
     }
 
     /// `namespace, forwarded key, limit` of the caller, or the error, in one comparable line.
@@ -198,11 +297,11 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_header_and_the_path_decide_who_calls() {
+    #[tokio::test]
+    async fn the_header_and_the_path_decide_who_calls() {
         use Surface::{ProviderHost, V1};
         let gateway_key = format!("Bearer {GATEWAY_KEY}");
-        let (local, open, closed) = (local(), public(true), public(false));
+        let (local, open, closed) = (local().await, public(true, 1).await, public(false, 1).await);
         for (callers, header, surface, expect) in [
             (&local, "", V1, "local - 0"),
             (&local, "Bearer sk-1", V1, "local sk-1 0"),
@@ -230,22 +329,36 @@ mod tests {
         assert!(matches!(open.resolve(Some(b"Bearer \xff"), V1), Err(Error::NotBearer)));
     }
 
-    #[test]
-    fn pass_through_callers_are_kept_apart_by_their_keys() {
-        let callers = public(true);
+    #[tokio::test]
+    async fn pass_through_callers_are_kept_apart_by_their_keys() {
+        let callers = public(true, 1).await;
         let namespace = |key: &str| {
             callers.resolve(Some(format!("Bearer {key}").as_bytes()), Surface::V1).unwrap().namespace
         };
         assert_eq!(namespace("sk-1"), namespace("sk-1"));
         assert_ne!(namespace("sk-1"), namespace("sk-2"));
         assert!(!namespace("sk-1").contains("sk-1"));
-        let other_process = public(true).resolve(Some(b"Bearer sk-1"), Surface::V1).unwrap().namespace;
-        assert_ne!(namespace("sk-1"), other_process);
+        let of = |callers: Callers| callers.resolve(Some(b"Bearer sk-1"), Surface::V1).unwrap().namespace;
+        assert_eq!(namespace("sk-1"), of(public(true, 1).await), "the same in every process with this store");
+        assert_ne!(namespace("sk-1"), of(public(true, 2).await), "and in no other");
     }
 
-    #[test]
-    fn a_caller_does_not_show_its_key() {
-        let caller = local().resolve(Some(b"Bearer sk-very-secret"), Surface::V1).unwrap();
+    #[tokio::test]
+    async fn a_caller_does_not_show_its_key() {
+        let caller = local().await.resolve(Some(b"Bearer sk-very-secret"), Surface::V1).unwrap();
         assert!(!format!("{caller:?}").contains("very-secret"));
+    }
+
+    #[tokio::test]
+    async fn of_a_key_only_its_ending_is_kept_and_nothing_of_a_short_one() {
+        let ending = |header: &'static str, callers: &Callers| {
+            callers.resolve(Some(header.as_bytes()), Surface::V1).unwrap().key_ending.as_str().to_owned()
+        };
+        let (local, open) = (local().await, public(true, 1).await);
+        assert_eq!(ending("Bearer sk-proj-0123456789abcdef", &open), "cdef");
+        assert_eq!(ending("Bearer sk-proj-0123456789abcdef", &local), "cdef");
+        assert_eq!(ending("Bearer tgk_0123456789abcdefghjkmnpq", &open), "mnpq");
+        assert_eq!(ending("Bearer sk-short", &open), "");
+        assert_eq!(local.resolve(None, Surface::V1).unwrap().key_ending.as_str(), "");
     }
 }

@@ -112,6 +112,14 @@ impl ChatRequest {
         Ok(ChatRequest { body, fields })
     }
 
+    /// The same request in memory of its own: its bytes may be part of a larger buffer, which they keep alive.
+    #[must_use]
+    pub fn detached(self) -> Self {
+        let mut fields = self.fields;
+        fields.shrink_to_fit();
+        ChatRequest { body: Bytes::copy_from_slice(&self.body), fields }
+    }
+
     /// The body as it came.
     pub fn body(&self) -> &Bytes {
         &self.body

@@ -1,6 +1,9 @@
 //! Why the gateway does not run.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::{keys, store};
 
 /// What kept the gateway from starting, or ended it.
 #[derive(Debug, thiserror::Error)]
@@ -12,6 +15,14 @@ pub enum Error {
     /// The settings are well-formed but nothing can be built from them.
     #[error("{0}")]
     Settings(String),
+    #[error("there is no place for files")]
+    NoDataDirectory,
+    #[error("cannot write `{}`: {reason}", .path.display())]
+    Data { path: PathBuf, reason: String },
+    #[error("{0}")]
+    Keys(keys::Error),
+    #[error("the store: {0}")]
+    Store(store::Error),
 }
 
 impl Error {
@@ -33,6 +44,16 @@ impl Error {
             )),
             Error::Listen { .. } => Some("choose another address with `--listen ADDR`".to_owned()),
             Error::Settings(_) => None,
+            Error::NoDataDirectory => Some("give a directory with `--data DIR`".to_owned()),
+            Error::Data { .. } => Some("choose a directory that can be written with `--data DIR`".to_owned()),
+            Error::Keys(error) => error.hint(),
+            Error::Store(store::Error::Unavailable(_)) => {
+                Some("is the database there, and do `store.url` and `data` name it?".to_owned())
+            }
+            Error::Store(store::Error::Migration(_)) => {
+                Some("use the version of toolgate that was used last, or a newer one".to_owned())
+            }
+            Error::Store(store::Error::Exists | store::Error::Unexpected(_)) => None,
         }
     }
 }

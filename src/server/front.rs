@@ -11,7 +11,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Instant;
@@ -49,7 +49,9 @@ impl Front {
         let started = Instant::now();
         let id = self.ids.of(request.headers());
         let endpoint = endpoint(request.uri());
-        let mut response = if self.local && !is_from_this_machine(request.headers()) {
+        let mut response = if self.local
+            && !is_welcome_here(request.method(), request.uri().path(), request.headers())
+        {
             let message = "in local mode, requests must be addressed to this machine and not come from a web page elsewhere";
             ApiError::new(StatusCode::FORBIDDEN, ErrorKind::Permission, Some("not_local"), message)
                 .into_response()
@@ -81,8 +83,7 @@ impl Front {
     async fn route(&mut self, request: Request<Incoming>) -> Response {
         if router::is_chat_completion(request.method(), request.uri()) {
             let app = State(Arc::clone(&self.app));
-            // Boxed, so that its memory is given back when the head of a stream is out.
-            return Box::pin(api::create_chat_completion(app, request.map(Body::new))).await.into_response();
+            return api::create_chat_completion(app, request.map(Body::new)).await.into_response();
         }
         match Box::pin(self.router.call(request)).await {
             Ok(response) => response,
@@ -150,14 +151,30 @@ fn endpoint(uri: &Uri) -> Endpoint {
     }
 }
 
-/// Whether the request names this machine (else a foreign name was rebound to it) and comes from no foreign page.
-fn is_from_this_machine(headers: &HeaderMap) -> bool {
+/// Whether the request names this machine (else a foreign name was rebound to it) and comes from no foreign page,
+/// unless it is a person who followed a link to one of our own pages: those change nothing when they are looked at.
+fn is_welcome_here(method: &Method, path: &str, headers: &HeaderMap) -> bool {
     let host = headers.get(header::HOST).and_then(|value| value.to_str().ok());
     let origin = headers.get(header::ORIGIN).map(|value| value.to_str().unwrap_or("null"));
-    let cross_site = headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site");
-    host.is_none_or(names_loopback)
-        && !cross_site
-        && origin.is_none_or(|origin| origin.split_once("://").is_some_and(|(_, host)| names_loopback(host)))
+    let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
+    let origin_is_ours = match origin {
+        // What our own pages send, since they give no referrer.
+        Some("null") => site == Some(b"same-origin"),
+        Some(origin) => origin.split_once("://").is_some_and(|(_, host)| names_loopback(host)),
+        None => true,
+    };
+    let follows_a_link = matches!(*method, Method::GET | Method::HEAD)
+        && is_page(path)
+        && headers.get("sec-fetch-mode").is_some_and(|mode| mode == "navigate")
+        && headers.get("sec-fetch-dest").is_some_and(|dest| dest == "document");
+    host.is_none_or(names_loopback) && origin_is_ours && (site != Some(b"cross-site") || follows_a_link)
+}
+
+/// Pages that others link to, or send people back to.
+fn is_page(path: &str) -> bool {
+    path.starts_with("/connect/")
+        || path.starts_with("/login/")
+        || matches!(path, "/oauth/callback" | "/connections" | "/account" | "/login")
 }
 
 fn names_loopback(authority: &str) -> bool {
@@ -176,7 +193,7 @@ mod tests {
             .iter()
             .map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value)))
             .collect();
-        is_from_this_machine(&headers)
+        is_welcome_here(&Method::POST, "/v1/chat/completions", &headers)
     }
 
     #[test]
@@ -189,5 +206,33 @@ mod tests {
         assert!(!from(&[("host", "127.0.0.1:8787"), ("origin", "null")]));
         assert!(!from(&[("host", "127.0.0.1:8787"), ("sec-fetch-site", "cross-site")]));
         assert!(!from(&[("host", "127.0.0.1.evil.example")]));
+    }
+
+    #[test]
+    fn a_link_from_elsewhere_leads_to_our_pages_and_to_nothing_else() {
+        let visit = |method: Method, path: &str, host: &'static str, dest: &'static str| {
+            let pairs = [
+                ("host", host),
+                ("sec-fetch-site", "cross-site"),
+                ("sec-fetch-mode", "navigate"),
+                ("sec-fetch-dest", dest),
+            ];
+            let pairs = pairs.map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value)));
+            is_welcome_here(&method, path, &pairs.into_iter().collect())
+        };
+        let here = "127.0.0.1:8787";
+        assert!(visit(Method::GET, "/connect/flw_1", here, "document"));
+        assert!(visit(Method::GET, "/oauth/callback", here, "document"), "the way back");
+        assert!(!visit(Method::POST, "/connect/flw_1", here, "document"), "a foreign form");
+        assert!(!visit(Method::GET, "/connect/flw_1", here, "iframe"));
+        assert!(!visit(Method::GET, "/connect/flw_1", here, "image"));
+        assert!(!visit(Method::GET, "/v1/models", here, "document"));
+        assert!(!visit(Method::GET, "/metrics", here, "document"));
+        assert!(!visit(Method::GET, "/connect/flw_1", "evil.example", "document"));
+        assert!(
+            from(&[("host", here), ("origin", "null"), ("sec-fetch-site", "same-origin")]),
+            "our own form"
+        );
+        assert!(!from(&[("host", here), ("origin", "null"), ("sec-fetch-site", "same-site")]));
     }
 }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
@@ -58,11 +59,9 @@ pub async fn accept(listener: TcpListener, front: Front, limits: &Limits, stop: 
         };
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { break };
         let connection = open.watch(serve_one(&http, stream, front.clone()));
-        tokio::spawn(async move {
-            // An error here is a client that broke off or spoke no HTTP; there is nobody to tell.
-            let _ = connection.await;
-            drop(place);
-        });
+        // An error here is a client that broke off or spoke no HTTP; there is nobody to tell. Not an `async` block,
+        // which would keep room for the connection twice.
+        tokio::spawn(connection.map(move |_| drop(place)));
     }
     drop(listener);
     let seconds = limits.shutdown_seconds;
@@ -80,7 +79,9 @@ fn serve_one(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY could not be set");
     }
-    let service = hyper::service::service_fn(move |request| front.clone().answer(request));
+    // Boxed, so that its memory is given back when the head of a stream is out: a connection keeps room for this
+    // future as long as it lives.
+    let service = hyper::service::service_fn(move |request| Box::pin(front.clone().answer(request)));
     http.serve_connection(TokioIo::new(stream), service)
 }
 

@@ -3,10 +3,12 @@
 mod error;
 mod front;
 mod listen;
+mod open;
 mod router;
 mod serve;
 mod started;
 
 pub use error::Error;
+pub use open::{DATABASE_FILE, Opened, WithoutKeys, open};
 pub use serve::{serve, serve_until};
 pub use started::Started;

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use http::{Method, Uri};
 
-use crate::{api, demo};
+use crate::{api, demo, web};
 
 /// Every route there is.
-pub fn router(app: Arc<api::App>, with_demo: bool) -> Router {
+pub fn router(app: Arc<api::App>, with_demo: bool, site: Arc<web::Site>) -> Router {
     let mut router = Router::new()
         // chat completions
         .route("/v1/chat/completions", post(api::create_chat_completion))
@@ -23,6 +23,13 @@ pub fn router(app: Arc<api::App>, with_demo: bool) -> Router {
         .route("/v1/moderations", post(api::relay_by_model))
         .route("/v1/images/generations", post(api::relay_by_model))
         .route("/v1/audio/speech", post(api::relay_by_model))
+        // logins of users
+        .route("/v1/connections", get(api::list_connections).post(api::create_connection))
+        .route("/v1/connections/check", post(api::check_connections))
+        .route("/v1/connections/tokens", post(api::give_out_tokens))
+        .route("/v1/connections/{id}", delete(api::delete_connection))
+        .route("/v1/connections/{id}/reauthorize", post(api::reauthorize_connection))
+        .route("/v1/flows/confirm", post(api::confirm_flow))
         // operating
         .route("/healthz", get(api::healthz))
         .route("/readyz", get(api::readyz))
@@ -31,7 +38,10 @@ pub fn router(app: Arc<api::App>, with_demo: bool) -> Router {
         router = router.nest_service("/demo", demo::router());
     }
     // any provider by its address: /{provider-host}/{path}
-    router.method_not_allowed_fallback(api::method_not_allowed).fallback(api::any_host).with_state(app)
+    let router =
+        router.method_not_allowed_fallback(api::method_not_allowed).fallback(api::any_host).with_state(app);
+    // pages: /connect, /oauth, /login, /account, /connections, /static
+    router.merge(web::router(site))
 }
 
 /// Whether a request is for the first two routes above, which are not worth a search.

@@ -5,16 +5,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::front::Front;
 use super::router::router;
-use super::{Error, Started, listen};
+use super::{Error, Opened, Started, WithoutKeys, listen, open};
 use crate::api::App;
 use crate::clock::Clock;
 use crate::completion::Engine;
 use crate::config::{Environment, Settings};
+use crate::connections::Connections;
 use crate::egress::{self, Egress};
-use crate::identity::Callers;
+use crate::identity::{Callers, Cookies, Sessions, SignIn};
+use crate::keys;
 use crate::rate_limit::RateLimit;
+use crate::store::Location;
 use crate::telemetry::Metrics;
 use crate::upstream::{Providers, Upstream};
+use crate::web;
 
 /// Runs the gateway until the process is told to stop (SIGTERM, Ctrl-C), then finishes what is open.
 /// `ready` is called once it listens.
@@ -46,6 +50,10 @@ pub async fn serve_until(
     settings.listen = address;
     let public_url = settings.public_url();
 
+    let opened =
+        open(&settings, environment, if local { WithoutKeys::Make } else { WithoutKeys::Refuse }).await?;
+    let Opened { store, keyring, source, location, pepper } = opened;
+
     let metrics = Arc::new(Metrics::default());
     let egress =
         Egress::new(&settings.egress, local, lookup).map_err(|error| Error::Settings(error.to_string()))?;
@@ -60,13 +68,39 @@ pub async fn serve_until(
     for provider in providers.active() {
         metrics.provider(&provider.name);
     }
-    let callers = Callers::new(&settings);
-    let engine = Engine::new(&settings, egress, upstream, Arc::clone(&metrics), Clock::system());
+    let callers = Callers::new(&settings, store.clone(), pepper);
+    callers.refresh().await?;
+    let connections = Connections::default();
+    let clock = Clock::system();
+    let variable = |name: &str| environment.get(name).map(str::to_owned);
+    let sign_in = SignIn::new(
+        &settings.sign_in,
+        &variable,
+        egress.clone(),
+        store.clone(),
+        clock.clone(),
+        public_url.clone(),
+    )
+    .map_err(Error::Settings)?;
+    let sessions = Sessions::new(store.clone(), clock.clone(), sign_in.issuers());
+    let cookies = Cookies::new(&public_url);
+    let parts = web::Parts {
+        connections: connections.clone(),
+        sign_in,
+        sessions: sessions.clone(),
+        cookies: cookies.clone(),
+        clock,
+        public_url: public_url.clone(),
+        local,
+    };
+    let site = Arc::new(web::Site::new(parts).map_err(Error::Settings)?);
+    let engine =
+        Engine::new(&settings, egress, upstream, connections.clone(), Arc::clone(&metrics), Clock::system());
     let started = Started {
         addr: address,
         public_url,
         local,
-        project_keys: settings.api_keys.len(),
+        project_keys: callers.count(),
         pass_through: settings.pass_through.enabled,
         providers: providers
             .active()
@@ -74,28 +108,44 @@ pub async fn serve_until(
             .map(|provider| (provider.name.to_string(), provider.key_source.to_string()))
             .collect(),
         demo: local,
+        keeps: location != Location::Memory,
     };
     let limits = settings.limits.clone();
     let rate_limit = RateLimit::default();
     let app = Arc::new(App {
         settings,
         callers,
+        sessions,
+        cookies,
         providers,
         engine,
+        connections,
         metrics,
         rate_limit,
+        store,
+        keyring: keyring.clone(),
         draining: AtomicBool::new(false),
     });
-    let front = Front::new(Arc::clone(&app), router(Arc::clone(&app), local), local);
+    let front = Front::new(Arc::clone(&app), router(Arc::clone(&app), local, site), local);
+    let watching = Arc::clone(&app);
+    let tasks = [
+        tokio::spawn(keys::watch(source, keyring)),
+        tokio::spawn(async move { watching.callers.watch().await }),
+    ];
     ready(&started);
     let draining = Arc::clone(&app);
     let stop = async move {
         stop.await;
         draining.draining.store(true, Ordering::Relaxed);
+        draining.engine.stop_waiting();
         tracing::info!("stopping: open streams may finish");
     };
     listen::accept(listener, front, &limits, stop).await;
     app.engine.close().await;
+    for task in tasks {
+        task.abort();
+    }
+    app.store.close().await;
     Ok(())
 }
 

@@ -11,7 +11,7 @@ pub struct Started {
     pub public_url: String,
     /// Whether it is one person's machine.
     pub local: bool,
-    /// How many API keys are configured.
+    /// How many API keys of projects there are.
     pub project_keys: usize,
     /// Whether callers may bring a provider's own key.
     pub pass_through: bool,
@@ -19,4 +19,6 @@ pub struct Started {
     pub providers: Vec<(String, String)>,
     /// Whether the demo model and its MCP server are there.
     pub demo: bool,
+    /// Whether connections and projects outlive the process.
+    pub keeps: bool,
 }

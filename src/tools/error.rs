@@ -2,8 +2,32 @@
 
 use std::time::Duration;
 
+use url::Url;
+
+use super::protocol::Answers;
 use crate::egress;
 use crate::oauth::Challenge;
+
+/// Pages that a server wants a person to open before it goes on (MCP 2026-07-28, elicitation in URL mode).
+#[derive(Debug, Clone)]
+pub struct PageRequired {
+    /// At least one; addresses of the web, normalised. Nobody but the person opens them.
+    pub pages: Vec<Url>,
+    /// What a repeated call must bring, when the server waits for the same call to be continued.
+    pub(super) resume: Option<Resume>,
+}
+
+/// The answers of a repeated call.
+#[derive(Debug, Clone)]
+pub(super) struct Resume(pub(super) Box<Answers>);
+
+impl PageRequired {
+    /// The hosts of the pages, for a sentence.
+    pub fn hosts(&self) -> String {
+        let hosts: Vec<&str> = self.pages.iter().filter_map(Url::host_str).collect();
+        format!("a page at {}", hosts.join(", "))
+    }
+}
 
 /// The outcomes of speaking to an MCP server that callers treat differently.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -30,6 +54,9 @@ pub enum Error {
     Protocol(String),
     #[error("the server's answer is larger than {limit} bytes")]
     TooLarge { limit: usize },
+    /// It wants a person to open a page first (URL elicitation). The call did not run to its end.
+    #[error("the server asks that a person opens {}", .0.hosts())]
+    PageRequired(Box<PageRequired>),
     /// It asks for input that nobody here can give (elicitation, sampling, roots).
     #[error("the server asks for input that is not available here: {0}")]
     InputRequired(String),

@@ -16,9 +16,11 @@ mod spec;
 pub mod text;
 
 pub use crate::oauth::Challenge;
-pub use error::Error;
+pub use error::{Error, PageRequired};
 pub use media::is_base64;
 pub use resolve::{Outcome, Resolved, resolve};
 pub use result::{Image, Part, ToolResult};
 pub use server::{Progress, Server, Tool, ToolList, Tools};
-pub use spec::{Spec, has_gateway_tools, read as read_entries};
+pub use spec::{
+    Spec, address as read_address, has_gateway_tools, others as other_entries, read as read_entries,
+};

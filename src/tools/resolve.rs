@@ -1,9 +1,7 @@
-//! Asking all servers of a request for their tools, at the same time.
+//! Asking a server of a request for its tools, and which of them the request wants.
 
 use std::collections::HashSet;
 use std::sync::Arc;
-
-use futures_util::future::join_all;
 
 use super::spec::Spec;
 use super::{Challenge, Error, Server, Tool, ToolList, Tools};
@@ -42,18 +40,8 @@ pub enum Outcome {
     },
 }
 
-/// Asks every server. The outcomes stand in the order of `specs`.
-pub async fn resolve(tools: &Tools, specs: Vec<Spec>, scope: &Arc<str>) -> Vec<Outcome> {
-    join_all(specs.into_iter().map(|spec| one(tools, spec, Arc::clone(scope)))).await
-}
-
-async fn one(tools: &Tools, spec: Spec, scope: Arc<str>) -> Outcome {
-    let server = Server {
-        uri: spec.uri.clone(),
-        authorization: spec.authorization.clone(),
-        headers: spec.headers.clone(),
-        scope,
-    };
+/// Asks `server`, which is the one that `spec` names, for its tools.
+pub async fn resolve(tools: &Tools, spec: Spec, server: Server) -> Outcome {
     match tools.list(&server).await {
         Ok(list) => {
             let (chosen, absent) = choose(&spec, &list);

@@ -7,9 +7,9 @@ use http::{HeaderName, Uri};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::Error;
 use super::offered::Offered;
 use super::protocol::{Client, Peer};
+use super::{Error, PageRequired};
 use crate::config::{self, Secret};
 use crate::egress::Egress;
 
@@ -19,6 +19,9 @@ pub struct Server {
     pub uri: Uri,
     /// The value of `Authorization`, scheme included.
     pub authorization: Option<Secret>,
+    /// The id of the connection that `authorization` comes from, if it does. Its tokens change; what is kept for it
+    /// is kept under this name, over all of them, and for nobody else.
+    pub connection: Option<Arc<str>>,
     /// Further headers of the request's tool entry; values are secrets.
     pub headers: Vec<(HeaderName, Secret)>,
     /// The caller's namespace and user. Sessions of different scopes are never shared.
@@ -89,7 +92,30 @@ impl Tools {
         arguments: &serde_json::Map<String, Value>,
         progress: &(dyn Fn(Progress) + Send + Sync),
     ) -> Result<Bytes, Error> {
-        self.client.call(&Peer::new(server)?, tool, arguments, progress).await
+        self.client.call(&Peer::new(server)?, tool, arguments, None, progress).await
+    }
+
+    /// Repeats a call that ended in [`Error::PageRequired`], now that the person has been shown the pages.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn call_again(
+        &self,
+        server: &Server,
+        tool: &Tool,
+        arguments: &serde_json::Map<String, Value>,
+        required: &PageRequired,
+        progress: &(dyn Fn(Progress) + Send + Sync),
+    ) -> Result<Bytes, Error> {
+        let answers = required.resume.as_ref().map(|resume| &*resume.0);
+        self.client.call(&Peer::new(server)?, tool, arguments, answers, progress).await
+    }
+
+    /// Forgets what is kept for this server and credential: they are not what they were.
+    pub fn forget(&self, server: &Server) {
+        if let Ok(peer) = Peer::new(server) {
+            self.client.forget(&peer);
+        }
     }
 
     /// Closes every session (HTTP DELETE), for at most two seconds.

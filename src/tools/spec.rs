@@ -50,14 +50,6 @@ pub struct Allowed {
     pub read_only: bool,
 }
 
-/// A request's `tools`, taken apart.
-#[derive(Debug, Default)]
-pub struct Entries<'a> {
-    pub servers: Vec<Spec>,
-    /// Everything else, as it came.
-    pub others: Vec<&'a RawValue>,
-}
-
 #[derive(Deserialize)]
 struct Entry {
     server_url: Option<String>,
@@ -90,14 +82,10 @@ struct Kind<'k> {
 ///
 /// # Errors
 /// [`InvalidField`] naming entry and field.
-pub fn read<'a>(
-    tools: &'a str,
-    headers: &HeaderMap,
-    max_servers: usize,
-) -> Result<Entries<'a>, InvalidField> {
+pub fn read(tools: &str, headers: &HeaderMap, max_servers: usize) -> Result<Vec<Spec>, InvalidField> {
     let list: Vec<&RawValue> =
         serde_json::from_str(tools).map_err(|_| InvalidField::new("tools", "`tools` must be a list"))?;
-    let mut entries = Entries::default();
+    let mut servers = Vec::new();
     for (position, raw) in list.into_iter().enumerate() {
         let kind = serde_json::from_str::<Kind<'_>>(raw.get()).map_err(|_| {
             InvalidField::new(
@@ -106,25 +94,34 @@ pub fn read<'a>(
             )
         })?;
         match kind.kind.as_deref() {
-            Some("mcp") => entries.servers.push(entry(position, raw)?),
+            Some("mcp") => servers.push(entry(position, raw)?),
             Some("url_context") => {
                 return Err(InvalidField::new(
                     format!("tools[{position}].type"),
                     "`url_context` is not available yet; remove it",
                 ));
             }
-            _ => entries.others.push(raw),
+            _ => {}
         }
     }
-    if entries.servers.len() > max_servers {
+    if servers.len() > max_servers {
         return Err(InvalidField::new(
             "tools",
             format!("a request may name at most {max_servers} MCP servers"),
         ));
     }
-    label(&mut entries.servers)?;
-    credentials(&mut entries.servers, headers)?;
-    Ok(entries)
+    label(&mut servers)?;
+    credentials(&mut servers, headers)?;
+    Ok(servers)
+}
+
+/// The entries that are none of the gateway's. `tools` has been read before.
+pub fn others(tools: &str) -> Vec<&RawValue> {
+    let list: Vec<&RawValue> = serde_json::from_str(tools).unwrap_or_default();
+    let is_ours = |raw: &RawValue| {
+        serde_json::from_str::<Kind<'_>>(raw.get()).is_ok_and(|kind| kind.kind.as_deref() == Some("mcp"))
+    };
+    list.into_iter().filter(|raw| !is_ours(raw)).collect()
 }
 
 fn entry(position: usize, raw: &RawValue) -> Result<Spec, InvalidField> {
@@ -200,7 +197,11 @@ fn plain(error: &serde_json::Error) -> String {
     text.split(" at line ").next().unwrap_or(&text).to_owned()
 }
 
-fn address(text: &str) -> Result<Uri, String> {
+/// The address of an MCP server as a request spells it.
+///
+/// # Errors
+/// What is wrong with it, in words that follow its name.
+pub fn address(text: &str) -> Result<Uri, String> {
     if text.len() > 2048 {
         return Err("is longer than 2048 characters".into());
     }
@@ -338,7 +339,7 @@ mod tests {
     use super::*;
 
     fn read_one(tools: &str) -> Result<Vec<Spec>, InvalidField> {
-        read(tools, &HeaderMap::new(), 64).map(|entries| entries.servers)
+        read(tools, &HeaderMap::new(), 64)
     }
 
     #[test]
@@ -397,7 +398,7 @@ mod tests {
         let tools = r#"[{"type":"mcp","server_url":"https://a.example/x"},{"type":"mcp","server_url":"https://b.example/x"}]"#;
         let mut headers = HeaderMap::new();
         headers.insert("x-mcp-authorization", HeaderValue::from_static("a.example=one=="));
-        let specs = read(tools, &headers, 64).unwrap().servers;
+        let specs = read(tools, &headers, 64).unwrap();
         assert_eq!(specs[0].authorization.as_ref().unwrap().expose(), "Bearer one==");
         assert!(specs[1].authorization.is_none());
         headers.insert("x-mcp-authorization", HeaderValue::from_static("bare"));
@@ -405,7 +406,7 @@ mod tests {
         let single = r#"[{"type":"mcp","server_url":"https://a.example/x"}]"#;
         headers.insert("x-mcp-authorization", HeaderValue::from_static("Basic YTpiPT0="));
         assert_eq!(
-            read(single, &headers, 64).unwrap().servers[0].authorization.as_ref().unwrap().expose(),
+            read(single, &headers, 64).unwrap()[0].authorization.as_ref().unwrap().expose(),
             "Basic YTpiPT0="
         );
         for other in [

@@ -148,6 +148,7 @@ async fn a_gateway_key_is_never_sent_to_a_host() {
             project: None,
             hash: ApiKeyHash::of(key).to_string(),
             requests_per_minute: None,
+            scopes: None,
         });
         settings.egress.allow.push(EgressAllow {
             host: Some("127.0.0.1".into()),

@@ -15,6 +15,7 @@ fn api_key(requests_per_minute: Option<u32>) -> ApiKey {
         project: Some("shop".into()),
         hash: ApiKeyHash::of(PROJECT_KEY).to_string(),
         requests_per_minute,
+        scopes: None,
     }
 }
 

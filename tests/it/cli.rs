@@ -40,7 +40,11 @@ fn the_help_is_short() {
     Commands:
       serve    Run the gateway (the default)
       demo     Show what the gateway does, on this machine, without any key
-      key      Make API keys for your own applications
+      init     Make the data directory, the keyring and the database
+      migrate  Bring the database up to date, without running the gateway
+      project  The applications that call with keys of their own
+      key      Make, list and revoke API keys for your own applications
+      keys     The keys that seal what is stored
       version  Print the version
 
     Options:
@@ -133,7 +137,7 @@ fn mistakes_on_the_command_line_get_one_line_and_a_hint() {
         (
             &["--listen", "127.0.0.1:1", "version"],
             "these options belong to `toolgate serve`",
-            "leave them out, or leave the command out",
+            "leave them out, or write the command's own options after it",
         ),
         (
             &["--listen", "here"],

@@ -23,6 +23,7 @@ async fn shared(provider: &FakeProvider, lookup: Lookup, allow: Vec<EgressAllow>
         project: None,
         hash: ApiKeyHash::of(KEY).to_string(),
         requests_per_minute: None,
+        scopes: None,
     });
     settings.egress.allow = allow;
     Gateway::start(settings, lookup).await

@@ -10,6 +10,7 @@
 mod bench;
 mod count;
 mod place;
+mod postgres;
 mod process;
 mod setup;
 mod stages;
@@ -20,6 +21,8 @@ use std::process::ExitCode;
 const HELP: &str = "\
 cargo xtask test         everything that must hold; installs what is missing and says so
 cargo xtask test fast    formatting, lints, unit and integration tests
+cargo xtask test postgres
+                         only the integration tests on PostgreSQL
 cargo xtask setup        only install what the tests need
 cargo xtask bench [NAME…] [--quick]
                          measure against nginx and write docs/operations/performance.md";
@@ -30,6 +33,7 @@ fn main() -> ExitCode {
     match arguments.as_slice() {
         ["test"] => stages::everything(),
         ["test", "fast"] => stages::fast(),
+        ["test", "postgres"] => stages::postgres(),
         ["setup"] => setup::only(),
         ["bench", rest @ ..] => bench::run(rest),
         [] | ["help" | "--help" | "-h"] => {

@@ -17,6 +17,13 @@ const NODE: Package = Package {
     names: &["nodejs", "npm"],
     why: "the JavaScript SDKs and MCP servers",
 };
+pub const POSTGRESQL: Package = Package {
+    probe: ("sh", &["-c", "ls /usr/lib/postgresql/*/bin/initdb"]),
+    names: &["postgresql"],
+    why: "the integration tests on PostgreSQL",
+};
+pub const CHROMIUM: Package =
+    Package { probe: ("sh", &["-c", "command -v chromium"]), names: &["chromium"], why: "the browser tests" };
 pub const NGINX: Package = Package {
     probe: ("sh", &["-c", "command -v nginx || test -x /usr/sbin/nginx"]),
     names: &["nginx-light"],
@@ -35,7 +42,7 @@ pub struct Package {
 
 /// `cargo xtask setup`.
 pub fn only() -> ExitCode {
-    let results = [cargo_deny().map(|_| ()), python(), node(), debian(&NGINX)];
+    let results = [cargo_deny().map(|_| ()), python(), node(), debian(&POSTGRESQL), debian(&NGINX)];
     let mut failed = false;
     for problem in results.into_iter().filter_map(Result::err) {
         println!("error: {problem}");
@@ -146,6 +153,7 @@ pub fn python() -> Result<(), String> {
 /// A sentence.
 pub fn node() -> Result<(), String> {
     debian(&NODE)?;
+    debian(&CHROMIUM)?;
     let source = place::root().join("tests/counterparts/node");
     let locks = [source.join("package.json"), source.join("package-lock.json")];
     let folder = place::test_dir().join("node");

@@ -7,6 +7,7 @@ use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use crate::count::{self, Count};
+use crate::postgres::Cluster;
 use crate::suites::{self, SUITES};
 use crate::{place, process, setup};
 
@@ -21,12 +22,20 @@ pub fn fast() -> ExitCode {
     close(&total)
 }
 
+/// The integration tests on PostgreSQL alone.
+pub fn postgres() -> ExitCode {
+    let mut total = Count::default();
+    tests_on_postgres(&mut total);
+    close(&total)
+}
+
 /// Everything.
 pub fn everything() -> ExitCode {
     let mut total = Count::default();
     formatting(&mut total);
     lints(&mut total);
     tests(&mut total);
+    tests_on_postgres(&mut total);
     doc_tests(&mut total);
     dependencies(&mut total);
     counterparts(&mut total);
@@ -82,6 +91,31 @@ fn tests(total: &mut Count) {
                 cargo(&["test", "--workspace", "--locked", "--no-fail-fast", "--lib", "--bins", "--tests"]);
             count::libtest(&done.lines).settle(done.success)
         }
+    });
+}
+
+/// The integration tests once more, every gateway with a schema of its own in a PostgreSQL that is thrown away.
+fn tests_on_postgres(total: &mut Count) {
+    stage(total, "integration tests on PostgreSQL", || {
+        let cluster = match Cluster::start() {
+            Ok(cluster) => cluster,
+            Err(problem) => {
+                println!("FAIL PostgreSQL: {problem}");
+                return Count::one(false);
+            }
+        };
+        let only = ["--package", "toolgate", "--test", "it", "--locked", "--no-fail-fast"];
+        let has_nextest = process::succeeds(&place::cargo(), &["nextest", "--version"]);
+        let mut command = Command::new(place::cargo());
+        if has_nextest {
+            command.args(["nextest", "run"]).args(only).args(["--status-level", "slow"]);
+        } else {
+            command.arg("test").args(only);
+        }
+        command.env("TOOLGATE_TEST_POSTGRES", cluster.url()).current_dir(place::root());
+        let done = process::run(&mut command, "  ", LIMIT);
+        let count = if has_nextest { count::nextest(&done.lines) } else { count::libtest(&done.lines) };
+        count.settle(done.success)
     });
 }
 

@@ -19,6 +19,7 @@ pub const SUITES: &[Suite] = &[
     Suite { name: "Python SDKs", command: &["tests/counterparts/run", "sdk-python"] },
     Suite { name: "JavaScript SDKs", command: &["tests/counterparts/run", "sdk-node"] },
     Suite { name: "MCP servers", command: &["tests/counterparts/run", "servers"] },
+    Suite { name: "browsers", command: &["tests/counterparts/run", "browser"] },
     Suite { name: "MCP conformance", command: &["tests/counterparts/run", "conformance"] },
     Suite { name: "compatibility page", command: &["tests/counterparts/run", "page"] },
 ];

@@ -1,6 +1,7 @@
 //! What is measured. Each measure is bounded in count and time, and checks every answer it times.
 
 mod linear;
+mod logins;
 mod memory;
 mod plain;
 mod request;
@@ -17,7 +18,7 @@ use crate::stand::Stand;
 use crate::{machine, process};
 
 /// Every measure, in the order in which they run: memory first, while the processes are fresh.
-const NAMES: &[&str] = &["start", "memory", "plain", "streams", "turns", "linear"];
+const NAMES: &[&str] = &["start", "memory", "plain", "streams", "turns", "linear", "logins"];
 
 /// How the harness was called.
 pub struct Options {
@@ -119,6 +120,9 @@ async fn measure(options: &Options, report: &mut Report) -> Result<(), String> {
     }
     if wants("linear") && options.toolgate.is_some() {
         linear::measure(options, &stand, report).await?;
+    }
+    if wants("logins") && options.toolgate.is_some() {
+        logins::measure(options, report).await?;
     }
     Ok(())
 }

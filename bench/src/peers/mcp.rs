@@ -29,13 +29,20 @@ async fn respond(request: Request<Incoming>, counts: Counts) -> Result<Response<
     let message: Value = serde_json::from_slice(&body).unwrap_or_default();
     let method = message["method"].as_str().unwrap_or_default();
     *counts.borrow_mut().entry(method.to_owned()).or_default() += 1;
+    Ok(answer(head.uri.path(), &body).await)
+}
+
+/// What the server at `path` says to the message `body`.
+pub async fn answer(path: &str, body: &[u8]) -> Response<Body> {
+    let message: Value = serde_json::from_slice(body).unwrap_or_default();
+    let method = message["method"].as_str().unwrap_or_default();
     let result = match method {
         "server/discover" => json!({
             "resultType": "complete", "supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}},
             "serverInfo": {"name": "bench", "version": "1"}, "ttlMs": 3_600_000, "cacheScope": "public",
         }),
         "tools/list" => {
-            let count = head.uri.path().rsplit('/').next().and_then(|count| count.parse().ok()).unwrap_or(1);
+            let count = path.rsplit('/').next().and_then(|count| count.parse().ok()).unwrap_or(1);
             json!({
                 "resultType": "complete", "tools": tools(count), "ttlMs": 3_600_000, "cacheScope": "public",
             })
@@ -55,10 +62,10 @@ async fn respond(request: Request<Incoming>, counts: Counts) -> Result<Response<
             let error = json!({"jsonrpc": "2.0", "id": message["id"], "error": {"code": -32601, "message": "Method not found"}});
             let mut response = json_answer(&error);
             *response.status_mut() = StatusCode::NOT_FOUND;
-            return Ok(response);
+            return response;
         }
     };
-    Ok(json_answer(&json!({"jsonrpc": "2.0", "id": message["id"], "result": result})))
+    json_answer(&json!({"jsonrpc": "2.0", "id": message["id"], "result": result}))
 }
 
 fn json_answer(value: &Value) -> Response<Body> {

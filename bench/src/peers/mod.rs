@@ -2,6 +2,7 @@
 //! what is measured is the gateway.
 
 pub mod mcp;
+pub mod protected;
 pub mod provider;
 pub mod proxy;
 mod serve;

@@ -5,12 +5,15 @@ use std::borrow::Cow;
 use serde_json::Value;
 
 use super::{escape, json};
-use crate::completion::event::{AuthorizationRequired, Notice, ToolCall, ToolResultEvent};
+use crate::completion::event::{
+    AuthorizationBatch, AuthorizationRequired, LinkKind, Notice, ToolCall, ToolResultEvent,
+};
 use crate::tools::{Part, ToolResult, text};
 
 const NAME_CHARACTERS: usize = 128;
 const HOST_CHARACTERS: usize = 262;
 const SENTENCE_CHARACTERS: usize = 1000;
+const PAGE_CHARACTERS: usize = 4200;
 /// Longer errors, and those of several lines, stand in a fence.
 const SHORT_ERROR_CHARACTERS: usize = 300;
 /// Most bytes of one fence. Results come cut to the configured size; this is for arguments and for the rest.
@@ -83,9 +86,38 @@ pub fn login_item(login: &AuthorizationRequired) -> String {
     let host = escape::inline(&login.host, HOST_CHARACTERS);
     let reason = escape::inline(&login.reason, SENTENCE_CHARACTERS);
     match login.connect_url.as_deref().and_then(link_destination) {
+        // The page is the server's choice, so its whole address is what the reader sees.
+        Some(url) if login.kind == LinkKind::Elicitation => {
+            let whole = escape::code_span(login.connect_url.as_deref().unwrap_or_default(), PAGE_CHARACTERS);
+            let page = url::Url::parse(&url).ok();
+            let page = escape::inline(
+                page.as_ref().and_then(url::Url::host_str).unwrap_or_default(),
+                HOST_CHARACTERS,
+            );
+            format!("- [{page}]({url}): {reason} The whole address: {whole}\n\n")
+        }
         Some(url) => format!("- [{host}]({url}): {reason}\n\n"),
         None => format!("- **{host}**: {reason}\n\n"),
     }
+}
+
+/// The item of the list that stands for all of it.
+pub fn batch_item(batch: &AuthorizationBatch) -> String {
+    let count = batch.resources.len();
+    match link_destination(&batch.connect_all_url) {
+        Some(url) => format!("- [All {count} in one sitting]({url})\n\n"),
+        None => String::new(),
+    }
+}
+
+/// That the answer will go on by itself.
+pub fn waiting(seconds: u64) -> String {
+    format!("> **Waiting** The answer goes on here as soon as that is done, within {seconds} s.\n\n")
+}
+
+/// That something waited for is done.
+pub fn authorized(host: &str) -> String {
+    format!("> **Authorized** {}\n\n", escape::inline(host, HOST_CHARACTERS))
 }
 
 /// `url` where Markdown expects one, or `None` when it is not a web address.

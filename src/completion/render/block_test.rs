@@ -180,6 +180,7 @@ fn notices_and_logins_are_plain_prose() {
         scopes: Vec::new(),
         reason: "Log in to go on.".to_owned(),
         expires_at: None,
+        kind: LinkKind::Connection,
     };
     assert_eq!(
         authorization_required(&[
@@ -334,6 +335,7 @@ proptest! {
             scopes: vec![said.clone()],
             reason: said,
             expires_at: None,
+            kind: LinkKind::Connection,
         }]));
         let strange = parse(&shown).into_iter().find(|event| !matches!(
             event,

@@ -77,11 +77,21 @@ impl Renderer {
                 let block = if self.listing_logins {
                     block::login_item(login)
                 } else {
-                    block::authorization_required(std::slice::from_ref(login))
+                    block::authorization_required(std::slice::from_ref(&**login))
                 };
                 let shown = self.block(&block);
                 self.listing_logins = true;
                 shown
+            }
+            RunEvent::AuthorizationBatch(batch) if self.output != Output::Events => {
+                let item = block::batch_item(batch);
+                if self.listing_logins && !item.is_empty() { self.block(&item) } else { String::new() }
+            }
+            RunEvent::Waiting { seconds, .. } if self.output != Output::Events => {
+                self.block(&block::waiting(*seconds))
+            }
+            RunEvent::Authorized { host, .. } if self.output != Output::Events => {
+                self.block(&block::authorized(host))
             }
             RunEvent::Notice(notice) if self.output != Output::Events => self.block(&block::notice(notice)),
             RunEvent::Finish { .. } | RunEvent::Error(_) => self.remaining_calls(),
@@ -91,6 +101,9 @@ impl Renderer {
             | RunEvent::ToolProgress { .. }
             | RunEvent::ToolResult(_)
             | RunEvent::AuthorizationRequired(_)
+            | RunEvent::AuthorizationBatch(_)
+            | RunEvent::Waiting { .. }
+            | RunEvent::Authorized { .. }
             | RunEvent::Notice(_)
             | RunEvent::Usage(_) => return None,
         };

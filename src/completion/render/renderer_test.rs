@@ -1,7 +1,9 @@
 use serde_json::json;
 
 use super::*;
-use crate::completion::event::{AuthorizationRequired, FinishReason, Notice, ToolCall, ToolResultEvent};
+use crate::completion::event::{
+    AuthorizationRequired, FinishReason, LinkKind, Notice, ToolCall, ToolResultEvent,
+};
 use crate::tools::{Part, ToolResult};
 
 fn turn(turn: u32) -> RunEvent {
@@ -35,7 +37,7 @@ fn result(id: &str) -> RunEvent {
 }
 
 fn login(host: &str) -> RunEvent {
-    RunEvent::AuthorizationRequired(AuthorizationRequired {
+    RunEvent::AuthorizationRequired(std::sync::Arc::new(AuthorizationRequired {
         resource: format!("https://{host}/mcp"),
         server_label: "x".to_owned(),
         host: host.to_owned(),
@@ -43,7 +45,8 @@ fn login(host: &str) -> RunEvent {
         scopes: Vec::new(),
         reason: "Send a token.".to_owned(),
         expires_at: None,
-    })
+        kind: LinkKind::Connection,
+    }))
 }
 
 fn notice(message: &str) -> RunEvent {

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::deadline::Deadline;
-use super::input::{self, Ending};
+use super::input::{self, Answers, Ending};
 use super::link::Link;
 use super::lists::Lists;
 use super::message::code;
@@ -137,20 +137,23 @@ impl Client {
         peer: &Peer,
         tool: &Tool,
         arguments: &Map<String, Value>,
+        answers: Option<&Answers>,
         progress: OnProgress<'_>,
     ) -> Result<Bytes, Error> {
         let mut deadline = Deadline::with_silence(
             Duration::from_secs(self.settings.call_seconds),
             Duration::from_secs(self.settings.call_max_seconds),
         );
-        match self.call_to_the_end(peer, tool, arguments, &mut deadline, progress).await {
+        match self.call_to_the_end(peer, tool, arguments, answers, &mut deadline, progress).await {
             // The server refused the request because its annotations have changed since they were read.
             Err(Error::Rpc { code: code::HEADER_MISMATCH, message }) => {
                 self.core.lists.forget(peer);
                 let list = self.list(peer.clone()).await?;
                 let renewed = list.tools.iter().find(|renewed| renewed.name == tool.name);
                 match renewed.filter(|renewed| renewed.header_arguments != tool.header_arguments) {
-                    Some(tool) => self.call_to_the_end(peer, tool, arguments, &mut deadline, progress).await,
+                    Some(tool) => {
+                        self.call_to_the_end(peer, tool, arguments, answers, &mut deadline, progress).await
+                    }
                     None => Err(Error::Rpc { code: code::HEADER_MISMATCH, message }),
                 }
             }
@@ -164,10 +167,11 @@ impl Client {
         peer: &Peer,
         tool: &Tool,
         arguments: &Map<String, Value>,
+        answers: Option<&Answers>,
         deadline: &mut Deadline,
         progress: OnProgress<'_>,
     ) -> Result<Bytes, Error> {
-        let mut answers = None;
+        let mut answers = answers.cloned();
         for _ in 0..MOST_ROUNDS {
             let ask = Ask::Call { tool, arguments, answers: answers.as_ref() };
             let result = self.request(peer, ask, deadline, progress).await?;
@@ -177,6 +181,12 @@ impl Client {
             }
         }
         Err(Error::InputRequired("it asks again and again".into()))
+    }
+
+    /// Forgets the peer's tool list and session.
+    pub(crate) fn forget(&self, peer: &Peer) {
+        self.core.lists.forget(peer);
+        self.sessions.drop_session(peer);
     }
 
     /// Ends every session.
@@ -284,7 +294,7 @@ impl Client {
                 Ok(session) => session,
                 Err(rejection) => return Ok(Asked::Rejected(rejection)),
             };
-            match session.ask(ask, deadline, progress).await? {
+            match session.ask(peer, ask, deadline, progress).await? {
                 Within::Asked(asked) => return Ok(asked),
                 Within::Lost if lost => {
                     return Err(Error::Protocol("it forgets its session at once".into()));

@@ -1,6 +1,6 @@
 //! What a server that wants input asks for (MCP 2026-07-28, multi round-trip requests; elicitation).
 //!
-//! Nobody sits at the gateway, so a form is cancelled and an address is shown; it is never opened.
+//! Nobody sits at the gateway, so a form is cancelled and an address is reported, to be shown; it is never opened.
 
 use std::collections::BTreeMap;
 
@@ -8,28 +8,48 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use url::Url;
+
 use super::message::harmless;
 use crate::tools::Error;
+use crate::tools::error::{PageRequired, Resume};
 
-/// One thing asked for: an elicitation's parameters, as far as they are understood.
+/// Longest address that a person is asked to open, in bytes, and how many of them at a time.
+const LONGEST_PAGE: usize = 4096;
+const MOST_PAGES: usize = 10;
+
+/// One thing asked for: an elicitation's parameters, as far as they are understood. Its message is left unread: the
+/// gateway says in its own words what is asked.
 #[derive(Debug, Default, Deserialize)]
 pub(crate) struct Asked {
     #[serde(default)]
     mode: Option<String>,
     #[serde(default)]
-    message: Option<String>,
-    #[serde(default)]
     url: Option<String>,
 }
 
 impl Asked {
-    /// In words, when it is an address to open: with its host, which is what a reader must judge.
-    pub(crate) fn describe(&self) -> Option<String> {
-        let url = url::Url::parse(self.url.as_deref()?).ok()?;
-        let host = url.host_str()?;
-        let message = self.message.as_deref().unwrap_or_default();
-        Some(harmless(&format!("open {url} (at {host}) {message}")).trim_end().to_owned())
+    /// The address to open, when it is one of the web.
+    fn page(&self) -> Option<Url> {
+        let text = self.url.as_deref().filter(|text| text.len() <= LONGEST_PAGE)?;
+        Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
     }
+
+    fn is_form(&self) -> bool {
+        self.mode.as_deref().unwrap_or("form") == "form"
+    }
+}
+
+/// The error that a URL elicitation stands for; `resume` is what a repeated call brings.
+pub(crate) fn pages(asked: &[Asked], resume: Option<Answers>) -> Error {
+    let pages: Vec<Url> = asked.iter().filter_map(Asked::page).take(MOST_PAGES).collect();
+    if pages.is_empty() {
+        return Error::InputRequired("a page to be opened, without an address of the web".into());
+    }
+    Error::PageRequired(Box::new(PageRequired {
+        pages,
+        resume: resume.map(|answers| Resume(Box::new(answers))),
+    }))
 }
 
 /// What came instead of a final result.
@@ -41,20 +61,25 @@ pub(crate) enum Ending {
 }
 
 /// What a repeated call carries besides its arguments.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Answers {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub(crate) input_responses: BTreeMap<String, Cancelled>,
+    pub(crate) input_responses: BTreeMap<String, Response>,
     /// Opaque: given back byte for byte, or not at all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) request_state: Option<Box<RawValue>>,
 }
 
-/// The answer to a form that nobody can fill in.
-#[derive(Debug, Serialize)]
-#[serde(tag = "action", rename = "cancel")]
-pub(crate) struct Cancelled {}
+/// The answer to one thing asked for.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(tag = "action", rename_all = "lowercase")]
+pub(crate) enum Response {
+    /// A form that nobody can fill in.
+    Cancel,
+    /// A page that was shown to the person, who may open it. It does not say that they are done there.
+    Accept,
+}
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -94,19 +119,24 @@ pub(crate) fn read(result: &Bytes) -> Result<Ending, Error> {
 
 fn again(outcome: Outcome) -> Result<Answers, Error> {
     let mut input_responses = BTreeMap::new();
+    let mut shown = Vec::new();
     for (key, request) in outcome.input_requests {
         let asked = request.params.unwrap_or_default();
-        let form =
-            request.method == "elicitation/create" && asked.mode.as_deref().unwrap_or("form") == "form";
-        if !form {
-            return Err(Error::InputRequired(asked.describe().unwrap_or_else(|| harmless(&request.method))));
-        }
-        input_responses.insert(key, Cancelled {});
+        let response = match (request.method.as_str(), asked.mode.as_deref()) {
+            ("elicitation/create", _) if asked.is_form() => Response::Cancel,
+            ("elicitation/create", Some("url")) => {
+                shown.push(asked);
+                Response::Accept
+            }
+            _ => return Err(Error::InputRequired(harmless(&request.method))),
+        };
+        input_responses.insert(key, response);
     }
     if input_responses.is_empty() && outcome.request_state.is_none() {
         return Err(Error::Protocol("it asks for input without saying which".into()));
     }
-    Ok(Answers { input_responses, request_state: outcome.request_state })
+    let answers = Answers { input_responses, request_state: outcome.request_state };
+    if shown.is_empty() { Ok(answers) } else { Err(pages(&shown, Some(answers))) }
 }
 
 #[cfg(test)]
@@ -139,13 +169,32 @@ mod tests {
         );
     }
 
-    #[test]
-    fn an_address_is_shown_with_its_host() {
-        let asked = read_str(
-            r#"{"resultType":"input_required","inputRequests":{"k":{"method":"elicitation/create","params":{"mode":"url","url":"https://login.example/a?b","message":"Sign in"}}}}"#,
+    fn pages_of(params: &str) -> Result<Ending, Error> {
+        let text = format!(
+            r#"{{"resultType":"input_required","inputRequests":{{"k":{{"method":"elicitation/create","params":{params}}}}},"requestState":"s"}}"#
         );
-        let Err(Error::InputRequired(text)) = asked else { panic!("{asked:?}") };
-        assert_eq!(text, "open https://login.example/a?b (at login.example) Sign in");
+        read(&text.into())
+    }
+
+    #[test]
+    fn a_page_is_reported_with_what_continues_the_call() {
+        let asked = pages_of(r#"{"mode":"url","url":"https://LOGIN.example/a?b","message":"Sign in"}"#);
+        let Err(Error::PageRequired(required)) = asked else { panic!("{asked:?}") };
+        assert_eq!(required.pages[0].as_str(), "https://login.example/a?b");
+        assert_eq!(
+            serde_json::to_string(&*required.resume.unwrap().0).unwrap(),
+            r#"{"inputResponses":{"k":{"action":"accept"}},"requestState":"s"}"#
+        );
+    }
+
+    #[test]
+    fn what_is_no_address_of_the_web_is_never_a_page() {
+        let long = format!("https://a.example/{}", "x".repeat(LONGEST_PAGE));
+        for url in ["javascript:alert(1)", "data:text/html,x", "file:///etc/passwd", "mailto:a@b", "", &long]
+        {
+            let asked = pages_of(&format!(r#"{{"mode":"url","url":"{url}","message":"m"}}"#));
+            assert!(matches!(asked, Err(Error::InputRequired(_))), "{url}: {asked:?}");
+        }
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub(crate) struct Lists {
 struct Kept {
     list: Arc<ToolList>,
     until: Instant,
+    /// Whether the server gave it without a credential.
+    anonymous: bool,
 }
 
 impl Lists {
@@ -44,10 +46,11 @@ impl Lists {
     /// The list that `peer` may be shown without asking.
     pub(crate) fn find(&self, peer: &Peer) -> Option<Arc<ToolList>> {
         let now = Instant::now();
-        [peer.public, peer.private]
-            .iter()
-            .find_map(|key| self.kept.get(key).filter(|kept| kept.until > now))
-            .map(|kept| kept.list)
+        // Without a credential, what was given for one is not looked at: the server may want a login, and that should
+        // be known before a tool is called.
+        let may_see = |kept: &Kept| kept.until > now && (kept.anonymous || !peer.is_anonymous());
+        let found = [peer.public, peer.private].iter().find_map(|key| self.kept.get(key).filter(may_see));
+        found.map(|kept| kept.list)
     }
 
     /// Keeps a list as long, and for those, that its server allows.
@@ -58,7 +61,8 @@ impl Lists {
         if age.is_zero() {
             self.kept.invalidate(&key);
         } else {
-            self.kept.insert(key, Kept { list: Arc::clone(&list), until: Instant::now() + age });
+            let (until, anonymous) = (Instant::now() + age, peer.is_anonymous());
+            self.kept.insert(key, Kept { list: Arc::clone(&list), until, anonymous });
         }
         list
     }

@@ -176,8 +176,7 @@ impl RpcError {
                     elicitations: Vec<super::input::Asked>,
                 }
                 let asked = self.data.as_deref().and_then(|d| serde_json::from_str::<Data>(d.get()).ok());
-                let asked = asked.and_then(|data| data.elicitations.iter().find_map(|one| one.describe()));
-                Error::InputRequired(asked.unwrap_or_else(|| harmless(&self.message)))
+                super::input::pages(&asked.map(|data| data.elicitations).unwrap_or_default(), None)
             }
             code::MISSING_CAPABILITY => Error::InputRequired(harmless(&self.message)),
             code => Error::Rpc { code, message: harmless(&self.message) },
@@ -244,8 +243,8 @@ mod tests {
             r#"{"code":-32042,"message":"m","data":{"elicitations":[{"mode":"url","url":"https://a.example/x","message":"Sign in"}]}}"#,
         )
         .unwrap();
-        let text = error.into_error().to_string();
-        assert!(text.contains("https://a.example/x") && text.contains("Sign in"), "{text}");
+        let Error::PageRequired(required) = error.into_error() else { panic!("pages to open") };
+        assert_eq!(required.pages[0].as_str(), "https://a.example/x");
     }
 
     proptest! {

@@ -23,4 +23,5 @@ mod sessions;
 mod tests;
 
 pub(crate) use client::{Client, Core, Era, OnProgress};
+pub(crate) use input::Answers;
 pub(crate) use peer::Peer;

@@ -52,10 +52,18 @@ impl Peer {
             let mut sorted: Vec<_> = headers.iter().collect();
             sorted.sort_by(|one, other| one.0.as_str().cmp(other.0.as_str()));
             for (name, value) in sorted {
+                if name == AUTHORIZATION && server.connection.is_some() {
+                    continue;
+                }
                 if with_credential || name != AUTHORIZATION {
                     add(name.as_str().as_bytes());
                     add(value.as_bytes());
                 }
+            }
+            if let Some(connection) = server.connection.as_ref().filter(|_| with_credential) {
+                // No header is called so: a connection's name is never the same as some credential's value.
+                add(b"connection:");
+                add(connection.as_bytes());
             }
             hash.finalize().into()
         };
@@ -66,6 +74,13 @@ impl Peer {
             session: key(true, &format!("session {}", server.scope)),
             headers,
         })
+    }
+}
+
+impl Peer {
+    /// Whether no credential is sent.
+    pub(crate) fn is_anonymous(&self) -> bool {
+        !self.headers.contains_key(AUTHORIZATION)
     }
 }
 
@@ -132,6 +147,7 @@ mod tests {
         Server {
             uri: "https://a.example/mcp".parse().unwrap(),
             authorization: authorization.map(Secret::new),
+            connection: None,
             headers: headers
                 .iter()
                 .map(|(name, value)| (HeaderName::from_static(name), Secret::new(*value)))
@@ -152,6 +168,28 @@ mod tests {
         assert!(token.private != other_token.private && token.private != header.private);
         assert!(token.private == other_user.private);
         assert!(token.session != other_user.session && token.session != other_token.session);
+    }
+
+    #[test]
+    fn a_connection_keeps_its_things_over_new_tokens_and_shares_them_with_nobody() {
+        let by = |connection: Option<&str>, token: &str, scope: &str| {
+            let server = server(Some(token), &[], scope);
+            Peer::new(&Server { connection: connection.map(Into::into), ..server }).unwrap()
+        };
+        let first = by(Some("conn_1"), "Bearer x", "a");
+        let refreshed = by(Some("conn_1"), "Bearer y", "a");
+        assert!(first.private == refreshed.private && first.session == refreshed.session);
+        assert!(first.headers != refreshed.headers);
+        for other in [
+            by(Some("conn_2"), "Bearer x", "a"),
+            by(None, "Bearer x", "a"),
+            by(None, "conn_1", "a"),
+            by(None, "connection:conn_1", "a"),
+        ] {
+            assert!(first.private != other.private && first.session != other.session);
+            assert!(first.public == other.public);
+        }
+        assert!(first.session != by(Some("conn_1"), "Bearer x", "b").session);
     }
 
     #[test]

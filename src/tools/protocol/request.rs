@@ -55,16 +55,30 @@ struct Meta {
     #[serde(rename = "io.modelcontextprotocol/protocolVersion", skip_serializing_if = "Option::is_none")]
     version: Option<&'static str>,
     #[serde(rename = "io.modelcontextprotocol/clientCapabilities", skip_serializing_if = "Option::is_none")]
-    capabilities: Option<Nothing>,
+    capabilities: Option<Capabilities>,
     #[serde(rename = "io.modelcontextprotocol/clientInfo", skip_serializing_if = "Option::is_none")]
     info: Option<Info>,
     #[serde(rename = "progressToken", skip_serializing_if = "Option::is_none")]
     progress_token: Option<u64>,
 }
 
-/// `{}`: we declare no capability, so servers ask nothing of us.
+/// `{}`. In the older eras we declare no capability, so servers ask nothing of us within a session.
 #[derive(Serialize)]
 struct Nothing {}
+
+/// That pages can be shown to a person, and nothing else. A server asks for that instead of its result, and nothing
+/// stays open meanwhile.
+#[derive(Serialize)]
+struct Capabilities {
+    elicitation: Pages,
+}
+
+#[derive(Serialize)]
+struct Pages {
+    url: Nothing,
+}
+
+const CAPABILITIES: Capabilities = Capabilities { elicitation: Pages { url: Nothing {} } };
 
 #[derive(Serialize)]
 struct Info {
@@ -87,7 +101,7 @@ impl<'a> Ask<'a> {
     pub(crate) fn modern(&self, id: u64) -> Bytes {
         let mut meta = Meta {
             version: Some(MODERN),
-            capabilities: Some(Nothing {}),
+            capabilities: Some(CAPABILITIES),
             info: Some(INFO),
             progress_token: None,
         };
@@ -219,7 +233,7 @@ mod tests {
         assert_eq!(
             text(call.modern(7)),
             format!(
-                r#"{{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{{"name":"add","arguments":{{"a":1}},"_meta":{{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{{}},"io.modelcontextprotocol/clientInfo":{{"name":"toolgate","version":"{}"}},"progressToken":7}}}}}}"#,
+                r#"{{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{{"name":"add","arguments":{{"a":1}},"_meta":{{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{{"elicitation":{{"url":{{}}}}}},"io.modelcontextprotocol/clientInfo":{{"name":"toolgate","version":"{}"}},"progressToken":7}}}}}}"#,
                 env!("CARGO_PKG_VERSION")
             )
         );

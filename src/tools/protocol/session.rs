@@ -1,7 +1,7 @@
 //! The older era (MCP 2025-03-26 to 2025-11-25): `initialize`, then requests within a session.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -32,7 +32,8 @@ const COURTESY: Duration = Duration::from_secs(2);
 /// An open session. Ends at the server (HTTP DELETE) when it is no longer kept and nobody uses it.
 pub(crate) struct Session {
     core: Arc<Core>,
-    peer: Peer,
+    /// With the credential of the last request: those of a connection change while its session lasts.
+    peer: Mutex<Arc<Peer>>,
     /// Session and version, which every request repeats.
     headers: HeaderMap,
     transport: Transport,
@@ -126,7 +127,7 @@ impl Session {
     }
 
     fn new(core: &Arc<Core>, peer: &Peer, headers: HeaderMap, transport: Transport) -> Self {
-        let (core, peer) = (Arc::clone(core), peer.clone());
+        let (core, peer) = (Arc::clone(core), Mutex::new(Arc::new(peer.clone())));
         let (users, leaving, ended) = Default::default();
         Session { core, peer, headers, transport, users, leaving, ended }
     }
@@ -148,24 +149,39 @@ impl Session {
         closed || self.ended.load(Ordering::Relaxed)
     }
 
-    /// Asks within the session. When the future is dropped, or the time is up, the server is told.
+    fn peer(&self) -> Arc<Peer> {
+        Arc::clone(&self.peer.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The peer as it is now, for this request and for what is said later in its name.
+    fn renewed(&self, peer: &Peer) -> Arc<Peer> {
+        let mut known = self.peer.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.headers != peer.headers {
+            *known = Arc::new(peer.clone());
+        }
+        Arc::clone(&known)
+    }
+
+    /// Asks within the session, with the credential of `peer`. When the future is dropped, or the time is up, the server is told.
     ///
     /// # Errors
     /// What kept the request from being answered.
     pub(crate) async fn ask(
         self: &Arc<Self>,
+        peer: &Peer,
         ask: Ask<'_>,
         deadline: &mut Deadline,
         progress: OnProgress<'_>,
     ) -> Result<Within, Error> {
         let _in_use = InUse::new(self);
+        let peer = self.renewed(peer);
         let id = self.core.next_id();
         let mut cancel = CancelOnDrop { session: self, id, armed: true };
         let asked = match &self.transport {
-            Transport::Posts => self.ask_by_post(id, ask, deadline, progress).await,
+            Transport::Posts => self.ask_by_post(&peer, id, ask, deadline, progress).await,
             Transport::Stream(stream) => {
                 let (headers, body) = (self.headers.clone(), ask.legacy(id));
-                stream.ask(&self.core, &self.peer, headers, id, body, deadline, progress).await
+                stream.ask(&self.core, &peer, headers, id, body, deadline, progress).await
             }
         };
         let still_runs =
@@ -179,22 +195,22 @@ impl Session {
 
     async fn ask_by_post(
         &self,
+        peer: &Peer,
         id: u64,
         ask: Ask<'_>,
         deadline: &mut Deadline,
         progress: OnProgress<'_>,
     ) -> Result<Within, Error> {
         let (headers, body) = (self.headers.clone(), ask.legacy(id));
-        let mut messages =
-            match self.core.link.post(&self.peer, &self.peer.uri, headers, body, deadline).await? {
-                Answer::Messages(messages, _) => messages,
-                Answer::Accepted => return Err(Error::Protocol("it does not answer the request".into())),
-                Answer::Rejected(rejection) if self.is_lost(&rejection) => {
-                    self.ended.store(true, Ordering::Relaxed);
-                    return Ok(Within::Lost);
-                }
-                Answer::Rejected(rejection) => return Ok(Within::Asked(Asked::Rejected(rejection))),
-            };
+        let mut messages = match self.core.link.post(peer, &peer.uri, headers, body, deadline).await? {
+            Answer::Messages(messages, _) => messages,
+            Answer::Accepted => return Err(Error::Protocol("it does not answer the request".into())),
+            Answer::Rejected(rejection) if self.is_lost(&rejection) => {
+                self.ended.store(true, Ordering::Relaxed);
+                return Ok(Within::Lost);
+            }
+            Answer::Rejected(rejection) => return Ok(Within::Asked(Asked::Rejected(rejection))),
+        };
         let (mut resumes, mut requests) = (0, 0);
         loop {
             match deadline.within(messages.next()).await? {
@@ -214,10 +230,10 @@ impl Session {
                     requests += 1;
                     self.tell(request::answer(&id, &method)).await;
                 }
-                Ok(Some(Message::ToolsChanged)) => self.core.lists.forget(&self.peer),
+                Ok(Some(Message::ToolsChanged)) => self.core.lists.forget(peer),
                 Ok(Some(_)) => {}
                 Ok(None) | Err(Error::Unreachable { .. }) if messages.is_stream() => {
-                    messages = self.resume(messages, &mut resumes, deadline).await?;
+                    messages = self.resume(peer, messages, &mut resumes, deadline).await?;
                 }
                 Ok(None) => return Err(cut("the answer ended without a result")),
                 Err(error) => return Err(error),
@@ -229,6 +245,7 @@ impl Session {
     /// never sent again.
     async fn resume(
         &self,
+        peer: &Peer,
         old: Box<Messages>,
         resumes: &mut u32,
         deadline: &Deadline,
@@ -244,7 +261,7 @@ impl Session {
             deadline.within(tokio::time::sleep(wait)).await?;
             let mut headers = self.headers.clone();
             headers.insert("last-event-id", HeaderValue::from_str(last).map_err(|_| ended())?);
-            match self.core.link.get(&self.peer, &self.peer.uri, headers, deadline).await {
+            match self.core.link.get(peer, &peer.uri, headers, deadline).await {
                 Ok(Answer::Messages(mut messages, _)) => {
                     messages.last_event_id = Some(last.to_owned());
                     messages.retry = old.retry;
@@ -264,14 +281,15 @@ impl Session {
 
     /// Sends a message whose answer does not matter.
     async fn tell(&self, body: Bytes) {
+        let peer = self.peer();
         let uri = match &self.transport {
-            Transport::Posts => &self.peer.uri,
+            Transport::Posts => &peer.uri,
             Transport::Stream(stream) => &stream.uri,
         };
         let deadline = Deadline::new(COURTESY);
-        let told = self.core.link.post(&self.peer, uri, self.headers.clone(), body, &deadline).await;
+        let told = self.core.link.post(&peer, uri, self.headers.clone(), body, &deadline).await;
         if let Err(error) = told {
-            tracing::debug!(mcp.host = self.peer.uri.host(), %error, "the server could not be told");
+            tracing::debug!(mcp.host = peer.uri.host(), %error, "the server could not be told");
         }
     }
 
@@ -309,7 +327,7 @@ impl Session {
         if self.ended.swap(true, Ordering::Relaxed) || !named {
             return None;
         }
-        let (link, peer, headers) = (self.core.link.clone(), self.peer.clone(), self.headers.clone());
+        let (link, peer, headers) = (self.core.link.clone(), self.peer(), self.headers.clone());
         Some(async move {
             let deadline = Deadline::new(COURTESY);
             let sent = link.send(Method::DELETE, &peer, &peer.uri, headers, Bytes::new(), &deadline).await;

@@ -82,6 +82,11 @@ impl Sessions {
         }
     }
 
+    /// Ends the session of `peer`, once nobody uses it.
+    pub(crate) fn drop_session(&self, peer: &Peer) {
+        self.kept.invalidate(&peer.session);
+    }
+
     fn forget(&self, peer: &Peer, dead: &Slot) {
         // Only this very slot: another call may have replaced it already.
         if self.kept.get(&peer.session).is_some_and(|slot| Arc::ptr_eq(&slot, dead)) {

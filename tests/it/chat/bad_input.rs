@@ -110,9 +110,14 @@ async fn options_that_do_not_exist_or_cannot_be() {
         (json!({ "stop_when": "never" }), "toolgate.stop_when", "conditions"),
         (json!({ "profile": "" }), "toolgate.profile", "1 to 64"),
         (
-            json!({ "authorization_callback_url": "https://app.example/hook" }),
+            json!({ "authorization_callback_url": "app.example/hook" }),
             "toolgate.authorization_callback_url",
-            "not available yet",
+            "https://",
+        ),
+        (
+            json!({ "authorization_callback_url": "https://10.0.0.1/hook" }),
+            "toolgate.authorization_callback_url",
+            "10.0.0.1",
         ),
     ] {
         let answer = gateway.client.chat(&with(ask(&[]), json!({ "toolgate": option }))).await;

@@ -8,12 +8,14 @@ use tokio::task::JoinHandle;
 use toolgate::config::{Environment, Models, Provider, Secret, Settings};
 use toolgate::egress::{self, Lookup};
 
-use super::{Client, FakeProvider, PATIENCE};
+use super::{Client, FakeProvider, PATIENCE, Place};
 
 /// A running gateway. Stops when dropped.
 pub struct Gateway {
     pub address: SocketAddr,
     pub client: Client,
+    /// Where it keeps what it keeps, when that was not chosen by the test.
+    _place: Option<Place>,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
 }
@@ -31,7 +33,15 @@ impl Gateway {
         Gateway::start(settings, egress::system_lookup()).await
     }
 
-    pub async fn start(settings: Settings, lookup: Lookup) -> Gateway {
+    /// Where the settings name no place to keep things, it gets one of its own.
+    pub async fn start(mut settings: Settings, lookup: Lookup) -> Gateway {
+        let place = if settings.data.is_none() && settings.store.url.is_none() {
+            let place = Place::new().await;
+            place.give_to(&mut settings);
+            Some(place)
+        } else {
+            None
+        };
         let (stop, stopped) = oneshot::channel();
         let (ready, address) = oneshot::channel();
         let task = tokio::spawn(async move {
@@ -44,7 +54,7 @@ impl Gateway {
                 .expect("the gateway starts");
         });
         let address = address.await.expect("the gateway listens");
-        Gateway { address, client: Client::new(address), stop: Some(stop), task }
+        Gateway { address, client: Client::new(address), _place: place, stop: Some(stop), task }
     }
 
     /// Asks it to stop, and waits until it has.

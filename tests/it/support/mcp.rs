@@ -125,7 +125,7 @@ fn rpc_error(request: &Recorded, status: u16, code: i64, message: &str) -> Reply
     Reply::Json(status, json!({ "jsonrpc": "2.0", "id": request.json()["id"], "error": error }))
 }
 
-fn respond(tools: &[FakeTool], scope: &str, request: &Recorded) -> Reply {
+pub(super) fn respond(tools: &[FakeTool], scope: &str, request: &Recorded) -> Reply {
     let message = request.json();
     match message["method"].as_str() {
         Some("server/discover") => rpc_result(

@@ -1,21 +1,31 @@
 //! What the tests stand on.
 
+mod browser;
 mod gate;
 mod gateway;
 mod http;
 mod logs;
 mod mcp;
 mod peer;
+mod person;
+mod place;
+mod program;
+mod protected;
 pub mod provider;
 mod stream;
 mod wire;
 
+pub use browser::{Browser, fields_of};
 pub use gate::Gate;
 pub use gateway::{Gateway, settings};
 pub use http::{Answer, Client, whole};
 pub use logs::Logs;
 pub use mcp::{FakeMcp, FakeTool, rpc_result, text_result};
 pub use peer::{PATIENCE, Peer, Piece, Reply};
+pub use person::Person;
+pub use place::Place;
+pub use program::Program;
+pub use protected::Protected;
 pub use provider::{FakeProvider, calls, calls_stream, text, text_stream};
 pub use stream::Stream;
 pub use wire::Recorded;

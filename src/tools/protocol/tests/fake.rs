@@ -129,6 +129,7 @@ impl Fake {
         Server {
             uri: format!("http://127.0.0.1:{}/mcp", self.port).parse::<Uri>().unwrap(),
             authorization: None,
+            connection: None,
             headers: Vec::new(),
             scope: "a".into(),
         }

@@ -1,0 +1,334 @@
+//! The logins that one run needs: finding credentials, offering links, waiting for people.
+//!
+//! Links are made by `connections` and shown by the run. They never pass through the model, and nothing here opens one.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::engine::Parts;
+use super::event::{AuthorizationBatch, AuthorizationRequired, LinkKind, RunEvent};
+use super::options::OnAuth;
+use super::sink::{Gone, Sink};
+use crate::connections::{
+    self, Access, Application, FlowError, Owner, PendingFlow, Reason, Renewed, Waited, Wanted,
+};
+use crate::tools::{self, Challenge, Outcome, Resolved, Server, Spec};
+
+/// How often one request or call gets another token before a login is asked for.
+const MOST_RENEWALS: u32 = 2;
+
+/// The logins of one run.
+pub struct Logins {
+    pub parts: Arc<Parts>,
+    /// `None` when the request names nobody.
+    pub owner: Option<Owner>,
+    pub application: Application,
+    pub on_auth: OnAuth,
+    pub wait: Duration,
+    pub callback_url: Option<String>,
+    pub run_id: String,
+    /// The caller's namespace, user and profile.
+    pub scope: Arc<str>,
+    /// What was said already: calls of one turn that want the same say it once.
+    pub said: Mutex<HashSet<String>>,
+}
+
+/// A login that is not there. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Missing {
+    pub shown: Arc<AuthorizationRequired>,
+    /// `None` when the gateway cannot offer the login.
+    pub flow: Option<Arc<PendingFlow>>,
+}
+
+impl Missing {
+    fn flow(&self) -> Option<PendingFlow> {
+        self.flow.as_deref().cloned()
+    }
+}
+
+/// What a server's refusal came to.
+pub enum Refused {
+    /// Another token: ask again with it.
+    Renewed(Access),
+    Missing(Missing),
+    /// The request names nobody whose login it could be.
+    Nobody,
+    /// It cannot be known.
+    Unknown(connections::Error),
+}
+
+/// What asking a server for its tools came to.
+pub enum Asked {
+    Ready(Resolved),
+    Missing(Spec, Missing),
+    Nobody(Spec),
+    Failed(Spec, tools::Error),
+    Unknown(Spec, connections::Error),
+}
+
+/// How waiting ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Came {
+    All,
+    /// The person said no, or could not log in.
+    Ended,
+    TimedOut,
+    /// The process stops.
+    Stopping,
+}
+
+impl Logins {
+    /// A credential for the server, when its user has a connection and the request brings none.
+    ///
+    /// # Errors
+    /// When it cannot be known.
+    pub async fn find_access(&self, spec: &Spec) -> Result<Option<Access>, connections::Error> {
+        match &self.owner {
+            Some(owner) if spec.authorization.is_none() => {
+                self.parts.connections.find_access(owner, &spec.uri).await
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The server as it is asked with `access`, or with what the request brings.
+    pub fn server(&self, spec: &Spec, access: Option<&Access>) -> Server {
+        Server {
+            uri: spec.uri.clone(),
+            authorization: match access {
+                Some(access) => Some(access.authorization.clone()),
+                None => spec.authorization.clone(),
+            },
+            connection: access.map(|access| Arc::clone(&access.connection)),
+            headers: spec.headers.clone(),
+            scope: Arc::clone(&self.scope),
+        }
+    }
+
+    /// Asks the server for its tools, with the user's credential. `anew` after a login: what was kept before it is
+    /// forgotten.
+    pub async fn resolve(&self, mut spec: Spec, anew: bool) -> Asked {
+        let mut access = match self.find_access(&spec).await {
+            Ok(access) => access,
+            Err(error) => return Asked::Unknown(spec, error),
+        };
+        let mut renewals = 0;
+        loop {
+            let server = self.server(&spec, access.as_ref());
+            if anew && renewals == 0 {
+                self.parts.tools.forget(&server);
+            }
+            let challenge = match tools::resolve(&self.parts.tools, spec, server).await {
+                Outcome::Ready(resolved) => return Asked::Ready(resolved),
+                Outcome::Failed { spec, error } => return Asked::Failed(spec, error),
+                Outcome::Unauthorized { spec: back, challenge } => {
+                    spec = back;
+                    challenge
+                }
+            };
+            match self.refused(&spec, access.as_ref(), &challenge, renewals).await {
+                Refused::Renewed(renewed) => access = Some(renewed),
+                Refused::Missing(missing) => return Asked::Missing(spec, missing),
+                Refused::Nobody => return Asked::Nobody(spec),
+                Refused::Unknown(error) => return Asked::Unknown(spec, error),
+            }
+            renewals += 1;
+        }
+    }
+
+    /// What to do about a server that refuses `access`, or wants a login.
+    pub async fn refused(
+        &self,
+        spec: &Spec,
+        access: Option<&Access>,
+        challenge: &Challenge,
+        renewals: u32,
+    ) -> Refused {
+        if spec.authorization.is_some() {
+            return Refused::Missing(without_link(spec, challenge, None));
+        }
+        let Some(owner) = &self.owner else { return Refused::Nobody };
+        let reason = match access {
+            None => Reason::FirstUse,
+            Some(_) if renewals >= MOST_RENEWALS => Reason::ReAuthorize,
+            Some(access) => match self.parts.connections.renew(owner, access, challenge).await {
+                Ok(Renewed::Access(renewed)) => return Refused::Renewed(renewed),
+                Ok(Renewed::LoginNeeded { reason }) => reason,
+                Err(error) => return Refused::Unknown(error),
+            },
+        };
+        let wanted = Wanted {
+            uri: spec.uri.clone(),
+            label: spec.label.clone(),
+            challenge: Some(challenge.clone()),
+            reason,
+            application: self.application.clone(),
+            callback_url: self.callback_url.clone(),
+            run_id: Some(self.run_id.clone()),
+        };
+        match self.parts.connections.start_flow(owner, wanted).await {
+            Ok(flow) => Refused::Missing(with_link(spec, flow, reason)),
+            Err(FlowError::Store(error)) => Refused::Unknown(error),
+            Err(error) => Refused::Missing(without_link(spec, challenge, Some(&error))),
+        }
+    }
+
+    /// One link for all of `missing`, when there are several.
+    pub async fn batch(&self, missing: &[Missing]) -> Option<AuthorizationBatch> {
+        let flows: Vec<PendingFlow> = missing.iter().filter_map(Missing::flow).collect();
+        let owner = self.owner.as_ref().filter(|_| flows.len() > 1)?;
+        match self.parts.connections.start_batch(owner, &flows).await {
+            Ok(connect_all_url) => {
+                let with_flow = missing.iter().filter(|missing| missing.flow.is_some());
+                let resources = with_flow.map(|missing| missing.shown.resource.clone()).collect();
+                Some(AuthorizationBatch { connect_all_url, resources })
+            }
+            Err(error) => {
+                // Every single link is there; only the convenience is missing.
+                tracing::warn!(%error, "no link for several logins could be made");
+                None
+            }
+        }
+    }
+
+    /// Shows what was not shown yet.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub async fn show(&self, missing: &[Missing], sink: &Sink) -> Result<(), Gone> {
+        let mut new = Vec::new();
+        for one in missing {
+            let what = one.shown.connect_url.as_ref().unwrap_or(&one.shown.resource);
+            if self.first(format!("shown {what}")) {
+                new.push(one.clone());
+                sink.send(RunEvent::AuthorizationRequired(Arc::clone(&one.shown))).await?;
+            }
+        }
+        if let Some(batch) = self.batch(&new).await {
+            sink.send(RunEvent::AuthorizationBatch(batch)).await?;
+        }
+        Ok(())
+    }
+
+    /// Says that the run waits, once for the same logins.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub async fn show_waiting(&self, missing: &[Missing], sink: &Sink) -> Result<(), Gone> {
+        let resources: Vec<String> = missing.iter().map(|missing| missing.shown.resource.clone()).collect();
+        if self.first(format!("waiting {}", resources.join(" "))) {
+            sink.send(RunEvent::Waiting { seconds: self.wait.as_secs(), resources }).await?;
+        }
+        Ok(())
+    }
+
+    /// Says that a login is there, once.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub async fn show_authorized(&self, missing: &Missing, sink: &Sink) -> Result<(), Gone> {
+        let AuthorizationRequired { resource, host, connect_url, .. } = &*missing.shown;
+        if self.first(format!("authorized {}", connect_url.as_ref().unwrap_or(resource))) {
+            let (resource, host) = (resource.clone(), host.clone());
+            sink.send(RunEvent::Authorized { resource, host }).await?;
+        }
+        Ok(())
+    }
+
+    /// Shows `missing` and waits for the logins among them that have a link.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub async fn wait_for(&self, missing: &[Missing], sink: &Sink) -> Result<Came, Gone> {
+        self.show(missing, sink).await?;
+        let flows: Vec<PendingFlow> = missing.iter().filter_map(Missing::flow).collect();
+        if flows.is_empty() {
+            return Ok(Came::Ended);
+        }
+        let waited_for: Vec<Missing> =
+            missing.iter().filter(|missing| missing.flow.is_some()).cloned().collect();
+        self.show_waiting(&waited_for, sink).await?;
+        let until = Instant::now() + self.wait;
+        let waiting = Box::pin(self.parts.connections.wait(&flows, until));
+        let waited = tokio::select! {
+            waited = waiting => waited,
+            () = self.stopping() => return Ok(Came::Stopping),
+        };
+        match waited {
+            Waited::Granted => {
+                for one in &waited_for {
+                    self.show_authorized(one, sink).await?;
+                }
+                Ok(Came::All)
+            }
+            Waited::Ended(_) => Ok(Came::Ended),
+            Waited::TimedOut => Ok(Came::TimedOut),
+        }
+    }
+
+    /// Ready when the process is asked to stop.
+    pub async fn stopping(&self) {
+        let mut stopping = self.parts.stopping.subscribe();
+        // The sender lives as long as the parts.
+        let _ = stopping.wait_for(|stopping| *stopping).await;
+    }
+
+    fn first(&self, saying: String) -> bool {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner).insert(saying)
+    }
+}
+
+fn with_link(spec: &Spec, flow: PendingFlow, reason: Reason) -> Missing {
+    let reason = match reason {
+        Reason::FirstUse => "It wants you to log in.",
+        Reason::Expired => "The login has expired. Log in again.",
+        Reason::Revoked => "The login was withdrawn. Log in again to go on.",
+        Reason::StepUp => "It wants more permissions than it was given. Log in again to grant them.",
+        Reason::ReAuthorize => "It does not accept the login any more. Log in again.",
+    };
+    let shown = AuthorizationRequired {
+        resource: spec.server_url.clone(),
+        server_label: spec.label.clone(),
+        host: spec.host().to_owned(),
+        connect_url: Some(flow.connect_url.clone()),
+        scopes: flow.scopes.clone(),
+        reason: reason.to_owned(),
+        expires_at: Some(flow.expires_at_ms / 1000),
+        kind: LinkKind::Connection,
+    };
+    Missing { shown: Arc::new(shown), flow: Some(Arc::new(flow)) }
+}
+
+/// A login that the gateway cannot offer: the credential must come with the request.
+fn without_link(spec: &Spec, challenge: &Challenge, why: Option<&FlowError>) -> Missing {
+    let host = spec.host();
+    let how = format!(
+        "in the field authorization of this tool, or in the header X-MCP-Authorization as {host}=TOKEN"
+    );
+    let reason = match (&spec.authorization, challenge.status, why) {
+        (Some(_), 403, _) => {
+            format!("The credential it was given does not suffice. Send one that does {how}.")
+        }
+        (Some(_), _, _) => format!("It refuses the credential it was given. Send a valid one {how}."),
+        (None, _, Some(why)) => {
+            format!("It wants a login that cannot be offered here: {why}. Send its access token {how}.")
+        }
+        (None, _, None) => format!("It wants a login. Send its access token {how}."),
+    };
+    let scopes = challenge.scope.iter().flat_map(|scopes| scopes.split_whitespace());
+    let shown = AuthorizationRequired {
+        resource: spec.server_url.clone(),
+        server_label: spec.label.clone(),
+        host: host.to_owned(),
+        connect_url: None,
+        scopes: scopes.take(100).map(str::to_owned).collect(),
+        reason,
+        expires_at: None,
+        kind: LinkKind::Connection,
+    };
+    Missing { shown: Arc::new(shown), flow: None }
+}

@@ -1,0 +1,97 @@
+//! For whom a run is: the caller's namespace, and the user that its tools and logins belong to.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+use serde_json::json;
+
+use super::options::Options;
+use crate::connections::{Application, Owner};
+use crate::openai::{ChatRequest, InvalidField};
+
+/// Longest name of a user, in bytes.
+const LONGEST_USER: usize = 512;
+
+/// Who sends a request, as far as a run is concerned.
+#[derive(Debug, Clone)]
+pub struct Who {
+    /// What keeps the caller's things apart from those of others.
+    pub namespace: Arc<str>,
+    pub users: Users,
+    /// What a consent page calls the caller.
+    pub application: Application,
+}
+
+/// Whose tools a caller may use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Users {
+    /// Anybody's whom it names.
+    Any,
+    /// Anybody's whom it names, and this one's when it names nobody.
+    AnyOr(Arc<str>),
+    /// Its own.
+    Only(Arc<str>),
+}
+
+/// The request names a user who is not the caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("`user` names somebody else: with your own login you use your own tools; leave it out")]
+pub struct OtherUser;
+
+impl Who {
+    /// The user that the request names: `user`, `safety_identifier`, or the header `X-Toolgate-User`.
+    ///
+    /// # Errors
+    /// [`InvalidField`] for names that are none.
+    pub fn user(&self, request: &ChatRequest, headers: &HeaderMap) -> Result<Option<Arc<str>>, InvalidField> {
+        let mut named = None;
+        for field in ["user", "safety_identifier"] {
+            named = named.or(request.get::<String>(field, "a text")?.filter(|name| !name.is_empty()));
+        }
+        let header = headers.get("x-toolgate-user").and_then(|value| value.to_str().ok());
+        let named = named.or(header.filter(|name| !name.is_empty()).map(str::to_owned));
+        if named.as_ref().is_some_and(|name| name.len() > LONGEST_USER) {
+            let message = format!("`user` must have at most {LONGEST_USER} characters");
+            return Err(InvalidField::new("user", message));
+        }
+        Ok(match (&self.users, named) {
+            (_, Some(name)) => Some(name.into()),
+            (Users::AnyOr(user) | Users::Only(user), None) => Some(Arc::clone(user)),
+            (Users::Any, None) => None,
+        })
+    }
+
+    /// Whose connections are used for `user`; `None` when nobody is named.
+    ///
+    /// # Errors
+    /// [`OtherUser`] when the caller may not act for that user.
+    pub fn owner(&self, user: Option<&Arc<str>>, profile: Option<&str>) -> Result<Option<Owner>, OtherUser> {
+        match (&self.users, user) {
+            (Users::Only(own), Some(named)) if own != named => Err(OtherUser),
+            (_, user) => Ok(user.map(|user| Owner {
+                project: Arc::clone(&self.namespace),
+                user: Arc::clone(user),
+                profile: profile.unwrap_or_default().into(),
+            })),
+        }
+    }
+}
+
+impl Who {
+    /// The user whose connections are listed: `None` is everybody's.
+    ///
+    /// # Errors
+    /// [`OtherUser`] when the caller may not see that user's.
+    pub fn may_list(&self, named: Option<String>) -> Result<Option<Arc<str>>, OtherUser> {
+        match (&self.users, named) {
+            (Users::Only(own), Some(named)) if **own != *named => Err(OtherUser),
+            (Users::Only(own), _) => Ok(Some(Arc::clone(own))),
+            (Users::Any | Users::AnyOr(_), named) => Ok(named.map(Into::into)),
+        }
+    }
+}
+
+/// Whose sessions, caches and hidden turns these are: namespace, user and profile.
+pub fn scope(who: &Who, user: Option<&str>, options: &Options) -> Arc<str> {
+    json!([&*who.namespace, user.unwrap_or_default(), options.profile]).to_string().into()
+}

@@ -1,0 +1,200 @@
+//! Opening a database and asking it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use sqlx::postgres::{PgPool, PgPoolOptions};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+use tokio::sync::broadcast;
+
+use super::transaction::{Inner, bind_postgres, bind_sqlite};
+use super::turn;
+use super::{Error, Row, Transaction, Value};
+
+/// Connections that read at the same time in SQLite.
+const READERS: u32 = 4;
+/// Connections to PostgreSQL of one process.
+const POSTGRES_CONNECTIONS: u32 = 10;
+/// How long a statement waits for a connection or for the writer of another process.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Topics that a slow listener may be behind; it is told when it missed some.
+const TOPICS_AHEAD: usize = 1024;
+
+/// Where a database is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Location {
+    /// In a file, which is made when absent.
+    File(PathBuf),
+    /// In memory, gone with the process.
+    Memory,
+    /// In PostgreSQL, by its address. It holds a password: never shown.
+    Postgres(crate::config::Secret),
+}
+
+/// A database. Cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    pub(super) engine: Engine,
+    pub(super) topics: broadcast::Sender<String>,
+}
+
+/// One SQL text runs on both.
+#[derive(Clone)]
+pub(super) enum Engine {
+    /// One connection writes, so that no write ever fails because of another one of this process.
+    Sqlite {
+        read: SqlitePool,
+        write: SqlitePool,
+        /// Where it is, unless in memory.
+        file: Option<PathBuf>,
+    },
+    Postgres(PgPool),
+}
+
+impl Store {
+    /// Opens the database; [`Store::migrate`] brings it up to date.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn open(location: &Location) -> Result<Self, Error> {
+        let engine = match location {
+            Location::File(path) => {
+                // A rotated token must not be lost with the power: the writer waits for the disk.
+                let options = SqliteConnectOptions::new()
+                    .filename(path)
+                    .create_if_missing(true)
+                    .journal_mode(SqliteJournalMode::Wal)
+                    .synchronous(SqliteSynchronous::Full)
+                    .busy_timeout(PATIENCE)
+                    .foreign_keys(true);
+                let pool =
+                    |most: u32| SqlitePoolOptions::new().max_connections(most).acquire_timeout(PATIENCE);
+                let turn = turn::wait_for(path).await?;
+                let write = pool(1).connect_with(options.clone()).await?;
+                drop(turn);
+                Engine::Sqlite {
+                    read: pool(READERS).connect_lazy_with(options),
+                    write,
+                    file: Some(path.clone()),
+                }
+            }
+            Location::Memory => {
+                let options = SqliteConnectOptions::new().in_memory(true).foreign_keys(true);
+                // The database lives as long as its only connection.
+                let only = SqlitePoolOptions::new()
+                    .max_connections(1)
+                    .idle_timeout(None)
+                    .max_lifetime(None)
+                    .connect_with(options)
+                    .await?;
+                Engine::Sqlite { read: only.clone(), write: only, file: None }
+            }
+            Location::Postgres(url) => {
+                let pool = PgPoolOptions::new()
+                    .max_connections(POSTGRES_CONNECTIONS)
+                    .acquire_timeout(PATIENCE)
+                    // Else the log would begin with remarks that tables are there already.
+                    .after_connect(|connection, _| {
+                        Box::pin(async move {
+                            sqlx::query("SET client_min_messages = warning")
+                                .execute(connection)
+                                .await
+                                .map(|_| ())
+                        })
+                    })
+                    .connect(url.expose())
+                    .await?;
+                Engine::Postgres(pool)
+            }
+        };
+        Ok(Store { engine, topics: broadcast::Sender::new(TOPICS_AHEAD) })
+    }
+
+    /// Whether several processes may share this database over a network.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.engine, Engine::Postgres(_))
+    }
+
+    /// Runs one statement that changes rows, and says how many.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn execute(&self, sql: &'static str, values: Vec<Value>) -> Result<u64, Error> {
+        Ok(match &self.engine {
+            Engine::Sqlite { write, .. } => {
+                sqlx::query_with(sql, bind_sqlite(values)?).execute(write).await?.rows_affected()
+            }
+            Engine::Postgres(pool) => {
+                sqlx::query_with(sql, bind_postgres(values)?).execute(pool).await?.rows_affected()
+            }
+        })
+    }
+
+    /// The rows of one statement that only reads.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn rows(&self, sql: &'static str, values: Vec<Value>) -> Result<Vec<Row>, Error> {
+        Ok(match &self.engine {
+            Engine::Sqlite { read, .. } => {
+                let rows = sqlx::query_with(sql, bind_sqlite(values)?).fetch_all(read).await?;
+                rows.into_iter().map(Row::from).collect()
+            }
+            Engine::Postgres(pool) => {
+                let rows = sqlx::query_with(sql, bind_postgres(values)?).fetch_all(pool).await?;
+                rows.into_iter().map(Row::from).collect()
+            }
+        })
+    }
+
+    /// The first row of one statement that only reads.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn row(&self, sql: &'static str, values: Vec<Value>) -> Result<Option<Row>, Error> {
+        Ok(self.rows(sql, values).await?.into_iter().next())
+    }
+
+    /// The rows of one statement that changes and returns them (`… RETURNING …`).
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn change(&self, sql: &'static str, values: Vec<Value>) -> Result<Vec<Row>, Error> {
+        Ok(match &self.engine {
+            Engine::Sqlite { write, .. } => {
+                let rows = sqlx::query_with(sql, bind_sqlite(values)?).fetch_all(write).await?;
+                rows.into_iter().map(Row::from).collect()
+            }
+            Engine::Postgres(pool) => {
+                let rows = sqlx::query_with(sql, bind_postgres(values)?).fetch_all(pool).await?;
+                rows.into_iter().map(Row::from).collect()
+            }
+        })
+    }
+
+    /// Begins a transaction that writes; it is undone unless it is committed.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn begin(&self) -> Result<Transaction, Error> {
+        let inner = match &self.engine {
+            // The lock is taken at once, so that a write in the middle cannot fail because somebody else has it.
+            Engine::Sqlite { write, .. } => Inner::Sqlite(write.begin_with("BEGIN IMMEDIATE").await?),
+            Engine::Postgres(pool) => Inner::Postgres(pool.begin().await?),
+        };
+        Ok(Transaction::new(inner))
+    }
+
+    /// Closes every connection, once what runs has ended.
+    pub async fn close(&self) {
+        match &self.engine {
+            Engine::Sqlite { read, write, .. } => {
+                read.close().await;
+                write.close().await;
+            }
+            Engine::Postgres(pool) => pool.close().await,
+        }
+    }
+}

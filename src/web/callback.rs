@@ -1,0 +1,94 @@
+//! Back from an authorization server.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+
+use super::connect::proof_of;
+use super::form::Fields;
+use super::message::{Action, Message};
+use super::site::{Site, Visitor};
+use crate::connections::{Callback, Finished, LinkView, PageError};
+
+/// `GET /oauth/callback`
+pub(super) async fn finish(State(site): State<Arc<Site>>, uri: Uri, headers: HeaderMap) -> Response {
+    let visitor = site.visitor(&headers).await;
+    let fields = Fields::parse(uri.query().unwrap_or_default().as_bytes()).into_pairs();
+    let finished = site.connections.finish(Callback { fields, browser: site.browser(&headers) }).await;
+    show(&site, &visitor, finished)
+}
+
+/// `POST /connect/{link}/account`: whether to keep a login that is of another account than the one before.
+pub(super) async fn account(
+    State(site): State<Arc<Site>>,
+    Path(link): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let (visitor, fields) = match site.form(&headers, body).await {
+        Ok(sent) => sent,
+        Err(refused) => return refused,
+    };
+    if fields.get("action") != Some("keep") {
+        return match site.connections.decline(&link).await {
+            Ok(flow) => site.ended(&visitor, &flow),
+            Err(error) => site.page_error(&visitor, error),
+        };
+    }
+    let flow = match site.connections.view_link(&link, Some(&visitor.browser)).await {
+        Ok(LinkView::One(flow)) => flow,
+        Ok(LinkView::Several(_)) => {
+            return site.message(&visitor, StatusCode::NOT_FOUND, Message::unknown_link());
+        }
+        Err(error) => return site.page_error(&visitor, error),
+    };
+    let Some(proven) = proof_of(&site, &visitor, &flow) else {
+        return site.message(&visitor, StatusCode::FORBIDDEN, Message::no_cookie(None));
+    };
+    show(&site, &visitor, site.connections.keep(&link, proven).await)
+}
+
+fn show(site: &Site, visitor: &Visitor, finished: Result<Finished, PageError>) -> Response {
+    match finished {
+        Ok(Finished::Connected { flow, account, next }) => {
+            let mut message =
+                Message::connected(&flow.application.name, &flow.host, account.as_deref(), next.is_some());
+            let onward = next.map(|link| format!("/connect/{link}"));
+            if let Some(path) = &onward {
+                message = message.with(Action::Link { path: path.clone(), words: "Go on".to_owned() });
+            }
+            let mut response = site.message(visitor, StatusCode::OK, message);
+            if let Some(refresh) = onward.and_then(|path| HeaderValue::try_from(format!("3;url={path}")).ok())
+            {
+                response.headers_mut().insert(header::REFRESH, refresh);
+            }
+            response
+        }
+        Ok(Finished::OtherAccount { flow, before, now }) => {
+            let act = |words: &str, value: &str, quiet| Action::Post {
+                path: format!("/connect/{}/account", flow.link),
+                words: words.to_owned(),
+                fields: vec![("action", value.to_owned())],
+                quiet,
+            };
+            let message = Message::other_account(&flow.host, &before, &now)
+                .with(act("Use this account", "keep", false))
+                .with(act("Do not connect", "drop", true));
+            site.message(visitor, StatusCode::OK, message)
+        }
+        Err(error) => site.page_error(visitor, error),
+    }
+}
+
+/// `GET /oauth/client-metadata.json`: what this gateway is as a client (OAuth Client ID Metadata Document).
+pub(super) async fn client_metadata(State(site): State<Arc<Site>>) -> Response {
+    let mut response = Response::new(Body::from(site.connections.client_document()));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}

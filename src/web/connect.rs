@@ -1,0 +1,239 @@
+//! The page of a login link: shows who asks for what, proves the person, and sends them on.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use http::{HeaderMap, StatusCode};
+
+use super::connect_page::{Asked, BatchPage, BatchRow, ConnectPage, Next, NextServer};
+use super::message::{Action, Message};
+use super::return_to::is_link;
+use super::site::{Site, Visitor};
+use super::words;
+use crate::config::Secret;
+use crate::connections::{FlowPage, LinkView, PageError, Proof, Proven, Reason, Stage};
+
+/// Most scopes that are shown one by one.
+const MOST_SCOPES: usize = 30;
+
+/// `GET /connect/{link}`. Changes nothing: what previews links, and what prefetches, looks at it too. The one
+/// exception is the browser that comes back proven from the application's verifier: it goes on by itself.
+pub(super) async fn show(
+    State(site): State<Arc<Site>>,
+    Path(link): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    let visitor = site.visitor(&headers).await;
+    if !is_link(&link) {
+        return site.message(&visitor, StatusCode::NOT_FOUND, Message::unknown_link());
+    }
+    let known = site.browser(&headers);
+    match site.connections.view_link(&link, known.as_ref()).await {
+        Ok(LinkView::One(flow)) if flow.stage == Stage::Open => ask(&site, &visitor, &link, &flow).await,
+        Ok(LinkView::One(flow)) => site.ended(&visitor, &flow),
+        Ok(LinkView::Several(flows)) => several(&site, &visitor, &flows),
+        Err(error) => site.page_error(&visitor, error),
+    }
+}
+
+/// `POST /connect/{link}`: goes on, or declines.
+pub(super) async fn act(
+    State(site): State<Arc<Site>>,
+    Path(link): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let (visitor, fields) = match site.form(&headers, body).await {
+        Ok(sent) => sent,
+        Err(refused) => return refused,
+    };
+    if !is_link(&link) {
+        return site.message(&visitor, StatusCode::NOT_FOUND, Message::unknown_link());
+    }
+    if fields.get("action") == Some("decline") {
+        return match site.connections.decline(&link).await {
+            Ok(flow) => site.ended(&visitor, &flow),
+            Err(error) => site.page_error(&visitor, error),
+        };
+    }
+    let flow = match site.connections.view_link(&link, Some(&visitor.browser)).await {
+        Ok(LinkView::One(flow)) if flow.stage == Stage::Open => flow,
+        Ok(LinkView::One(flow)) => return site.ended(&visitor, &flow),
+        Ok(LinkView::Several(flows)) => return several(&site, &visitor, &flows),
+        Err(error) => return site.page_error(&visitor, error),
+    };
+    match proof_of(&site, &visitor, &flow) {
+        Some(proven) => begin(&site, &visitor, &link, proven).await,
+        None => match flow.proof {
+            Proof::App => match site.connections.app_reference(&link, &visitor.browser).await {
+                Ok(verifier) => {
+                    let words = "The application confirms that it is you and sends you back by itself.";
+                    site.leave(&visitor, &verifier, words)
+                }
+                Err(error) => site.page_error(&visitor, error),
+            },
+            Proof::Gateway | Proof::Local => site.see(&visitor, &format!("/login?return_to=/connect/{link}")),
+        },
+    }
+}
+
+async fn begin(site: &Site, visitor: &Visitor, link: &str, proven: Proven) -> Response {
+    match site.connections.begin(link, proven).await {
+        Ok(target) => site.leave(visitor, &target, "You sign in there, agree, and come back by yourself."),
+        Err(error) => site.page_error(visitor, error),
+    }
+}
+
+/// What this browser can prove now, for this flow.
+pub(super) fn proof_of(site: &Site, visitor: &Visitor, flow: &FlowPage) -> Option<Proven> {
+    let browser = || Secret::clone(&visitor.browser);
+    match flow.proof {
+        Proof::Local => site.local.then(|| Proven::Local { browser: browser() }),
+        Proof::App => flow.proven.then(|| Proven::App { browser: browser() }),
+        Proof::Gateway => visitor
+            .person
+            .as_ref()
+            .map(|person| Proven::Gateway { ids: person.ids().to_vec(), browser: browser() }),
+    }
+}
+
+async fn ask(site: &Site, visitor: &Visitor, link: &str, flow: &FlowPage) -> Response {
+    let step_to = match flow.proof {
+        Proof::Local => Next::Leave,
+        Proof::App if flow.proven => {
+            return begin(site, visitor, link, Proven::App { browser: visitor.browser.clone() }).await;
+        }
+        Proof::App => Next::App,
+        Proof::Gateway => match &visitor.person {
+            None => Next::SignIn,
+            Some(person) if person.ids().contains(&flow.user) => Next::Leave,
+            Some(_) => return site.wrong_person(visitor, flow),
+        },
+    };
+    let page = ConnectPage {
+        frame: site.frame(visitor),
+        asked: asked(flow, site.now()),
+        step: None,
+        person: visitor.person.as_ref().map(|person| words::line(&person.label)),
+        step_to,
+        path: format!("/connect/{link}"),
+    };
+    site.page(visitor, StatusCode::OK, &page)
+}
+
+fn asked(flow: &FlowPage, now: i64) -> Asked {
+    let shown = flow.scopes.len().min(MOST_SCOPES);
+    Asked {
+        application: words::sentence(&flow.application.name),
+        application_is_known: flow.application.verified,
+        label: words::line(if flow.label.is_empty() { &flow.host } else { &flow.label }),
+        host: words::line(&flow.host),
+        resource: words::line(&flow.resource),
+        scopes: words::scopes(&flow.scopes[..shown]),
+        more_scopes: flow.scopes.len() - shown,
+        user: words::masked(&flow.user),
+        profile: Some(words::line(&flow.profile)).filter(|profile| !profile.is_empty()),
+        why: match flow.reason {
+            Reason::FirstUse => None,
+            Reason::Expired => {
+                Some("You connected it before; the server does not accept that login any more.")
+            }
+            Reason::Revoked => Some("You connected it before, and it was disconnected since."),
+            Reason::StepUp => Some("The server needs more rights for this than you gave it before."),
+            Reason::ReAuthorize => Some("You asked to change what it may do."),
+        },
+        since: words::ago(now, flow.created_at_ms),
+        until: words::ago(now, flow.expires_at_ms),
+    }
+}
+
+fn several(site: &Site, visitor: &Visitor, flows: &[FlowPage]) -> Response {
+    let Some(first) = flows.first() else {
+        return site.message(visitor, StatusCode::NOT_FOUND, Message::unknown_link());
+    };
+    let rows = flows.iter().map(|flow| {
+        let (tone, state) = state_words(flow.stage);
+        BatchRow { host: words::line(&flow.host), label: words::line(&flow.label), tone, state }
+    });
+    let next = flows.iter().find(|flow| flow.stage == Stage::Open);
+    let page = BatchPage {
+        frame: site.frame(visitor),
+        application: words::sentence(&first.application.name),
+        application_is_known: first.application.verified,
+        rows: rows.collect(),
+        done: flows.iter().filter(|flow| flow.stage != Stage::Open).count(),
+        total: flows.len(),
+        next: next.map(|flow| NextServer {
+            host: words::line(&flow.host),
+            path: format!("/connect/{}", flow.link),
+        }),
+    };
+    site.page(visitor, StatusCode::OK, &page)
+}
+
+fn state_words(stage: Stage) -> (&'static str, &'static str) {
+    match stage {
+        Stage::Open => ("", "to do"),
+        Stage::OtherAccount => ("now", "to confirm"),
+        Stage::Granted => ("good", "connected"),
+        Stage::Declined => ("warn", "declined"),
+        Stage::Failed => ("bad", "failed"),
+        Stage::Mismatched => ("bad", "refused"),
+        Stage::Expired => ("warn", "expired"),
+    }
+}
+
+impl Site {
+    /// The page of a flow that is over.
+    pub(super) fn ended(&self, visitor: &Visitor, flow: &FlowPage) -> Response {
+        let (app, host) = (&*flow.application.name, flow.host.as_str());
+        let (status, message) = match flow.stage {
+            Stage::Granted => (StatusCode::OK, Message::already_connected(app, host)),
+            Stage::Declined => (StatusCode::OK, Message::declined(app, host)),
+            Stage::Failed => (StatusCode::BAD_GATEWAY, Message::provider_refused(host, None)),
+            Stage::Mismatched => return self.wrong_person(visitor, flow),
+            Stage::OtherAccount => (StatusCode::OK, Message::not_confirmed(host)),
+            Stage::Expired | Stage::Open => (StatusCode::GONE, Message::expired(app, host)),
+        };
+        self.message(visitor, status, message)
+    }
+
+    /// The page for who is not the user of the flow.
+    pub(super) fn wrong_person(&self, visitor: &Visitor, flow: &FlowPage) -> Response {
+        let switch = visitor.person.as_ref().map(|_| Action::Post {
+            path: "/logout".to_owned(),
+            words: "Sign in with another account".to_owned(),
+            fields: vec![("again", "yes".to_owned()), ("return_to", format!("/connect/{}", flow.link))],
+            quiet: true,
+        });
+        self.message(visitor, StatusCode::FORBIDDEN, Message::wrong_person(&flow.host, switch))
+    }
+
+    /// The page for what went wrong with a link.
+    pub(super) fn page_error(&self, visitor: &Visitor, error: PageError) -> Response {
+        let again =
+            |link: &str| Action::Link { path: format!("/connect/{link}"), words: "Start again".to_owned() };
+        let (status, message) = match error {
+            PageError::Unknown => (StatusCode::NOT_FOUND, Message::unknown_link()),
+            PageError::Expired(flow) => {
+                (StatusCode::GONE, Message::expired(&flow.application.name, &flow.host))
+            }
+            PageError::UserMismatch(flow) => return self.wrong_person(visitor, &flow),
+            PageError::NotProven => (StatusCode::FORBIDDEN, Message::no_cookie(None)),
+            PageError::NotThisBrowser(link) => {
+                (StatusCode::BAD_REQUEST, Message::no_cookie(link.as_deref().map(again)))
+            }
+            PageError::Refused(flow) => {
+                (StatusCode::FORBIDDEN, Message::provider_refused(&flow.host, Some(again(&flow.link))))
+            }
+            PageError::Failed(flow) => (StatusCode::BAD_GATEWAY, Message::not_usable(&flow.host)),
+            PageError::Store(error) => {
+                tracing::warn!(%error, "a link could not be looked up");
+                (StatusCode::SERVICE_UNAVAILABLE, Message::broken())
+            }
+        };
+        self.message(visitor, status, message)
+    }
+}

@@ -1,0 +1,117 @@
+//! A person's connections: what applications may use in their name, and an end to it.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use http::{HeaderMap, StatusCode};
+
+use super::connections_page::{ConnectionRow, ConnectionsPage, Notice};
+use super::message::Message;
+use super::site::{Site, Visitor};
+use super::words;
+use crate::connections::{OwnConnection, RevokeOutcome};
+use crate::identity::Person;
+
+/// `GET /connections`
+pub(super) async fn show(State(site): State<Arc<Site>>, headers: HeaderMap) -> Response {
+    let visitor = site.visitor(&headers).await;
+    match ids(&site, &visitor) {
+        Some(ids) => list(&site, &visitor, &ids, None).await,
+        None => site.see(&visitor, "/login?return_to=/connections"),
+    }
+}
+
+/// `POST /connections/{id}/disconnect`
+pub(super) async fn disconnect(
+    State(site): State<Arc<Site>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let (visitor, fields) = match site.form(&headers, body).await {
+        Ok(sent) => sent,
+        Err(refused) => return refused,
+    };
+    let Some(ids) = ids(&site, &visitor) else { return site.see(&visitor, "/login?return_to=/connections") };
+    let project = fields.get("project").unwrap_or_default();
+    let notice = match site.connections.revoke_own(&ids, project, &id).await {
+        Ok(RevokeOutcome::Revoked) => ("good", "Disconnected."),
+        Ok(RevokeOutcome::NotFound) => ("warn", "This connection is not there any more."),
+        Err(error) => {
+            tracing::warn!(%error, "a connection could not be revoked");
+            return site.message(&visitor, StatusCode::SERVICE_UNAVAILABLE, Message::broken());
+        }
+    };
+    let notice = Notice { tone: notice.0, words: notice.1.to_owned() };
+    list(&site, &visitor, &ids, Some(notice)).await
+}
+
+/// `POST /connections/{id}/scopes`: a new login with other scopes.
+pub(super) async fn change_scopes(
+    State(site): State<Arc<Site>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let (visitor, fields) = match site.form(&headers, body).await {
+        Ok(sent) => sent,
+        Err(refused) => return refused,
+    };
+    let Some(ids) = ids(&site, &visitor) else { return site.see(&visitor, "/login?return_to=/connections") };
+    let scopes = fields.get("scopes").unwrap_or_default().split_whitespace().map(str::to_owned).collect();
+    let project = fields.get("project").unwrap_or_default();
+    match site.connections.reauthorize_own(&ids, project, &id, scopes).await {
+        Ok(link) => site.see(&visitor, &link),
+        Err(error) => site.page_error(&visitor, error),
+    }
+}
+
+/// Under which names the visitor's connections are kept; `None` when nobody is signed in.
+fn ids(site: &Site, visitor: &Visitor) -> Option<Vec<String>> {
+    let own = site.local.then(|| "local".to_owned());
+    let person = visitor.person.iter().flat_map(Person::ids);
+    let ids: Vec<String> = own.into_iter().chain(person).collect();
+    (!ids.is_empty()).then_some(ids)
+}
+
+async fn list(site: &Site, visitor: &Visitor, ids: &[String], notice: Option<Notice>) -> Response {
+    let found = match site.connections.list_own(ids).await {
+        Ok(found) => found,
+        Err(error) => {
+            tracing::warn!(%error, "connections could not be listed");
+            return site.message(visitor, StatusCode::SERVICE_UNAVAILABLE, Message::broken());
+        }
+    };
+    let now = site.now();
+    let rows = found.into_iter().map(|connection| row(connection, now)).collect();
+    let page = ConnectionsPage { frame: site.frame(visitor), rows, notice };
+    site.page(visitor, StatusCode::OK, &page)
+}
+
+fn row(connection: OwnConnection, now: i64) -> ConnectionRow {
+    let advice =
+        "The server does not accept this login any more. The next request that needs it shows you a link.";
+    let (tone, state, advice) = match connection.needs_login {
+        false => ("good", "connected", None),
+        true => ("warn", "needs you", Some(advice.to_owned())),
+    };
+    ConnectionRow {
+        host: words::line(&connection.host),
+        resource: words::line(&connection.resource),
+        account: connection.account.as_deref().map(words::line),
+        application: words::sentence(&connection.application.name),
+        project: connection.project.strip_prefix("project:").map(words::line),
+        profile: Some(words::line(&connection.profile)).filter(|profile| !profile.is_empty()),
+        scopes: words::scopes(&connection.scopes),
+        scope_text: connection.scopes.join(" "),
+        used: words::ago(now, connection.last_used_at_ms),
+        tone,
+        state,
+        advice,
+        can_change: true,
+        id: connection.id,
+        namespace: connection.project,
+    }
+}

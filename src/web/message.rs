@@ -1,0 +1,245 @@
+//! Pages of a few words: what happened, and what to do next.
+
+use askama::Template;
+
+use super::frame::Frame;
+use super::words;
+
+/// What a page says.
+#[derive(Debug, Clone)]
+pub(super) struct Message {
+    title: String,
+    /// One or two words above the title; may be empty.
+    state: &'static str,
+    tone: &'static str,
+    paragraphs: Vec<String>,
+    actions: Vec<Action>,
+}
+
+/// A button.
+#[derive(Debug, Clone)]
+pub(super) enum Action {
+    Link { path: String, words: String },
+    Post { path: String, words: String, fields: Vec<(&'static str, String)>, quiet: bool },
+}
+
+#[derive(Template)]
+#[template(path = "message.html")]
+pub(super) struct MessagePage {
+    frame: Frame,
+    title: String,
+    state: &'static str,
+    tone: &'static str,
+    paragraphs: Vec<String>,
+    actions: Vec<Action>,
+}
+
+impl Message {
+    pub fn new(title: impl Into<String>, paragraphs: &[&str]) -> Self {
+        Message {
+            title: title.into(),
+            state: "",
+            tone: "",
+            paragraphs: paragraphs.iter().map(|text| (*text).to_owned()).collect(),
+            actions: Vec::new(),
+        }
+    }
+
+    fn state(mut self, tone: &'static str, state: &'static str) -> Self {
+        (self.tone, self.state) = (tone, state);
+        self
+    }
+
+    pub fn with(mut self, action: Action) -> Self {
+        self.actions.push(action);
+        self
+    }
+
+    pub fn template(self, frame: Frame) -> MessagePage {
+        let Message { title, state, tone, paragraphs, actions } = self;
+        MessagePage { frame, title, state, tone, paragraphs, actions }
+    }
+
+    // Links
+
+    pub fn unknown_link() -> Self {
+        Message::new(
+            "This link is not known",
+            &[
+                "It may have been cut off when it was copied, or it is long past.",
+                "Go back to your application and ask again: it shows a new link.",
+            ],
+        )
+        .state("warn", "not found")
+    }
+
+    pub fn expired(app: &str, host: &str) -> Self {
+        Message::new(
+            "This link has expired",
+            &[
+                &format!(
+                    "Links to connect {} work for ten minutes. Nothing was connected.",
+                    words::line(host)
+                ),
+                &format!("Go back to {} and ask again: it shows a new link.", words::line(app)),
+            ],
+        )
+        .state("warn", "expired")
+    }
+
+    pub fn connected(app: &str, host: &str, account: Option<&str>, goes_on: bool) -> Self {
+        let mut message = Message::new(
+            format!("You have authorised {} for {}", words::line(host), words::line(app)),
+            &[if goes_on { "The next server follows." } else { "You can close this page." }],
+        )
+        .state("good", "connected");
+        if let Some(account) = account {
+            message.paragraphs.insert(0, format!("Connected as {}.", words::line(account)));
+        }
+        message
+    }
+
+    pub fn already_connected(app: &str, host: &str) -> Self {
+        Message::new(
+            format!("{} is connected for {}", words::line(host), words::line(app)),
+            &["This link has done its work and cannot be used again. You can close this page."],
+        )
+        .state("good", "used")
+    }
+
+    pub fn declined(app: &str, host: &str) -> Self {
+        Message::new(
+            format!("{} was not connected", words::line(host)),
+            &[
+                &format!("You declined. {} cannot use it in your name.", words::sentence(app)),
+                "If that was a mistake, go back to the application and ask again: it shows a new link.",
+            ],
+        )
+        .state("warn", "declined")
+    }
+
+    pub fn wrong_person(host: &str, switch: Option<Action>) -> Self {
+        let message = Message::new(
+            "This link is not for you",
+            &[
+                &format!("It was made for somebody else, so {} was not connected.", words::line(host)),
+                "If somebody sent it to you, tell them that such links cannot be passed on. If you have another account, sign in with that one.",
+            ],
+        )
+        .state("bad", "refused");
+        match switch {
+            Some(action) => message.with(action),
+            None => message,
+        }
+    }
+
+    pub fn provider_refused(host: &str, again: Option<Action>) -> Self {
+        let message = Message::new(
+            format!("{} was not connected", words::line(host)),
+            &[
+                "The server did not grant access, and gave a reason that only its operator can use.",
+                "Nothing was stored. You can try again, or go back to your application.",
+            ],
+        )
+        .state("bad", "not granted");
+        match again {
+            Some(action) => message.with(action),
+            None => message,
+        }
+    }
+
+    pub fn no_cookie(again: Option<Action>) -> Self {
+        let message = Message::new(
+            "Please start again",
+            &[
+                "You came back in another browser than the one you left in, or your browser kept no cookie. Nothing was connected.",
+                "Open the link from your application again, in one browser, with cookies allowed.",
+            ],
+        )
+        .state("warn", "not finished");
+        match again {
+            Some(action) => message.with(action),
+            None => message,
+        }
+    }
+
+    pub fn other_account(host: &str, before: &str, now: &str) -> Self {
+        Message::new(
+            "Is this the right account?",
+            &[
+                &format!(
+                    "Until now {} was connected as {}. You have just signed in there as {}.",
+                    words::line(host),
+                    words::line(before),
+                    words::line(now)
+                ),
+                "Nothing is changed until you say so.",
+            ],
+        )
+        .state("warn", "another account")
+    }
+
+    pub fn not_confirmed(host: &str) -> Self {
+        Message::new(
+            "An answer is missing",
+            &[
+                &format!("You came back from {} with another account than before, and did not say whether that is right.", words::line(host)),
+                "Answer in the page that asks, or go back to your application and ask again: it shows a new link.",
+            ],
+        )
+        .state("warn", "not finished")
+    }
+
+    pub fn not_usable(host: &str) -> Self {
+        Message::new(
+            format!("{} cannot be connected now", words::line(host)),
+            &["It gave no usable answer. Nothing was stored. Try again in a minute."],
+        )
+        .state("bad", "failed")
+    }
+
+    // Signing in
+
+    pub fn sign_in_again(words: &str, return_to: &str) -> Self {
+        Message::new("You are not signed in", &[words]).state("warn", "not signed in").with(Action::Link {
+            path: format!("/login?return_to={return_to}"),
+            words: "Try again".to_owned(),
+        })
+    }
+
+    pub fn signed_out(everywhere: Option<u64>) -> Self {
+        let words = match everywhere {
+            Some(1) => "One session was ended. Your connections stay.".to_owned(),
+            Some(count) => format!("{count} sessions were ended. Your connections stay."),
+            None => "Your connections stay.".to_owned(),
+        };
+        Message::new("You are signed out", &[&words])
+            .with(Action::Link { path: "/login".to_owned(), words: "Sign in".to_owned() })
+    }
+
+    // Everything else
+
+    pub fn foreign_form() -> Self {
+        Message::new(
+            "Please go back and try again",
+            &["What was sent did not come from a page that this browser got here, so nothing was done. Cookies must be allowed."],
+        )
+        .state("bad", "refused")
+    }
+
+    pub fn unsafe_target() -> Self {
+        Message::new(
+            "This server cannot be connected",
+            &["The address to go to is not a safe one (https). Tell whoever runs the server."],
+        )
+        .state("bad", "refused")
+    }
+
+    pub fn broken() -> Self {
+        Message::new(
+            "This did not work",
+            &["The gateway cannot reach its own database. Try again in a minute."],
+        )
+        .state("bad", "failed")
+    }
+}

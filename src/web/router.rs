@@ -1,0 +1,34 @@
+//! The pages' routes.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{get, post};
+
+use super::{Site, account, assets, callback, connect, connections, login};
+
+/// Every page. `HEAD` is answered like `GET` without the text.
+pub fn router(site: Arc<Site>) -> Router {
+    Router::new()
+        // connecting
+        .route("/connect/{link}", get(connect::show).post(connect::act))
+        .route("/connect/{link}/account", post(callback::account))
+        .route("/oauth/callback", get(callback::finish))
+        .route("/oauth/client-metadata.json", get(callback::client_metadata))
+        // signing in
+        .route("/login", get(login::choose))
+        .route("/login/{provider}", post(login::begin))
+        .route("/login/{provider}/callback", get(login::finish))
+        .route("/logout", post(login::end))
+        // one's own things
+        .route("/account", get(account::show))
+        .route("/account/sessions/{session}", post(account::end_session))
+        .route("/account/sign-out-everywhere", post(account::sign_out_everywhere))
+        .route("/connections", get(connections::show))
+        .route("/connections/{id}/disconnect", post(connections::disconnect))
+        .route("/connections/{id}/scopes", post(connections::change_scopes))
+        // what pages load
+        .route("/static/style.css", get(assets::style))
+        .route("/static/icon.svg", get(assets::icon))
+        .with_state(site)
+}

@@ -1,0 +1,166 @@
+//! `on_auth: "wait"`: the link first, then the answer in the same request.
+
+use serde_json::{Value, json};
+
+use crate::support::{
+    FakeProvider, FakeTool, Gateway, Person, Protected, ask, calls_stream, text, text_stream, with,
+};
+
+fn waiting(mcp: &Protected, options: Value) -> Value {
+    let mut all = json!({ "on_auth": "wait" });
+    all.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
+    with(ask(&[mcp.entry("s")]), json!({ "user": "ann", "toolgate": all }))
+}
+
+fn is(event: &'static str) -> impl Fn(&Value) -> bool {
+    move |chunk| chunk["toolgate"]["event"] == event
+}
+
+/// The link that a request which does not wait is shown: the same as that of one that does.
+async fn link(gateway: &Gateway, mcp: &Protected) -> String {
+    let body = with(ask(&[mcp.entry("s")]), json!({ "user": "ann" }));
+    let answer = gateway.client.chat(&body).await.json();
+    answer["toolgate"]["authorization_required"][0]["connect_url"].as_str().expect("a link").to_owned()
+}
+
+#[tokio::test]
+async fn the_link_comes_first_and_after_the_click_the_answer_in_the_same_stream() {
+    let mcp = Protected::start(vec![FakeTool::text("t", "x")]).await;
+    let script = vec![calls_stream(&[("call_1", "s_t", json!({}))]), text_stream("done")];
+    let provider = FakeProvider::start(script).await;
+    let gateway = Gateway::with(&provider).await;
+    let mut stream = gateway.client.stream(&waiting(&mcp, json!({}))).await;
+    let chunk = stream.until(is("authorization_required")).await;
+    let url = chunk["toolgate"]["connect_url"].as_str().unwrap().to_owned();
+    let chunk = stream.until(is("waiting")).await;
+    assert_eq!(chunk["toolgate"]["seconds"], 120);
+    assert_eq!(provider.peer.requests().len(), 0, "no provider is held meanwhile");
+    Person::new().log_in(&url).await;
+    stream.until(is("authorized")).await;
+    let stream = stream.read_to_end().await;
+    assert!(stream.content().ends_with("done"), "{}", stream.content());
+    assert_eq!(stream.finish_reason(), Some("stop"));
+    assert_eq!(provider.last_said("tool"), ["x"]);
+}
+
+#[tokio::test]
+async fn a_whole_answer_that_waited_does_not_mention_the_login() {
+    let mcp = Protected::start(vec![FakeTool::text("t", "x")]).await;
+    let provider = FakeProvider::answering(|_| text("done")).await;
+    let gateway = Gateway::with(&provider).await;
+    let url = link(&gateway, &mcp).await;
+    let (client, body) = (gateway.client.clone(), waiting(&mcp, json!({ "wait_seconds": 300 })));
+    let answer = tokio::spawn(async move { client.chat(&body).await });
+    Person::new().log_in(&url).await;
+    let answer = answer.await.unwrap();
+    assert_eq!(answer.content(), "done");
+    assert_eq!(answer.json()["toolgate"]["authorization_required"], json!([]));
+}
+
+#[tokio::test]
+async fn when_the_time_is_up_it_is_the_answer_with_the_link() {
+    let mcp = Protected::start(vec![FakeTool::text("t", "x")]).await;
+    let provider = FakeProvider::answering(|_| text("never")).await;
+    let gateway = Gateway::with(&provider).await;
+    let body = waiting(&mcp, json!({ "wait_seconds": 1 }));
+    let answer = gateway.client.chat(&body).await;
+    let url = answer.json()["toolgate"]["authorization_required"][0]["connect_url"].clone();
+    assert!(answer.content().contains(url.as_str().unwrap()), "{}", answer.content());
+    assert_eq!(answer.json()["toolgate"]["notices"][0]["code"], "login_timed_out");
+    let stream = gateway.client.stream(&body).await.read_to_end().await;
+    assert_eq!(stream.events("authorization_required")[0]["connect_url"], url);
+    assert_eq!(stream.events("notice")[0]["code"], "login_timed_out");
+    assert_eq!(provider.peer.requests().len(), 0);
+}
+
+#[tokio::test]
+async fn a_declined_login_ends_the_wait_and_says_so() {
+    for at_the_gateway in [true, false] {
+        let mcp = Protected::start(vec![FakeTool::text("t", "x")]).await;
+        let provider = FakeProvider::answering(|_| text("never")).await;
+        let gateway = Gateway::with(&provider).await;
+        let mut stream = gateway.client.stream(&waiting(&mcp, json!({}))).await;
+        let chunk = stream.until(is("authorization_required")).await;
+        let url = chunk["toolgate"]["connect_url"].as_str().unwrap().to_owned();
+        stream.until(is("waiting")).await;
+        if at_the_gateway {
+            Person::new().decline(&url).await;
+        } else {
+            mcp.decline();
+            Person::new().log_in(&url).await;
+        }
+        let stream = stream.read_to_end().await;
+        assert_eq!(stream.events("notice")[0]["code"], "login_ended", "{at_the_gateway}");
+        assert_eq!(provider.peer.requests().len(), 0);
+    }
+}
+
+#[tokio::test]
+async fn stopping_turns_a_held_request_into_the_answer_with_the_link() {
+    let mcp = Protected::start(vec![FakeTool::text("t", "x")]).await;
+    let provider = FakeProvider::answering(|_| text("never")).await;
+    let mut gateway = Gateway::with(&provider).await;
+    let mut stream = gateway.client.stream(&waiting(&mcp, json!({}))).await;
+    stream.until(is("waiting")).await;
+    gateway.begin_stop();
+    let stream = stream.read_to_end().await;
+    assert_eq!(stream.events("notice")[0]["code"], "gateway_stopping");
+    assert!(stream.content().contains("/connect/"));
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_login_that_ends_in_the_middle_is_waited_for_there() {
+    let mcp = Protected::start(vec![FakeTool::text("t", "x")]).await;
+    let ending = mcp.clone();
+    let provider = FakeProvider::answering(move |request| {
+        let body = request.json();
+        if body["messages"].as_array().unwrap().iter().any(|message| message["role"] == "tool") {
+            return text_stream("done");
+        }
+        ending.end_grants();
+        calls_stream(&[("call_1", "s_t", json!({})), ("call_2", "s_t", json!({}))])
+    })
+    .await;
+    let gateway = Gateway::with(&provider).await;
+    Person::new().log_in(&link(&gateway, &mcp).await).await;
+    let mut stream = gateway.client.stream(&waiting(&mcp, json!({}))).await;
+    let chunk = stream.until(is("authorization_required")).await;
+    let url = chunk["toolgate"]["connect_url"].as_str().unwrap().to_owned();
+    stream.until(is("waiting")).await;
+    Person::new().log_in(&url).await;
+    let stream = stream.read_to_end().await;
+    assert!(stream.content().ends_with("done"), "{}", stream.content());
+    assert_eq!(stream.events("authorization_required").len(), 1, "both calls share one link");
+    assert_eq!(provider.last_said("tool"), ["x", "x"], "both calls were repeated");
+}
+
+#[tokio::test]
+async fn a_held_stream_is_kept_alive() {
+    let mcp = Protected::start(vec![FakeTool::text("t", "x")]).await;
+    let provider = FakeProvider::answering(|_| text("never")).await;
+    let gateway = Gateway::configured(&provider, |settings| settings.run.keep_alive_seconds = 1).await;
+    let mut stream = gateway.client.stream(&waiting(&mcp, json!({}))).await;
+    stream.until(is("waiting")).await;
+    stream.until_comment().await;
+}
+
+#[tokio::test]
+async fn many_requests_that_wait_for_one_login_all_go_on() {
+    let mcp = Protected::start(vec![FakeTool::text("t", "x")]).await;
+    let provider = FakeProvider::answering(|_| text_stream("done")).await;
+    let gateway = Gateway::with(&provider).await;
+    let mut streams = Vec::new();
+    let mut url = String::new();
+    for _ in 0..20 {
+        let mut stream = gateway.client.stream(&waiting(&mcp, json!({}))).await;
+        let chunk = stream.until(is("authorization_required")).await;
+        url = chunk["toolgate"]["connect_url"].as_str().unwrap().to_owned();
+        stream.until(is("waiting")).await;
+        streams.push(stream);
+    }
+    Person::new().log_in(&url).await;
+    for stream in streams {
+        assert!(stream.read_to_end().await.content().ends_with("done"));
+    }
+}

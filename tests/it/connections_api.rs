@@ -1,0 +1,171 @@
+//! `/v1/connections…`: what an application may see and do about its users' logins.
+
+use serde_json::{Value, json};
+use toolgate::config::{ApiKey, EgressAllow, KeyScope};
+use toolgate::crypto::ApiKeyHash;
+
+use crate::support::{Answer, FakeMcp, FakeProvider, FakeTool, Gateway, Person, Protected, text, whole};
+
+const SHOP: &str = "tgk_0123456789abcdefghjkmnpq";
+const RIVAL: &str = "tgk_1123456789abcdefghjkmnpq";
+const CHAT_ONLY: &str = "tgk_2123456789abcdefghjkmnpq";
+const READER: &str = "tgk_3123456789abcdefghjkmnpq";
+
+/// A gateway of two projects: a shop with three keys, and its rival.
+async fn shared(tokens_endpoint: bool) -> Gateway {
+    let provider = FakeProvider::answering(|_| text("hello")).await;
+    Gateway::configured(&provider, |settings| {
+        let loopback = "127.0.0.0/8".parse().unwrap();
+        settings.egress.allow.push(EgressAllow { cidr: Some(loopback), ..EgressAllow::default() });
+        settings.connections.tokens_endpoint = tokens_endpoint;
+        for (name, project, key, scopes) in [
+            ("web", "shop", SHOP, None),
+            ("rival", "rival", RIVAL, None),
+            ("chat", "shop", CHAT_ONLY, Some(vec![KeyScope::Completions])),
+            ("reader", "shop", READER, Some(vec![KeyScope::Tokens])),
+        ] {
+            settings.api_keys.push(ApiKey {
+                name: name.into(),
+                project: Some(project.into()),
+                hash: ApiKeyHash::of(key).to_string(),
+                requests_per_minute: None,
+                scopes,
+            });
+        }
+    })
+    .await
+}
+
+async fn send(gateway: &Gateway, key: &str, method: &str, path: &str, body: &Value) -> Answer {
+    let bearer = format!("Bearer {key}");
+    let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    whole(gateway.client.send(method, path, &headers, body).await).await
+}
+
+async fn local(gateway: &Gateway, method: &str, path: &str, body: &Value) -> Answer {
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    whole(gateway.client.send(method, path, &[("content-type", "application/json")], body).await).await
+}
+
+#[tokio::test]
+async fn a_connection_is_started_listed_rescoped_and_ended() {
+    let mcp = Protected::start(vec![FakeTool::echo("t")]).await;
+    let provider = FakeProvider::answering(|_| text("hello")).await;
+    let gateway = Gateway::with(&provider).await;
+    let wanted = json!({ "user": "ann", "server_url": mcp.url() });
+    let started = local(&gateway, "POST", "/v1/connections", &wanted).await;
+    assert_eq!(started.status, 201, "{}", started.text());
+    assert_eq!(started.json()["status"], "needs_login");
+    assert_eq!(started.header("cache-control"), Some("no-store"));
+    Person::new().log_in(started.json()["connect_url"].as_str().unwrap()).await;
+
+    let again = local(&gateway, "POST", "/v1/connections", &wanted).await;
+    assert_eq!((again.status, &again.json()["status"]), (200, &json!("connected")));
+    let list = local(&gateway, "GET", "/v1/connections?user=ann", &Value::Null).await.json();
+    let connection = list["data"][0].clone();
+    assert_eq!(list["data"].as_array().unwrap().len(), 1);
+    assert_eq!((&connection["user"], &connection["scopes"]), (&json!("ann"), &json!(["files:read"])));
+    assert!(!list.to_string().contains("access-"), "no token: {list}");
+    let none = local(&gateway, "GET", "/v1/connections?user=bob", &Value::Null).await.json();
+    assert_eq!(none["data"], json!([]));
+
+    let path = format!("/v1/connections/{}", connection["id"].as_str().unwrap());
+    let scopes = json!({ "scopes": ["files:write"] });
+    let more = local(&gateway, "POST", &format!("{path}/reauthorize"), &scopes).await;
+    assert_eq!(more.status, 201, "{}", more.text());
+    let asked = more.json()["scopes"].to_string();
+    assert!(asked.contains("files:write") && asked.contains("files:read"), "{asked}");
+
+    let gone = local(&gateway, "DELETE", &path, &Value::Null).await;
+    assert_eq!((gone.status, &gone.json()["deleted"]), (200, &json!(true)));
+    let checked = json!({ "user": "ann", "urls": [mcp.url()] });
+    let checked = local(&gateway, "POST", "/v1/connections/check", &checked).await.json();
+    assert_eq!(checked["data"][0]["status"], "needs_login");
+}
+
+#[tokio::test]
+async fn check_says_for_every_address_what_it_needs() {
+    let mcp = Protected::start(vec![FakeTool::echo("t")]).await;
+    let other = Protected::start(vec![FakeTool::echo("t")]).await;
+    let open = FakeMcp::start(vec![FakeTool::echo("t")]).await;
+    let provider = FakeProvider::answering(|_| text("hello")).await;
+    let gateway = Gateway::with(&provider).await;
+    let asked = json!({ "user": "ann", "urls": [mcp.url(), open.url(), other.url()] });
+    let checked = local(&gateway, "POST", "/v1/connections/check", &asked).await.json();
+    Person::new().log_in(checked["data"][0]["connect_url"].as_str().unwrap()).await;
+    let checked = local(&gateway, "POST", "/v1/connections/check", &asked).await.json();
+    let states: Vec<&str> =
+        checked["data"].as_array().unwrap().iter().filter_map(|one| one["status"].as_str()).collect();
+    assert_eq!(states, ["connected", "public", "needs_login"]);
+}
+
+#[tokio::test]
+async fn other_projects_see_nothing_and_keys_do_what_they_are_for() {
+    let mcp = Protected::start(vec![FakeTool::echo("t")]).await;
+    let gateway = shared(true).await;
+    let wanted = json!({ "user": "ann", "server_url": mcp.url() });
+    let refused = send(&gateway, CHAT_ONLY, "POST", "/v1/connections", &wanted).await;
+    assert_eq!(refused.status, 403, "{}", refused.text());
+    let started = send(&gateway, SHOP, "POST", "/v1/connections", &wanted).await;
+    assert_eq!(started.status, 201, "{}", started.text());
+    let nameless = send(&gateway, SHOP, "POST", "/v1/connections", &json!({ "server_url": mcp.url() })).await;
+    assert_eq!((nameless.status, &nameless.json()["error"]["code"]), (400, &json!("user_required")));
+    for (method, path, body) in [
+        ("DELETE", "/v1/connections/conn_x", Value::Null),
+        ("POST", "/v1/connections/conn_x/reauthorize", json!({})),
+    ] {
+        for key in [SHOP, RIVAL] {
+            assert_eq!(send(&gateway, key, method, path, &body).await.status, 404, "{method} {path}");
+        }
+    }
+    let tokens = json!({ "user": "ann", "urls": [mcp.url()] });
+    assert_eq!(send(&gateway, SHOP, "POST", "/v1/connections/tokens", &tokens).await.status, 403);
+    let answer = send(&gateway, READER, "POST", "/v1/connections/tokens", &tokens).await;
+    assert_eq!((answer.status, &answer.json()["data"][0]["status"]), (200, &json!("needs_login")));
+    let unknown = json!({ "flow_ref": "nothing", "user": "ann" });
+    assert_eq!(send(&gateway, SHOP, "POST", "/v1/flows/confirm", &unknown).await.status, 404);
+}
+
+#[tokio::test]
+async fn tokens_are_off_unless_the_operator_says_so() {
+    let gateway = shared(false).await;
+    let asked = json!({ "user": "ann", "urls": ["https://mcp.example.com/mcp"] });
+    for key in [SHOP, READER] {
+        assert_eq!(send(&gateway, key, "POST", "/v1/connections/tokens", &asked).await.status, 404);
+    }
+}
+
+#[tokio::test]
+async fn bad_requests_are_named() {
+    let provider = FakeProvider::answering(|_| text("hello")).await;
+    let gateway = Gateway::with(&provider).await;
+    for (path, body, param) in [
+        ("/v1/connections", json!({ "user": "a" }), "server_url"),
+        ("/v1/connections", json!({ "user": "a", "server_url": "ftp://x" }), "server_url"),
+        ("/v1/connections", json!({ "user": "a", "server_url": "https://10.0.0.1/" }), "server_url"),
+        ("/v1/connections", json!({ "user": "a", "server_url": "https://x.example", "scope": "s" }), "scope"),
+        ("/v1/connections", json!({ "user": 1, "server_url": "https://x.example" }), "user"),
+        ("/v1/connections", json!({ "server_url": "https://x.example", "scopes": ["a b"] }), "scopes"),
+        (
+            "/v1/connections",
+            json!({ "server_url": "https://x.example", "authorization_callback_url": "https://10.0.0.1" }),
+            "authorization_callback_url",
+        ),
+        ("/v1/connections/check", json!({ "user": "a" }), "urls"),
+        ("/v1/connections/check", json!({ "user": "a", "urls": ["https://a.example", "x"] }), "urls[1]"),
+        (
+            "/v1/connections/check",
+            json!({ "user": "a", "urls": ["https://a.example"], "profile": "" }),
+            "profile",
+        ),
+        ("/v1/flows/confirm", json!({ "user": "a" }), "flow_ref"),
+        ("/v1/flows/confirm", json!({ "flow_ref": "a", "user": "" }), "user"),
+    ] {
+        let refused = local(&gateway, "POST", path, &body).await;
+        assert_eq!(refused.status, 400, "{body}: {}", refused.text());
+        assert_eq!(refused.json()["error"]["param"], param, "{body}");
+    }
+    let wrong = local(&gateway, "GET", "/v1/connections?usr=ann", &Value::Null).await;
+    assert_eq!(wrong.status, 400);
+}

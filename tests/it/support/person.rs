@@ -1,0 +1,131 @@
+//! A person with a browser: cookies, forms, redirects one by one, and no script.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::{BodyExt, Full};
+use hyper_util::client::legacy::Client as Pool;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+
+use super::protected::escaped;
+
+/// No login takes more pages.
+const MOST_PAGES: usize = 20;
+
+/// One browser.
+pub struct Person {
+    pool: Pool<HttpConnector, Full<Bytes>>,
+    /// By origin and name.
+    cookies: BTreeMap<(String, String), String>,
+}
+
+/// A page.
+pub struct Page {
+    pub status: u16,
+    pub address: String,
+    pub location: Option<String>,
+    pub text: String,
+}
+
+impl Person {
+    pub fn new() -> Person {
+        Person { pool: Pool::builder(TokioExecutor::new()).build_http(), cookies: BTreeMap::new() }
+    }
+
+    /// Follows a login link to its end and agrees to everything on the way. Gives the last page.
+    pub async fn log_in(&mut self, link: &str) -> Page {
+        let mut page = self.open(link).await;
+        for _ in 0..MOST_PAGES {
+            let origin = origin(&page.address).to_owned();
+            if let Some(location) = &page.location {
+                let next =
+                    if location.starts_with('/') { format!("{origin}{location}") } else { location.clone() };
+                page = self.open(&next).await;
+            } else if let Some((action, fields)) = form(&page.text, "continue") {
+                page = self.submit(&format!("{origin}{action}"), &fields).await;
+            } else if let Some(target) = leaving(&page.text) {
+                page = self.open(&target).await;
+            } else {
+                return page;
+            }
+        }
+        panic!("the login does not end: {}", page.address);
+    }
+
+    /// Opens the link and says no there.
+    pub async fn decline(&mut self, link: &str) -> Page {
+        let page = self.open(link).await;
+        let (action, fields) = form(&page.text, "decline").expect("a form to decline");
+        let page = self.submit(&format!("{}{action}", origin(link)), &fields).await;
+        match page.location.clone() {
+            Some(location) => self.open(&format!("{}{location}", origin(link))).await,
+            None => page,
+        }
+    }
+
+    pub async fn open(&mut self, address: &str) -> Page {
+        self.send(address, Request::get(address), Bytes::new()).await
+    }
+
+    pub async fn submit(&mut self, address: &str, fields: &str) -> Page {
+        let request = Request::post(address)
+            .header("origin", origin(address))
+            .header("content-type", "application/x-www-form-urlencoded");
+        self.send(address, request, Bytes::copy_from_slice(fields.as_bytes())).await
+    }
+
+    async fn send(&mut self, address: &str, request: http::request::Builder, body: Bytes) -> Page {
+        let at = origin(address).to_owned();
+        let cookies: Vec<String> = self
+            .cookies
+            .iter()
+            .filter(|((origin, _), _)| *origin == at)
+            .map(|((_, name), value)| format!("{name}={value}"))
+            .collect();
+        let request = if cookies.is_empty() { request } else { request.header("cookie", cookies.join("; ")) };
+        let request = request.header("accept", "text/html").body(Full::new(body)).unwrap();
+        let response = self.pool.request(request).await.expect("the page is there");
+        for value in response.headers().get_all("set-cookie") {
+            let cookie = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default();
+            let (name, value) = cookie.split_once('=').expect("a cookie has a name");
+            self.cookies.insert((at.clone(), name.to_owned()), value.to_owned());
+        }
+        let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
+        let (status, location) = (response.status().as_u16(), header("location").map(str::to_owned));
+        let body = response.into_body().collect().await.expect("the page arrives").to_bytes();
+        let text = String::from_utf8_lossy(&body).into_owned();
+        Page { status, address: address.to_owned(), location, text }
+    }
+}
+
+fn origin(address: &str) -> &str {
+    let rest = address.strip_prefix("http://").expect("addresses of tests are on this machine");
+    &address[.."http://".len() + rest.find('/').unwrap_or(rest.len())]
+}
+
+/// Action and fields of the form whose button says `action`.
+fn form(text: &str, action: &str) -> Option<(String, String)> {
+    let button = format!("name=\"action\" value=\"{action}\"");
+    let form = text.split("<form").skip(1).filter_map(|form| form.split("</form>").next());
+    let form = form.into_iter().find(|form| form.contains(&button))?;
+    let mut fields = vec![format!("action={action}")];
+    for tag in form.split('<').filter(|tag| tag.starts_with("input")) {
+        if let (Some(name), Some(value)) = (attribute(tag, "name"), attribute(tag, "value")) {
+            fields.push(format!("{name}={}", escaped(&value)));
+        }
+    }
+    Some((attribute(form, "action")?, fields.join("&")))
+}
+
+/// The address that an intermediate page leads to.
+fn leaving(text: &str) -> Option<String> {
+    text.split("<a ").find_map(|tag| attribute(tag, "href").filter(|href| href.contains("/authorize?")))
+}
+
+fn attribute(tag: &str, name: &str) -> Option<String> {
+    let from = tag.find(&format!(" {name}=\""))? + name.len() + 3;
+    let value = tag[from..].split('"').next()?;
+    Some(value.replace("&#38;", "&").replace("&amp;", "&"))
+}

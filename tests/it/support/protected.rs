@@ -1,0 +1,226 @@
+//! An MCP server that wants a login, and the authorization server that gives it: on one origin, agreeing to everything.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::{Value, json};
+
+use super::mcp::respond;
+use super::{FakeTool, Peer, Recorded, Reply};
+
+/// The server. Every path below `/mcp` is a protected resource of its own.
+#[derive(Clone)]
+pub struct Protected {
+    pub peer: Peer,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    codes: HashMap<String, Grant>,
+    access: HashMap<String, Grant>,
+    refresh: HashMap<String, Grant>,
+    next: u32,
+    refreshes: usize,
+    /// People say no.
+    declining: bool,
+    /// Tools that want one more scope.
+    stricter: HashMap<String, String>,
+}
+
+/// What a person agreed to.
+#[derive(Clone, Default)]
+struct Grant {
+    scopes: BTreeSet<String>,
+}
+
+const METADATA: &str = "/.well-known/oauth-protected-resource";
+
+impl Protected {
+    pub async fn start(tools: Vec<FakeTool>) -> Protected {
+        let state = Arc::new(Mutex::new(State::default()));
+        let shared = Arc::clone(&state);
+        let peer = Peer::start(move |request| {
+            let mut state = shared.lock().unwrap_or_else(PoisonError::into_inner);
+            state.answer(&tools, request)
+        })
+        .await;
+        Protected { peer, state }
+    }
+
+    pub fn url(&self) -> String {
+        self.peer.url("/mcp")
+    }
+
+    /// The tool entry of a request.
+    pub fn entry(&self, label: &str) -> Value {
+        json!({ "type": "mcp", "server_url": self.url(), "server_label": label })
+    }
+
+    /// Its access tokens are not valid any more; they can be renewed.
+    pub fn expire(&self) {
+        self.lock().access.clear();
+    }
+
+    /// Nothing that was granted is valid any more.
+    pub fn end_grants(&self) {
+        let mut state = self.lock();
+        state.access.clear();
+        state.refresh.clear();
+    }
+
+    /// People say no from now on.
+    pub fn decline(&self) {
+        self.lock().declining = true;
+    }
+
+    /// The tool wants this scope besides.
+    pub fn want(&self, tool: &str, scope: &str) {
+        self.lock().stricter.insert(tool.to_owned(), scope.to_owned());
+    }
+
+    /// How often a token was renewed.
+    pub fn refreshes(&self) -> usize {
+        self.lock().refreshes
+    }
+
+    /// The access tokens that tool calls came with, in order.
+    pub fn callers(&self) -> Vec<String> {
+        let requests = self.peer.requests();
+        let calls = requests
+            .iter()
+            .filter(|request| request.path.starts_with("/mcp") && request.json()["method"] == "tools/call");
+        calls.map(|call| call.header("authorization").unwrap_or_default().to_owned()).collect()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn answer(&mut self, tools: &[FakeTool], request: &Recorded) -> Reply {
+        let own = format!("http://{}", request.header("host").unwrap_or_default());
+        let (path, query) = request.path.split_once('?').unwrap_or((&request.path, ""));
+        match path {
+            "/.well-known/oauth-authorization-server" => Reply::Json(
+                200,
+                json!({
+                    "issuer": own, "authorization_endpoint": format!("{own}/authorize"),
+                    "token_endpoint": format!("{own}/token"), "registration_endpoint": format!("{own}/register"),
+                    "response_types_supported": ["code"], "code_challenge_methods_supported": ["S256"],
+                    "grant_types_supported": ["authorization_code", "refresh_token"],
+                    "token_endpoint_auth_methods_supported": ["none"],
+                    "authorization_response_iss_parameter_supported": true,
+                }),
+            ),
+            "/register" => {
+                let mut client = request.json();
+                client["client_id"] = json!("client-1");
+                client["token_endpoint_auth_method"] = json!("none");
+                Reply::Json(201, client)
+            }
+            "/authorize" => self.authorize(&own, query),
+            "/token" => self.token(&request.text()),
+            _ if path.starts_with(METADATA) => Reply::Json(
+                200,
+                json!({
+                    "resource": format!("{own}{}", &path[METADATA.len()..]), "authorization_servers": [own],
+                    "scopes_supported": ["files:read"],
+                }),
+            ),
+            _ if path.starts_with("/mcp") => self.mcp(tools, &own, path, request),
+            _ => Reply::Json(404, json!({})),
+        }
+    }
+
+    fn name(&mut self, prefix: &str) -> String {
+        self.next += 1;
+        format!("{prefix}-{}", self.next)
+    }
+
+    fn authorize(&mut self, own: &str, query: &str) -> Reply {
+        let field = |name: &str| field(query, name);
+        let back = field("redirect_uri");
+        let (state, issuer) = (field("state"), escaped(own));
+        let answer = if self.declining {
+            "error=access_denied".to_owned()
+        } else {
+            let code = self.name("code");
+            let scopes = field("scope").split_whitespace().map(str::to_owned).collect();
+            self.codes.insert(code.clone(), Grant { scopes });
+            format!("code={code}")
+        };
+        let location = format!("{back}?{answer}&state={}&iss={issuer}", escaped(&state));
+        Reply::with_headers(302, &[("location", &location)], "")
+    }
+
+    fn token(&mut self, form: &str) -> Reply {
+        let grant = if field(form, "grant_type") == "refresh_token" {
+            self.refreshes += 1;
+            self.refresh.remove(&field(form, "refresh_token"))
+        } else {
+            self.codes.remove(&field(form, "code"))
+        };
+        let Some(grant) = grant else { return Reply::Json(400, json!({ "error": "invalid_grant" })) };
+        let (access, refresh) = (self.name("access"), self.name("refresh"));
+        self.access.insert(access.clone(), grant.clone());
+        self.refresh.insert(refresh.clone(), grant.clone());
+        let scope = grant.scopes.into_iter().collect::<Vec<_>>().join(" ");
+        Reply::Json(
+            200,
+            json!({
+                "access_token": access, "token_type": "Bearer", "expires_in": 3600, "refresh_token": refresh,
+                "scope": scope,
+            }),
+        )
+    }
+
+    fn mcp(&mut self, tools: &[FakeTool], own: &str, path: &str, request: &Recorded) -> Reply {
+        let token = request.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
+        let challenge = |status: u16, more: &str| {
+            let challenge = format!(r#"Bearer resource_metadata="{own}{METADATA}{path}"{more}"#);
+            Reply::with_headers(status, &[("www-authenticate", &challenge)], "")
+        };
+        let Some(grant) = token.and_then(|token| self.access.get(token)) else {
+            return challenge(
+                401,
+                if token.is_some() { r#", error="invalid_token""# } else { r#", scope="files:read""# },
+            );
+        };
+        let message = request.json();
+        let wanted = message["params"]["name"].as_str().and_then(|tool| self.stricter.get(tool));
+        if let Some(scope) = wanted.filter(|scope| !grant.scopes.contains(*scope)) {
+            return challenge(403, &format!(r#", error="insufficient_scope", scope="{scope}""#));
+        }
+        respond(tools, "private", request)
+    }
+}
+
+/// A field of a query or a form.
+fn field(text: &str, name: &str) -> String {
+    let pairs = text.split('&').filter_map(|pair| pair.split_once('='));
+    let value = pairs.filter(|(key, _)| *key == name).map(|(_, value)| value).next().unwrap_or_default();
+    let mut bytes = Vec::new();
+    let mut rest = value.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'+' => b' ',
+            b'%' => {
+                let digits = [rest.next().unwrap_or(b'0'), rest.next().unwrap_or(b'0')];
+                u8::from_str_radix(std::str::from_utf8(&digits).unwrap_or("0"), 16).unwrap_or(b'?')
+            }
+            other => other,
+        });
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// `text` as it stands in a query.
+pub fn escaped(text: &str) -> String {
+    let one = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
+        other => format!("%{other:02X}"),
+    };
+    text.bytes().map(one).collect()
+}
