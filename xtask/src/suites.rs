@@ -21,6 +21,7 @@ pub const SUITES: &[Suite] = &[
     Suite { name: "MCP servers", command: &["tests/counterparts/run", "servers"] },
     Suite { name: "browsers", command: &["tests/counterparts/run", "browser"] },
     Suite { name: "MCP conformance", command: &["tests/counterparts/run", "conformance"] },
+    Suite { name: "MCP logins", command: &["tests/counterparts/run", "connections"] },
     Suite { name: "compatibility page", command: &["tests/counterparts/run", "page"] },
 ];
 

@@ -1,5 +1,5 @@
 // The specification's own referee: its client scenarios, each served by its test server and driven through a chat
-// completion of the running gateway (`conformance-driver.mjs`). `auth/*` waits for connections.
+// completion of the running gateway (`conformance-driver.mjs`), those about signing in with a person at the links.
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import * as harness from "./harness.mjs";
@@ -18,13 +18,13 @@ async function referees(name, args, env = {}) {
   return { code: await child.ended, text: child.text };
 }
 
-/** The client scenarios a revision has, scored or not, without those about signing in and without extensions. */
+/** The client scenarios a revision has, scored or not, without extensions. */
 async function scenarios(revision) {
   const { text } = await referees(`conformance-list-${revision}`, ["list", "--requirements", revision]);
   const required = text.split("Client scenarios")[1]?.split("Run and reported")[0] ?? "";
   const later = text.split("added-after-release")[1]?.split(/pending|$/)[0] ?? "";
   return [...required.matchAll(/^ +- (\S+)$/gm), ...later.matchAll(/^ +- (\S+) \[client\]$/gm)]
-    .map(([, scenario]) => scenario).filter((scenario) => !scenario.startsWith("auth/"));
+    .map(([, scenario]) => scenario);
 }
 
 /** The checks of one scenario as the referee wrote them down. */
@@ -34,6 +34,10 @@ function checksIn(directory) {
 }
 
 const jobs = [];
+const backwards = tests.subject("referee", "MCP conformance suite, signing in as of 2025-03-26", harness.npmVersion("@modelcontextprotocol/conformance"), "", "");
+const OLD = ["auth/2025-03-26-oauth-metadata-backcompat", "auth/2025-03-26-oauth-endpoint-fallback"];
+backwards.note = OLD.map((name) => `\`${name}\``).join(", ");
+for (const scenario of OLD) jobs.push({ subject: backwards, revision: "2025-03-26", scenario });
 for (const revision of REVISIONS) {
   const subject = tests.subject("referee", `MCP conformance suite, client scenarios of ${revision}`, harness.npmVersion("@modelcontextprotocol/conformance"), "", "");
   const names = await scenarios(revision);
@@ -43,12 +47,12 @@ for (const revision of REVISIONS) {
 }
 
 const driver = `${process.execPath} ${join(import.meta.dirname, "conformance-driver.mjs")}`;
-await Promise.all([0, 1].map(async () => {
+await Promise.all([0, 1, 2].map(async () => {
   for (let job = jobs.shift(); job; job = jobs.shift()) {
     const { subject, revision, scenario } = job;
     await tests.test(subject, `${revision}: ${scenario}`, async () => {
       const output = mkdtempSync(join(harness.SCRATCH, "conformance-"));
-      const { code, text } = await referees(`conformance-${revision}-${scenario}`,
+      const { code, text } = await referees(`conformance-${revision}-${scenario.replace("/", "-")}`,
         ["client", "--command", driver, "--scenario", scenario, "--spec-version", revision, "--expected-failures", expected, "--output-dir", output, "--timeout", "25000"],
         { COUNTERPART_GATEWAY: gateway.url, COUNTERPART_MODEL: gateway.model });
       const checks = checksIn(output).filter((check) => check.status !== "INFO");

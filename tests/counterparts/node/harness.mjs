@@ -1,8 +1,8 @@
 // What every suite in Node needs: the gateway as a process, counterparts as processes, tests with names, and the
 // versions of what passed.
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { createServer, request as forward } from "node:http";
-import { createWriteStream, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createWriteStream, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { startProvider, MODEL, PROVIDER_KEY } from "./scripted-provider.mjs";
 
@@ -14,7 +14,7 @@ export const PYTHON = join(SCRATCH, "python", "bin", "python");
 const LOGS = join(SCRATCH, "logs");
 const processes = new Set();
 const cleanups = [];
-process.on("exit", () => processes.forEach((child) => child.kill("SIGKILL")));
+process.on("exit", () => processes.forEach((child) => child.kill(child.ownServer ? "SIGTERM" : "SIGKILL")));
 for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => process.exit(1));
 
 function required(name) {
@@ -67,8 +67,17 @@ export async function end(child, signal = "SIGTERM") {
 /** Runs something when the suite ends. */
 export const atEnd = (cleanup) => cleanups.push(cleanup);
 
+/** A loopback port that nobody uses at the moment. */
+export async function freePort() {
+  const server = createServer();
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address();
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
 /** A gateway in local mode whose provider `scripted` is the scripted one; `config` is more of its file. */
-export async function startGateway({ name = "gateway", config = "" } = {}) {
+export async function startGateway({ name = "gateway", config = "", listen = 0 } = {}) {
   const provider = await startProvider();
   const directory = mkdtempSync(join(SCRATCH, `${name}-`));
   const file = join(directory, "config.toml");
@@ -81,18 +90,30 @@ models = ["${MODEL}"]
 quirks = { images = "user", max_tools = 128 }
 `);
   const environment = Object.fromEntries(Object.entries(process.env).filter(([key]) => !/_API_KEY$|^TOOLGATE_/.test(key)));
-  const child = start(name, required("TOOLGATE_BIN"), ["serve", "--config", file, "--listen", "127.0.0.1:0", "--data", directory],
-    { env: { ...environment, RUST_LOG: "debug" } });
-  const port = await until("the gateway's first line", () => {
-    if (child.exitCode !== null) throw new Error(`it ended: ${child.text}`);
-    return child.text.match(/127\.0\.0\.1:(\d{2,5})/)?.[1];
-  });
-  const url = `http://127.0.0.1:${port}`;
-  await until("GET /healthz", async () => (await fetch(`${url}/healthz`, { signal: AbortSignal.timeout(2000) })).ok);
+  const flags = ["--config", file, "--data", directory];
+  const options = { env: { ...environment, RUST_LOG: "debug" } };
+  let beginnings = 0;
   const gateway = {
-    url, provider, child, model: `scripted/${MODEL}`,
-    async stop() { await end(child); await provider.stop(); rmSync(directory, { recursive: true, force: true }); },
+    provider, model: `scripted/${MODEL}`, directory,
+    /** What all of its processes said so far. */
+    said: () => readdirSync(LOGS).filter((file) => file === `${name}.log` || file.startsWith(`${name}-`)).map((file) => readFileSync(join(LOGS, file), "utf8")).join(""),
+    async begin(at) {
+      beginnings += 1;
+      const child = start(beginnings > 1 ? `${name}-${beginnings}` : name, required("TOOLGATE_BIN"), ["serve", ...flags, "--listen", `127.0.0.1:${at}`], options);
+      const port = await until("the gateway's first line", () => {
+        if (child.exitCode !== null) throw new Error(`it ended: ${child.text}`);
+        return child.text.match(/127\.0\.0\.1:(\d{2,5})/)?.[1];
+      });
+      Object.assign(gateway, { child, port, url: `http://127.0.0.1:${port}` });
+      await until("GET /healthz", async () => (await fetch(`${gateway.url}/healthz`, { signal: AbortSignal.timeout(2000) })).ok);
+    },
+    /** The same gateway as a new process. */
+    async restart() { await end(gateway.child); await gateway.begin(gateway.port); },
+    /** What another command of the program prints, with this gateway's configuration and data. */
+    run: (...args) => execFileSync(required("TOOLGATE_BIN"), [...args, ...flags], { ...options, stdio: ["ignore", "pipe", "pipe"], timeout: 20_000 }).toString(),
+    async stop() { await end(gateway.child); await provider.stop(); rmSync(directory, { recursive: true, force: true }); },
   };
+  await gateway.begin(listen);
   atEnd(() => gateway.stop());
   return gateway;
 }
@@ -109,6 +130,19 @@ export async function startNodeServer(name, script, args = [], { env = {}, nodeA
   });
   atEnd(async () => { await end(child, "SIGKILL"); rmSync(directory, { recursive: true, force: true }); });
   return { url: `http://127.0.0.1:${port}`, child };
+}
+
+/** Starts a server of `servers/` in Node; gives the process and the address it prints behind `word`. */
+export async function startOwnServer(name, script, args = [], { env = {}, word = "LISTENING" } = {}) {
+  const child = start(name, process.execPath, ["--import", join(import.meta.dirname, "resolve.mjs"), join(import.meta.dirname, "servers", script), ...args],
+    { env: { ...process.env, ...env } });
+  child.ownServer = true; // it may have processes of its own to end
+  const url = await until(`${name} listening`, () => {
+    if (child.exitCode !== null) throw new Error(`it ended: ${child.text.slice(-800)}`);
+    return child.text.match(new RegExp(`^${word} (\\S+)$`, "m"))?.[1];
+  }, 40);
+  atEnd(() => end(child));
+  return { url, child };
 }
 
 /** A server in Python that prints its address as its first line. */
@@ -153,7 +187,7 @@ export function suite(name) {
   const results = [];
   const subjects = new Map();
   return {
-    /** What is tested: `kind` is client, provider, server or referee. */
+    /** What is tested: `kind` is client, provider, server, authorization or referee. */
     subject(kind, title, version, registry, note = "") {
       const subject = { kind, title, version, registry, note, passed: 0, failed: 0 };
       subjects.set(title, subject);

@@ -25,7 +25,8 @@ Nothing is changed in a client but its base URL. \`cargo xtask test\` fails when
 ${table("client", "Clients", "Through `/v1/chat/completions`, streamed and not, with MCP servers and with functions of their own.")}
 ${table("provider", "Providers", "Behind the gateway. Any server that speaks OpenAI's chat completions should work; these were not written by us.")}
 ${table("server", "MCP servers", "Called by the gateway, over the transport and protocol revision named.")}
-${table("referee", "Conformance", "The specification's own client scenarios, driven through a chat completion; `auth/*` not yet. The failures that are not ours are named, each with its reason, in `tests/counterparts/conformance-expected-failures.yml`.")}`;
+${table("authorization", "Authorization servers", "Logged in to through the gateway's links and pages, by MCP servers that want their tokens.")}
+${table("referee", "Conformance", "The specification's own client scenarios, driven through a chat completion, with a person at the links. The failures that are not ours are named, each with its reason, in `tests/counterparts/conformance-expected-failures.yml`.")}`;
 
 if (!passed.length) {
   console.log("FAIL page: no suite has passed, so there is nothing to compare");

@@ -8,6 +8,9 @@ const decoded = (text) => text.replace(/&(#?\w+);/g, (whole, name) => ENTITIES[n
 const attributes = (tag) => Object.fromEntries([...tag.matchAll(/([\w-]+)(?:="([^"]*)")?/g)].slice(1).map(([, name, value]) => [name.toLowerCase(), decoded(value ?? "")]));
 
 export class Browser {
+  /** Every address any of them was sent to. */
+  static trails = [];
+
   /** `ca` is a certificate to trust besides the public ones. */
   constructor({ ca } = {}) {
     this.ca = ca;
@@ -38,7 +41,9 @@ export class Browser {
   async go(method, url, body, from) {
     for (let hops = 0; hops < 20; hops += 1) {
       const answer = await this.send(method, url, body, from);
-      this.trail.push({ method, url: url.href, status: answer.status });
+      const step = { method, url: url.href, status: answer.status };
+      this.trail.push(step);
+      Browser.trails.push(step);
       const onward = answer.status >= 300 && answer.status < 400 && answer.headers.location;
       const refreshed = !onward && (answer.headers.refresh ?? /<meta http-equiv="refresh" content="([^"]*)"/i.exec(answer.text)?.[1]);
       const target = onward || (refreshed && decoded(/url=['"]?([^'"]+)/i.exec(refreshed)?.[1] ?? ""));

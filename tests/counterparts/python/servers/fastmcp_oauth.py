@@ -1,7 +1,9 @@
 """A FastMCP server that wants a login: its own authorization server (`memory`), or another's JWTs (`remote`).
 
-What its authorization server is asked for is printed as `HEARD {…}`. `POST /control/expire` makes every access token
+What its authorization server is asked for is printed as `HEARD {…}`. `POST /control/withdraw` makes every access token
 invalid at once, `POST /control/forget` every refresh token too, `POST /control/amnesia` forgets the clients as well.
+With `--seconds` access tokens live that long; this provider also forgets the refresh token of an expired access token
+that it is shown.
 """
 
 import argparse
@@ -10,7 +12,7 @@ import json
 from fastmcp import FastMCP
 from fastmcp.server.auth import RemoteAuthProvider
 from fastmcp.server.auth.auth import ClientRegistrationOptions, RevocationOptions
-from fastmcp.server.auth.providers.in_memory import InMemoryOAuthProvider
+from fastmcp.server.auth.providers import in_memory
 from fastmcp.server.auth.providers.jwt import JWTVerifier
 from fastmcp.server.dependencies import get_access_token
 from listening import bind, serve
@@ -19,16 +21,24 @@ from starlette.responses import Response
 parser = argparse.ArgumentParser()
 parser.add_argument("kind", choices=["memory", "remote"])
 parser.add_argument("--issuer")
+parser.add_argument("--seconds", type=int, default=3600)
 parser.add_argument("--scopes", nargs="*", default=["notes:read"])
 options = parser.parse_args()
 listener, origin = bind()
+in_memory.DEFAULT_ACCESS_TOKEN_EXPIRY_SECONDS = options.seconds
 
 
 def heard(what, **details):
     print("HEARD " + json.dumps({"what": what} | details), flush=True)
 
 
-class Observed(InMemoryOAuthProvider):
+def told(tokens):
+    """Says which tokens were given away, so that the test can look for them where they must not be."""
+    heard("tokens", secrets=[tokens.access_token, tokens.refresh_token])
+    return tokens
+
+
+class Observed(in_memory.InMemoryOAuthProvider):
     """Says what it is asked for; changes nothing."""
 
     async def register_client(self, client_info):
@@ -41,11 +51,11 @@ class Observed(InMemoryOAuthProvider):
 
     async def exchange_authorization_code(self, client, authorization_code):
         heard("code")
-        return await super().exchange_authorization_code(client, authorization_code)
+        return told(await super().exchange_authorization_code(client, authorization_code))
 
     async def exchange_refresh_token(self, client, refresh_token, scopes):
         heard("refresh", scopes=scopes)
-        return await super().exchange_refresh_token(client, refresh_token, scopes)
+        return told(await super().exchange_refresh_token(client, refresh_token, scopes))
 
     async def revoke_token(self, token):
         heard("revoke", kind=type(token).__name__)
@@ -81,8 +91,7 @@ def whoami() -> str:
 @server.custom_route("/control/{action}", methods=["POST"])
 async def control(request):
     action = request.path_params["action"]
-    for token in auth.access_tokens.values():
-        token.expires_at = 1
+    auth.access_tokens.clear()
     if action in ("forget", "amnesia"):
         auth.refresh_tokens.clear()
     if action == "amnesia":

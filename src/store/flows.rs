@@ -1,0 +1,415 @@
+//! Flows: pending authorisations, and links for several of them.
+
+use super::{Error, Row, Store, Transaction, values};
+
+/// One row of `flows`. What is secret is sealed or hashed.
+#[derive(Debug, Clone)]
+pub struct FlowRow {
+    pub project: String,
+    pub id: String,
+    pub link_hash: Vec<u8>,
+    pub sealed_link: Vec<u8>,
+    pub user: String,
+    pub profile: String,
+    pub resource: String,
+    pub server_url: String,
+    pub server_label: String,
+    pub scopes: String,
+    pub reason: String,
+    pub application: Vec<u8>,
+    pub proof: String,
+    pub verifier_url: Option<String>,
+    pub callback_url: Option<String>,
+    pub sealed_callback_key: Option<Vec<u8>>,
+    pub run_id: Option<String>,
+    pub discovered: Vec<u8>,
+    pub state: String,
+    pub outcome: Option<String>,
+    pub browser_hash: Option<Vec<u8>>,
+    pub proven: bool,
+    pub sealed_verifier: Option<Vec<u8>>,
+    pub client: Option<Vec<u8>>,
+    pub sealed_tokens: Option<Vec<u8>>,
+    pub account: Option<String>,
+    pub connection: Option<String>,
+    pub created_at: i64,
+    pub expires_at: i64,
+}
+
+impl FlowRow {
+    fn read(row: &Row) -> Result<Self, Error> {
+        let account = row.opt_bytes("account")?.and_then(|bytes| String::from_utf8(bytes).ok());
+        Ok(FlowRow {
+            project: row.text("project")?,
+            id: row.text("id")?,
+            link_hash: row.bytes("link_hash")?,
+            sealed_link: row.bytes("sealed_link")?,
+            user: row.wide_text("user_name")?,
+            profile: row.wide_text("profile")?,
+            resource: row.text("resource")?,
+            server_url: row.text("server_url")?,
+            server_label: row.wide_text("server_label")?,
+            scopes: row.text("scopes")?,
+            reason: row.text("reason")?,
+            application: row.bytes("application")?,
+            proof: row.text("proof")?,
+            verifier_url: row.opt_text("verifier_url")?,
+            callback_url: row.opt_text("callback_url")?,
+            sealed_callback_key: row.opt_bytes("sealed_callback_key")?,
+            run_id: row.opt_text("run_id")?,
+            discovered: row.bytes("discovered")?,
+            state: row.text("state")?,
+            outcome: row.opt_text("outcome")?,
+            browser_hash: row.opt_bytes("browser_hash")?,
+            proven: row.int("proven")? != 0,
+            sealed_verifier: row.opt_bytes("sealed_verifier")?,
+            client: row.opt_bytes("client")?,
+            sealed_tokens: row.opt_bytes("sealed_tokens")?,
+            account,
+            connection: row.opt_text("connection")?,
+            created_at: row.int("created_at")?,
+            expires_at: row.int("expires_at")?,
+        })
+    }
+}
+
+/// What a browser takes along when it leaves for the authorization server.
+pub struct Leaving<'a> {
+    pub browser_hash: &'a [u8],
+    pub state_hash: &'a [u8],
+    pub sealed_verifier: Vec<u8>,
+    /// JSON: the client's id and how it proves itself.
+    pub client: Vec<u8>,
+    pub expires_at: i64,
+}
+
+impl Store {
+    /// Adds a flow.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn create_flow(&self, flow: &FlowRow) -> Result<(), Error> {
+        self.execute(
+            "INSERT INTO flows (project, id, link_hash, sealed_link, user_name, profile, resource, server_url,
+                server_label, scopes, reason, application, proof, verifier_url, callback_url,
+                sealed_callback_key, run_id, discovered, state, created_at, expires_at, changed_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, 'pending',
+                $19, $20, $19)",
+            values![
+                &flow.project,
+                &flow.id,
+                &flow.link_hash,
+                &flow.sealed_link,
+                flow.user.as_bytes(),
+                flow.profile.as_bytes(),
+                &flow.resource,
+                &flow.server_url,
+                flow.server_label.as_bytes(),
+                &flow.scopes,
+                &flow.reason,
+                &flow.application,
+                &flow.proof,
+                flow.verifier_url.clone(),
+                flow.callback_url.clone(),
+                flow.sealed_callback_key.clone(),
+                flow.run_id.clone(),
+                &flow.discovered,
+                flow.created_at,
+                flow.expires_at,
+            ],
+        )
+        .await
+        .map(drop)
+    }
+
+    /// A pending flow for the same login that lasts until `after` at least.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn find_pending_flow(&self, like: &FlowRow, after: i64) -> Result<Option<FlowRow>, Error> {
+        let row = self
+            .row(
+                "SELECT * FROM flows WHERE project = $1 AND user_name = $2 AND profile = $3 AND resource = $4
+                    AND scopes = $5 AND server_url = $6 AND state IN ('pending', 'started') AND expires_at > $7
+                    AND application = $8 AND COALESCE(callback_url, '') = $9
+                 ORDER BY created_at DESC LIMIT 1",
+                values![
+                    &like.project,
+                    like.user.as_bytes(),
+                    like.profile.as_bytes(),
+                    &like.resource,
+                    &like.scopes,
+                    &like.server_url,
+                    after,
+                    &like.application,
+                    like.callback_url.as_deref().unwrap_or_default(),
+                ],
+            )
+            .await?;
+        row.as_ref().map(FlowRow::read).transpose()
+    }
+
+    /// How many flows of a project are pending.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn count_pending_flows(&self, project: &str, user: &str, now: i64) -> Result<i64, Error> {
+        let row = self
+            .row(
+                "SELECT COUNT(*) AS number FROM flows
+                 WHERE project = $1 AND user_name = $2 AND state IN ('pending', 'started') AND expires_at > $3",
+                values![project, user.as_bytes(), now],
+            )
+            .await?;
+        row.map_or(Ok(0), |row| row.int("number"))
+    }
+
+    /// The flow behind a link.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn find_flow_by_link(&self, link_hash: &[u8]) -> Result<Option<FlowRow>, Error> {
+        let row = self.row("SELECT * FROM flows WHERE link_hash = $1", values![link_hash]).await?;
+        row.as_ref().map(FlowRow::read).transpose()
+    }
+
+    /// The flow with this OAuth state.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn find_flow_by_state(&self, state_hash: &[u8]) -> Result<Option<FlowRow>, Error> {
+        let row = self.row("SELECT * FROM flows WHERE state_hash = $1", values![state_hash]).await?;
+        row.as_ref().map(FlowRow::read).transpose()
+    }
+
+    /// The flow that an application was given this reference for.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn find_flow_by_reference(
+        &self,
+        project: &str,
+        reference_hash: &[u8],
+    ) -> Result<Option<FlowRow>, Error> {
+        let row = self
+            .row(
+                "SELECT * FROM flows WHERE project = $1 AND reference_hash = $2",
+                values![project, reference_hash],
+            )
+            .await?;
+        row.as_ref().map(FlowRow::read).transpose()
+    }
+
+    /// One flow.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn find_flow(&self, project: &str, id: &str) -> Result<Option<FlowRow>, Error> {
+        let row =
+            self.row("SELECT * FROM flows WHERE project = $1 AND id = $2", values![project, id]).await?;
+        row.as_ref().map(FlowRow::read).transpose()
+    }
+
+    /// The browser goes to the application's verifier with a reference. False when the flow has ended.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn refer_flow(
+        &self,
+        flow: &FlowRow,
+        browser_hash: &[u8],
+        reference_hash: &[u8],
+        now: i64,
+    ) -> Result<bool, Error> {
+        let changed = self
+            .execute(
+                "UPDATE flows SET browser_hash = $3, reference_hash = $4, proven = 0, changed_at = $5
+                 WHERE project = $1 AND id = $2 AND state IN ('pending', 'started') AND expires_at > $5",
+                values![&flow.project, &flow.id, browser_hash, reference_hash, now],
+            )
+            .await?;
+        Ok(changed == 1)
+    }
+
+    /// The application has confirmed the user; its reference is used up. False when it was before, or has ended.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn prove_flow(&self, flow: &FlowRow, reference_hash: &[u8], now: i64) -> Result<bool, Error> {
+        let changed = self
+            .execute(
+                "UPDATE flows SET proven = 1, reference_hash = NULL, changed_at = $4
+                 WHERE project = $1 AND id = $2 AND reference_hash = $3 AND state IN ('pending', 'started')
+                    AND expires_at > $4",
+                values![&flow.project, &flow.id, reference_hash, now],
+            )
+            .await?;
+        Ok(changed == 1)
+    }
+
+    /// The browser leaves for the authorization server. An earlier departure of the same flow is void.
+    /// False when the flow has ended.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn send_flow(&self, flow: &FlowRow, leaving: Leaving<'_>, now: i64) -> Result<bool, Error> {
+        let changed = self
+            .execute(
+                "UPDATE flows SET state = 'started', browser_hash = $3, state_hash = $4, sealed_verifier = $5,
+                    client = $6, expires_at = $7, changed_at = $8
+                 WHERE project = $1 AND id = $2 AND state IN ('pending', 'started') AND expires_at > $8",
+                values![
+                    &flow.project,
+                    &flow.id,
+                    leaving.browser_hash,
+                    leaving.state_hash,
+                    leaving.sealed_verifier,
+                    leaving.client,
+                    leaving.expires_at,
+                    now,
+                ],
+            )
+            .await?;
+        Ok(changed == 1)
+    }
+
+    /// Uses up an OAuth state, once: the flow as it was, or `None` when somebody else was first.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn consume_state(&self, state_hash: &[u8], now: i64) -> Result<Option<FlowRow>, Error> {
+        let rows = self
+            .change(
+                "UPDATE flows SET state_hash = NULL, state = 'returned', changed_at = $2
+                 WHERE state_hash = $1 AND state = 'started' AND expires_at > $2 RETURNING *",
+                values![state_hash, now],
+            )
+            .await?;
+        rows.first().map(FlowRow::read).transpose()
+    }
+
+    /// Ends flows whose time is up, and gives them.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn expire_flows(&self, now: i64) -> Result<Vec<FlowRow>, Error> {
+        let rows = self
+            .change(
+                "UPDATE flows SET state = 'expired', changed_at = $1, sealed_verifier = NULL,
+                    sealed_tokens = NULL, state_hash = NULL, reference_hash = NULL
+                 WHERE expires_at <= $1 AND state IN ('pending', 'started', 'returned', 'confirming')
+                 RETURNING *",
+                values![now],
+            )
+            .await?;
+        rows.iter().map(FlowRow::read).collect()
+    }
+
+    /// Forgets flows that ended long ago.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn forget_flows(&self, before: i64) -> Result<(), Error> {
+        self.execute("DELETE FROM flow_batches WHERE expires_at < $1", values![before]).await?;
+        self.execute(
+            "DELETE FROM flows WHERE expires_at < $1
+                AND state NOT IN ('pending', 'started', 'returned', 'confirming')",
+            values![before],
+        )
+        .await
+        .map(drop)
+    }
+
+    /// Ids of the flows that changed at `since` or later.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn list_changed_flows(&self, since: i64) -> Result<Vec<String>, Error> {
+        let rows =
+            self.rows("SELECT id FROM flows WHERE changed_at >= $1", values![since]).await?;
+        rows.iter().map(|row| row.text("id")).collect()
+    }
+
+    /// Adds one link for several flows.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn create_batch(
+        &self,
+        project: &str,
+        id: &str,
+        link_hash: &[u8],
+        flows: &[&str],
+        expires_at: i64,
+    ) -> Result<(), Error> {
+        self.execute(
+            "INSERT INTO flow_batches (project, id, link_hash, flows, expires_at) VALUES ($1, $2, $3, $4, $5)",
+            values![project, id, link_hash, flows.join(" "), expires_at],
+        )
+        .await
+        .map(drop)
+    }
+
+    /// The flows behind a link for several, in their order.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn find_batch(&self, link_hash: &[u8]) -> Result<Option<Vec<FlowRow>>, Error> {
+        let batch =
+            self.row("SELECT project, flows FROM flow_batches WHERE link_hash = $1", values![link_hash]).await?;
+        let Some(batch) = batch else { return Ok(None) };
+        let (project, ids) = (batch.text("project")?, batch.text("flows")?);
+        let mut flows = Vec::new();
+        for id in ids.split(' ') {
+            flows.extend(self.find_flow(&project, id).await?);
+        }
+        Ok(Some(flows))
+    }
+}
+
+impl Transaction {
+    /// Ends a flow that is in `from`. False when it was not.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn end_flow(
+        &mut self,
+        flow: &FlowRow,
+        from: &str,
+        to: &str,
+        outcome: Option<&str>,
+        connection: Option<&str>,
+        now: i64,
+    ) -> Result<bool, Error> {
+        let changed = self
+            .execute(
+                "UPDATE flows SET state = $4, outcome = $5, connection = $6, changed_at = $7, sealed_verifier = NULL,
+                    sealed_tokens = NULL, state_hash = NULL, reference_hash = NULL
+                 WHERE project = $1 AND id = $2 AND state = $3",
+                values![&flow.project, &flow.id, from, to, outcome, connection, now],
+            )
+            .await?;
+        Ok(changed == 1)
+    }
+
+    /// Keeps the tokens of a flow until the person confirms the other account.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn hold_flow(
+        &mut self,
+        flow: &FlowRow,
+        sealed_tokens: Vec<u8>,
+        account: &str,
+        now: i64,
+    ) -> Result<bool, Error> {
+        let changed = self
+            .execute(
+                "UPDATE flows SET state = 'confirming', sealed_tokens = $3, account = $4, changed_at = $5
+                 WHERE project = $1 AND id = $2 AND state = 'returned'",
+                values![&flow.project, &flow.id, sealed_tokens, account.as_bytes(), now],
+            )
+            .await?;
+        Ok(changed == 1)
+    }
+}
