@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use super::Secret;
+use super::{OauthClient, OauthQuirk, Secret};
 
 /// All settings. Durations are whole seconds and sizes whole bytes, as their names say.
 #[derive(Debug, Clone, Deserialize)]
@@ -35,6 +35,10 @@ pub struct Settings {
     /// Other names for models: `fast = "openai/gpt-5-mini"`.
     pub aliases: BTreeMap<String, String>,
     pub api_keys: Vec<ApiKey>,
+    /// Clients registered by hand at authorization servers.
+    pub oauth_clients: Vec<OauthClient>,
+    /// Oddities of authorization servers, besides the built-in ones.
+    pub oauth_quirks: Vec<OauthQuirk>,
     /// Where people may sign in.
     pub sign_in: Vec<super::SignIn>,
     /// Whether people who signed in may ask models, with the operator's keys.
@@ -62,6 +66,8 @@ impl Default for Settings {
             providers: Vec::new(),
             aliases: BTreeMap::new(),
             api_keys: Vec::new(),
+            oauth_clients: Vec::new(),
+            oauth_quirks: Vec::new(),
             sign_in: Vec::new(),
             sign_in_may_complete: false,
         }

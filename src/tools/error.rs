@@ -6,16 +6,7 @@ use url::Url;
 
 use super::protocol::Answers;
 use crate::egress;
-
-/// What a 401 or 403 said (RFC 9110 §11.6.1, RFC 6750 §3, RFC 9728 §5.1).
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Challenge {
-    /// 401 or 403.
-    pub status: u16,
-    pub error: Option<String>,
-    pub scope: Option<String>,
-    pub resource_metadata: Option<String>,
-}
+use crate::oauth::Challenge;
 
 /// Pages that a server wants a person to open before it goes on (MCP 2026-07-28, elicitation in URL mode).
 #[derive(Debug, Clone)]

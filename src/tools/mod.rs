@@ -15,7 +15,8 @@ mod server;
 mod spec;
 pub mod text;
 
-pub use error::{Challenge, Error, PageRequired};
+pub use crate::oauth::Challenge;
+pub use error::{Error, PageRequired};
 pub use media::is_base64;
 pub use resolve::{Outcome, Resolved, resolve};
 pub use result::{Image, Part, ToolResult};

@@ -7,12 +7,12 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use super::deadline::Deadline;
-use super::message::{Message, RpcError, code, parse};
+use super::message::{self, Message, RpcError, code, parse};
 use super::peer::Peer;
 use super::reading::Messages;
-use super::{challenge, message};
+
 use crate::egress::{self, Egress, Reach};
-use crate::tools::Error;
+use crate::tools::{Challenge, Error};
 
 /// The session's name (MCP 2025-11-25, session management).
 pub(crate) const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
@@ -111,7 +111,7 @@ impl Link {
     async fn sort(&self, response: Response<Incoming>, deadline: &Deadline) -> Result<Answer, Error> {
         let status = response.status();
         if status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN {
-            return Err(Error::Unauthorized(challenge::read(status.as_u16(), response.headers())));
+            return Err(Error::Unauthorized(Challenge::read(status.as_u16(), response.headers())));
         }
         if status == StatusCode::ACCEPTED || status == StatusCode::NO_CONTENT {
             return Ok(Answer::Accepted);

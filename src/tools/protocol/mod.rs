@@ -4,7 +4,6 @@
 //! that a server asks a person to open.
 
 mod annotation;
-mod challenge;
 mod client;
 mod deadline;
 mod event_stream;

@@ -5,36 +5,56 @@
 use http::HeaderMap;
 use http::header::WWW_AUTHENTICATE;
 
-use crate::tools::Challenge;
+/// What a 401 or 403 said (RFC 9110 §11.6.1, RFC 6750 §3, RFC 9728 §5.1).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Challenge {
+    /// 401 or 403.
+    pub status: u16,
+    pub error: Option<String>,
+    pub scope: Option<String>,
+    pub resource_metadata: Option<String>,
+}
 
 /// Longest value kept of any parameter, in bytes; longer ones are left out.
 const LONGEST_VALUE: usize = 4096;
 
-/// What the headers of an answer with `status` ask for. Parameters of `Bearer` challenges win over those of
-/// other schemes; among equals the first wins.
-pub(crate) fn read(status: u16, headers: &HeaderMap) -> Challenge {
-    let mut bearer = Challenge { status, ..Challenge::default() };
-    let mut other = Challenge::default();
-    for value in headers.get_all(WWW_AUTHENTICATE) {
-        let text = String::from_utf8_lossy(value.as_bytes());
-        for (scheme, name, value) in parameters(&text) {
-            let into = if scheme.eq_ignore_ascii_case("bearer") { &mut bearer } else { &mut other };
-            let slot = match name.to_ascii_lowercase().as_str() {
-                "error" => &mut into.error,
-                "scope" => &mut into.scope,
-                "resource_metadata" => &mut into.resource_metadata,
-                _ => continue,
-            };
-            if slot.is_none() && value.len() <= LONGEST_VALUE {
-                *slot = Some(value);
+impl Challenge {
+    /// What the headers of an answer with `status` ask for. Parameters of `Bearer` challenges win over those of
+    /// other schemes; among equals the first wins.
+    pub fn read(status: u16, headers: &HeaderMap) -> Challenge {
+        let mut bearer = Challenge::default();
+        let mut other = Challenge::default();
+        for value in headers.get_all(WWW_AUTHENTICATE) {
+            let text = String::from_utf8_lossy(value.as_bytes());
+            for (scheme, name, value) in parameters(&text) {
+                let into = if scheme.eq_ignore_ascii_case("bearer") { &mut bearer } else { &mut other };
+                let slot = match name.to_ascii_lowercase().as_str() {
+                    "error" => &mut into.error,
+                    "scope" => &mut into.scope,
+                    "resource_metadata" => &mut into.resource_metadata,
+                    _ => continue,
+                };
+                if slot.is_none() && value.len() <= LONGEST_VALUE {
+                    *slot = Some(value);
+                }
             }
         }
+        Challenge {
+            status,
+            error: bearer.error.or(other.error),
+            scope: bearer.scope.or(other.scope),
+            resource_metadata: bearer.resource_metadata.or(other.resource_metadata),
+        }
     }
-    Challenge {
-        status,
-        error: bearer.error.or(other.error),
-        scope: bearer.scope.or(other.scope),
-        resource_metadata: bearer.resource_metadata.or(other.resource_metadata),
+
+    /// The token was good, but not for this: more scopes are wanted (RFC 6750 §3.1). Some servers say it with 401.
+    pub fn is_insufficient_scope(&self) -> bool {
+        self.error.as_deref() == Some("insufficient_scope")
+    }
+
+    /// The scopes it names, as far as they are scopes (RFC 6749 §3.3), in its order and each once.
+    pub fn scopes(&self) -> Vec<String> {
+        super::scope::split(self.scope.as_deref().unwrap_or_default())
     }
 }
 
@@ -96,7 +116,7 @@ mod tests {
         for value in values {
             headers.append(WWW_AUTHENTICATE, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
-        read(401, &headers)
+        Challenge::read(401, &headers)
     }
 
     #[test]
