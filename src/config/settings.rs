@@ -346,6 +346,8 @@ impl Default for Run {
 pub struct Connections {
     /// Whether keys with the scope `tokens` may read access tokens at `POST /v1/connections/tokens`.
     pub tokens_endpoint: bool,
+    /// The address of the client metadata document; `None` is `/oauth/client-metadata.json` below an https `public_url`.
+    pub client_metadata_url: Option<String>,
 }
 
 /// A model provider. Names of presets need nothing but a key; see `docs/reference/config.md`.
