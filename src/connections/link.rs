@@ -115,6 +115,18 @@ impl Connections {
         Ok(target)
     }
 
+    /// Somebody else than the user, signed in under `ids`, has opened a link: written down, and nothing else.
+    ///
+    /// # Errors
+    /// See [`PageError`].
+    pub async fn note_wrong_person(&self, link: &str, ids: &[String]) -> Result<(), PageError> {
+        let (flow, _) = self.0.open_flow(link).await?;
+        if flow.proof == "gateway" && !ids.contains(&flow.user) {
+            self.0.note_mismatch(&flow, "signed-in person").await?;
+        }
+        Ok(())
+    }
+
     /// The person says no, also to another account than before.
     ///
     /// # Errors

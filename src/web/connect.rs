@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::{Path, RawQuery, State};
 use axum::response::Response;
 use http::{HeaderMap, StatusCode};
 
@@ -18,11 +18,15 @@ use crate::connections::{FlowPage, LinkView, PageError, Proof, Proven, Reason, S
 /// Most scopes that are shown one by one.
 const MOST_SCOPES: usize = 30;
 
+/// After a link for several: the page of the first that is still to be done.
+const NEXT: &str = "next";
+
 /// `GET /connect/{link}`. Changes nothing: what previews links, and what prefetches, looks at it too. The one
 /// exception is the browser that comes back proven from the application's verifier: it goes on by itself.
 pub(super) async fn show(
     State(site): State<Arc<Site>>,
     Path(link): Path<String>,
+    RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Response {
     let visitor = site.visitor(&headers).await;
@@ -33,9 +37,17 @@ pub(super) async fn show(
     match site.connections.view_link(&link, known.as_ref()).await {
         Ok(LinkView::One(flow)) if flow.stage == Stage::Open => ask(&site, &visitor, &link, &flow).await,
         Ok(LinkView::One(flow)) => site.ended(&visitor, &flow),
-        Ok(LinkView::Several(flows)) => several(&site, &visitor, &flows),
+        Ok(LinkView::Several(flows)) => match next_of(&flows).filter(|_| query.as_deref() == Some(NEXT)) {
+            Some(flow) => ask(&site, &visitor, &link, flow).await,
+            None => several(&site, &visitor, &link, &flows),
+        },
         Err(error) => site.page_error(&visitor, error),
     }
+}
+
+/// The first that is still to be done.
+fn next_of(flows: &[FlowPage]) -> Option<&FlowPage> {
+    flows.iter().find(|flow| flow.stage == Stage::Open)
 }
 
 /// `POST /connect/{link}`: goes on, or declines.
@@ -61,7 +73,10 @@ pub(super) async fn act(
     let flow = match site.connections.view_link(&link, Some(&visitor.browser)).await {
         Ok(LinkView::One(flow)) if flow.stage == Stage::Open => flow,
         Ok(LinkView::One(flow)) => return site.ended(&visitor, &flow),
-        Ok(LinkView::Several(flows)) => return several(&site, &visitor, &flows),
+        Ok(LinkView::Several(flows)) => match next_of(&flows) {
+            Some(flow) => Box::new(flow.clone()),
+            None => return several(&site, &visitor, &link, &flows),
+        },
         Err(error) => return site.page_error(&visitor, error),
     };
     match proof_of(&site, &visitor, &flow) {
@@ -109,7 +124,12 @@ async fn ask(site: &Site, visitor: &Visitor, link: &str, flow: &FlowPage) -> Res
         Proof::Gateway => match &visitor.person {
             None => Next::SignIn,
             Some(person) if person.ids().contains(&flow.user) => Next::Leave,
-            Some(_) => return site.wrong_person(visitor, flow),
+            Some(person) => {
+                if let Err(error) = site.connections.note_wrong_person(&flow.link, &person.ids()).await {
+                    return site.page_error(visitor, error);
+                }
+                return site.wrong_person(visitor, flow);
+            }
         },
     };
     let page = ConnectPage {
@@ -149,7 +169,7 @@ fn asked(flow: &FlowPage, now: i64) -> Asked {
     }
 }
 
-fn several(site: &Site, visitor: &Visitor, flows: &[FlowPage]) -> Response {
+fn several(site: &Site, visitor: &Visitor, link: &str, flows: &[FlowPage]) -> Response {
     let Some(first) = flows.first() else {
         return site.message(visitor, StatusCode::NOT_FOUND, Message::unknown_link());
     };
@@ -157,7 +177,7 @@ fn several(site: &Site, visitor: &Visitor, flows: &[FlowPage]) -> Response {
         let (tone, state) = state_words(flow.stage);
         BatchRow { host: words::line(&flow.host), label: words::line(&flow.label), tone, state }
     });
-    let next = flows.iter().find(|flow| flow.stage == Stage::Open);
+    let next = next_of(flows);
     let page = BatchPage {
         frame: site.frame(visitor),
         application: words::sentence(&first.application.name),
@@ -167,7 +187,7 @@ fn several(site: &Site, visitor: &Visitor, flows: &[FlowPage]) -> Response {
         total: flows.len(),
         next: next.map(|flow| NextServer {
             host: words::line(&flow.host),
-            path: format!("/connect/{}", flow.link),
+            path: format!("/connect/{link}?{NEXT}"),
         }),
     };
     site.page(visitor, StatusCode::OK, &page)

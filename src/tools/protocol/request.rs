@@ -62,7 +62,7 @@ struct Meta {
     progress_token: Option<u64>,
 }
 
-/// `{}`. In the older eras we declare no capability, so servers ask nothing of us within a session.
+/// `{}`.
 #[derive(Serialize)]
 struct Nothing {}
 
@@ -150,10 +150,10 @@ pub(crate) fn initialize(id: u64, version: &str) -> Bytes {
     #[serde(rename_all = "camelCase")]
     struct Initialize<'a> {
         protocol_version: &'a str,
-        capabilities: Nothing,
+        capabilities: Capabilities,
         client_info: Info,
     }
-    let params = Initialize { protocol_version: version, capabilities: Nothing {}, client_info: INFO };
+    let params = Initialize { protocol_version: version, capabilities: CAPABILITIES, client_info: INFO };
     bytes(&Wire { jsonrpc: "2.0", id: Some(id), method: "initialize", params: Some(params) })
 }
 
