@@ -340,12 +340,15 @@ impl Default for Run {
     }
 }
 
-/// What applications may see of their users' logins.
+/// Users' logins at servers.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Connections {
     /// Whether keys with the scope `tokens` may read access tokens at `POST /v1/connections/tokens`.
     pub tokens_endpoint: bool,
+    /// The address of our client metadata document, where somebody else serves it; `None` is
+    /// `{public_url}/oauth/client-metadata.json`, when that is https.
+    pub client_metadata_url: Option<String>,
 }
 
 /// A model provider. Names of presets need nothing but a key; see `docs/reference/config.md`.

@@ -23,11 +23,7 @@ impl Client {
 
     /// A client with a secret that was registered by hand; the method is the best that the server lists.
     pub fn confidential(id: impl Into<String>, secret: Secret, server: &ServerMetadata) -> Client {
-        let auth_method = match server.best_auth_method() {
-            AuthMethod::None => AuthMethod::ClientSecretPost,
-            method => method,
-        };
-        Client { id: id.into(), secret: Some(secret), auth_method }
+        Client { id: id.into(), secret: Some(secret), auth_method: server.secret_auth_method() }
     }
 
     /// What goes into the form, or into the header given back, to prove this client (RFC 6749 §2.3.1).
