@@ -109,20 +109,16 @@ CREATE UNIQUE INDEX flow_batches_by_link ON flow_batches (link_hash);
 
 -- Clients that authorization servers made for us on request (RFC 7591).
 CREATE TABLE registrations (
-    id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
     issuer TEXT COLLATE "C" NOT NULL,
     redirect_uri TEXT COLLATE "C" NOT NULL,
     client_id TEXT COLLATE "C" NOT NULL,
     sealed_secret BYTEA,
     auth_method TEXT COLLATE "C" NOT NULL,
-    -- What it was registered for: a client may not ask for more.
-    scopes TEXT COLLATE "C" NOT NULL,
     created_at BIGINT NOT NULL,
     expires_at BIGINT,
-    -- When the server said that it does not know this client. The row stays, so that nobody else gets its place.
-    invalid_at BIGINT
+    invalid_at BIGINT,
+    PRIMARY KEY (issuer, redirect_uri)
 );
-CREATE INDEX registrations_by_issuer ON registrations (issuer, redirect_uri);
 
 -- Webhooks to be sent: at least once, in order within one stream.
 CREATE TABLE outbox (

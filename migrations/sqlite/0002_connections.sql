@@ -109,20 +109,16 @@ CREATE UNIQUE INDEX flow_batches_by_link ON flow_batches (link_hash);
 
 -- Clients that authorization servers made for us on request (RFC 7591).
 CREATE TABLE registrations (
-    id TEXT NOT NULL PRIMARY KEY,
     issuer TEXT NOT NULL,
     redirect_uri TEXT NOT NULL,
     client_id TEXT NOT NULL,
     sealed_secret BLOB,
     auth_method TEXT NOT NULL,
-    -- What it was registered for: a client may not ask for more.
-    scopes TEXT NOT NULL,
     created_at INTEGER NOT NULL,
     expires_at INTEGER,
-    -- When the server said that it does not know this client. The row stays, so that nobody else gets its place.
-    invalid_at INTEGER
+    invalid_at INTEGER,
+    PRIMARY KEY (issuer, redirect_uri)
 ) STRICT;
-CREATE INDEX registrations_by_issuer ON registrations (issuer, redirect_uri);
 
 -- Webhooks to be sent: at least once, in order within one stream.
 CREATE TABLE outbox (

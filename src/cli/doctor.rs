@@ -5,9 +5,7 @@ use std::process::ExitCode;
 use super::args::DoctorArgs;
 use super::{Failure, Output, house};
 use crate::config::Environment;
-use crate::connections::doctor::{Report, ReportStep, examine};
-use crate::connections::quirks;
-use crate::connections::registration::{Choice, Clients};
+use crate::connections::doctor::{Choice, Report, ReportStep, examine};
 use crate::egress::{self, Egress, parse_uri};
 
 /// Exit code 0 when a login could be offered, 1 when not.
@@ -18,14 +16,11 @@ pub(super) fn run(args: &DoctorArgs, environment: &Environment, output: Output) 
     })?;
     let egress = Egress::new(&settings.egress, settings.is_local(), egress::system_lookup())
         .map_err(|error| Failure::new(error.to_string()))?;
-    let variable = |name: &str| environment.get(name).map(str::to_owned);
-    let clients = Clients::new(&settings, &settings.public_url(), &variable).map_err(Failure::new)?;
-    let table = quirks::table(&settings.oauth_quirks);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::new(format!("cannot start a worker: {error}")))?;
-    let report = runtime.block_on(examine(&egress, &table, &clients, &uri));
+    let report = runtime.block_on(examine(&egress, &settings, &uri));
     if args.list_json {
         output.line(&serde_json::to_string(&report).expect("texts and numbers are JSON"));
     } else {

@@ -10,10 +10,9 @@ use http::{HeaderValue, Method, Request, Uri};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::discovery::discover;
-use super::registration::{Choice, Clients};
-use crate::egress::{Egress, Reach};
-use crate::oauth::{Challenge, Discovered, Finding, QuirkTable, Step, Trace};
+use crate::config::Settings;
+use crate::egress::{Egress, Reach, parse_uri};
+use crate::oauth::{Challenge, Discovered, Finding, Step, Trace, discover};
 
 /// Time for the first answer.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -59,8 +58,23 @@ pub struct Login {
     pub redirect_uri: String,
 }
 
-/// Asks `uri` and everyone it names.
-pub async fn examine(egress: &Egress, table: &QuirkTable, clients: &Clients, uri: &Uri) -> Report {
+/// How this gateway would become known to an authorization server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "by", content = "with", rename_all = "snake_case")]
+pub enum Choice {
+    /// The operator's client of this id, from `[[oauth_clients]]`.
+    Operator(String),
+    /// Our client metadata document at this address.
+    Document(String),
+    /// A registration by request, at this address.
+    Request(String),
+    /// Not at all: the operator has to register us by hand. The text says where and how.
+    ByHand(String),
+}
+
+/// Asks `uri` and everyone it names, as a gateway with these settings would.
+pub async fn examine(egress: &Egress, settings: &Settings, uri: &Uri) -> Report {
+    let table = super::quirks::table(&settings.oauth_quirks);
     let mut trace = Trace::new();
     let challenge = ask(egress, uri, &mut trace).await;
     let mut report = Report {
@@ -73,8 +87,8 @@ pub async fn examine(egress: &Egress, table: &QuirkTable, clients: &Clients, uri
     };
     match challenge {
         Ok(challenge) => {
-            match discover(egress, table, clients, uri, challenge.as_ref(), &mut trace).await {
-                Ok(found) => conclude(&mut report, found, clients),
+            match discover(egress, uri, challenge.as_ref(), &table, &mut trace).await {
+                Ok(found) => conclude(&mut report, found, challenge.as_ref(), settings),
                 Err(error) => report.conclusion = sentence(&error.to_string()),
             }
             if challenge.is_none() && !report.offered && trace.first_fault().is_none() {
@@ -91,8 +105,13 @@ pub async fn examine(egress: &Egress, table: &QuirkTable, clients: &Clients, uri
     report
 }
 
-fn conclude(report: &mut Report, found: Discovered, clients: &Clients) {
-    let registration = clients.choose(&found);
+fn conclude(report: &mut Report, mut found: Discovered, challenge: Option<&Challenge>, settings: &Settings) {
+    let registration = choose(&found, settings);
+    let is_asked = challenge.is_some_and(|challenge| !challenge.scopes().is_empty());
+    let operator = settings.oauth_clients.iter().find(|client| is_of(&client.issuer, &found));
+    if let Some(operator) = operator.filter(|operator| !is_asked && !operator.scopes.is_empty()) {
+        found.scopes.clone_from(&operator.scopes);
+    }
     report.offered = !matches!(registration, Choice::ByHand(_));
     report.conclusion = match &registration {
         Choice::Operator(_) => "A login can be offered, with the client from `[[oauth_clients]]`.",
@@ -118,8 +137,47 @@ fn conclude(report: &mut Report, found: Discovered, clients: &Clients) {
         token_endpoint: found.server.token_endpoint,
         revocation_endpoint: found.server.revocation_endpoint,
         registration,
-        redirect_uri: clients.redirect_uri().to_owned(),
+        redirect_uri: redirect_uri(settings),
     });
+}
+
+fn redirect_uri(settings: &Settings) -> String {
+    format!("{}/oauth/callback", settings.public_url())
+}
+
+fn is_of(issuer: &str, found: &Discovered) -> bool {
+    issuer == found.server.issuer || issuer == found.authorization_server
+}
+
+/// The operator's client, our document, a registration by request (MCP 2026-07-28, client registration).
+fn choose(found: &Discovered, settings: &Settings) -> Choice {
+    if let Some(client) = settings.oauth_clients.iter().find(|client| is_of(&client.issuer, found)) {
+        return Choice::Operator(client.client_id.clone());
+    }
+    let public_url = settings.public_url();
+    // Nobody can fetch a document from here when we are not on the web.
+    let document = settings.connections.client_metadata_url.clone().or_else(|| {
+        public_url.starts_with("https://").then(|| format!("{public_url}/oauth/client-metadata.json"))
+    });
+    if let Some(url) = document.filter(|_| found.server.client_id_metadata_document_supported) {
+        return Choice::Document(url);
+    }
+    match &found.server.registration_endpoint {
+        Some(url) => Choice::Request(url.clone()),
+        None => Choice::ByHand(by_hand(found, &redirect_uri(settings))),
+    }
+}
+
+/// What the operator can do when a server registers nobody, or not us.
+pub fn by_hand(found: &Discovered, redirect_uri: &str) -> String {
+    let uri = parse_uri(&found.authorization_server).ok();
+    let host = uri.as_ref().and_then(Uri::host).unwrap_or("the server");
+    let about = found.quirks.registration.as_deref().unwrap_or("registers no clients by itself");
+    format!(
+        "{host} {about}. Register this gateway there with the redirect address {redirect_uri}, and add the client \
+         under `[[oauth_clients]]` with `issuer = \"{}\"`",
+        found.server.issuer
+    )
 }
 
 /// Asks the resource itself, as an MCP client and, where that is no method of it, as a plain reader.

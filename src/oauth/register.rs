@@ -11,19 +11,10 @@ use crate::egress::{self, Egress, Reach, parse_uri};
 /// Longest client id or secret, in bytes.
 const MAX_BYTES: usize = 4096;
 
-/// A client that was just made.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Registered {
-    pub client: Client,
-    /// When its secret ends, in milliseconds since 1970; `None` for never.
-    pub expires_at_ms: Option<i64>,
-}
-
 #[derive(Deserialize)]
 struct Document {
     client_id: Option<String>,
     client_secret: Option<String>,
-    client_secret_expires_at: Option<serde_json::Value>,
     token_endpoint_auth_method: Option<String>,
     error: Option<String>,
 }
@@ -36,7 +27,7 @@ pub async fn register(
     egress: &Egress,
     server: &ServerMetadata,
     document: &ClientDocument,
-) -> Result<Registered, RegistrationError> {
+) -> Result<Client, RegistrationError> {
     let issuer_host = || host_of(&server.issuer);
     let Some(endpoint) = &server.registration_endpoint else {
         return Err(RegistrationError::NotOffered { host: issuer_host() });
@@ -96,7 +87,7 @@ fn is_allow_list(code: &str) -> bool {
     )
 }
 
-fn client_of(read: Option<Document>, asked: AuthMethod) -> Result<Registered, &'static str> {
+fn client_of(read: Option<Document>, asked: AuthMethod) -> Result<Client, &'static str> {
     let read = read.ok_or("it is not JSON")?;
     let is_good = |text: &str, visible: fn(u8) -> bool| {
         (1..=MAX_BYTES).contains(&text.len()) && text.bytes().all(visible)
@@ -118,11 +109,7 @@ fn client_of(read: Option<Document>, asked: AuthMethod) -> Result<Registered, &'
         (Some("client_secret_basic"), Some(_)) => AuthMethod::ClientSecretBasic,
         (Some(_) | None, Some(_)) => asked,
     };
-    let ends = read.client_secret_expires_at.as_ref().and_then(serde_json::Value::as_i64);
-    let expires_at_ms =
-        ends.filter(|ends| *ends > 0 && secret.is_some()).map(|ends| ends.saturating_mul(1000));
-    let client = Client { id, secret: secret.map(Secret::new), auth_method };
-    Ok(Registered { client, expires_at_ms })
+    Ok(Client { id, secret: secret.map(Secret::new), auth_method })
 }
 
 pub(super) fn host_of(url: &str) -> String {

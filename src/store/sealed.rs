@@ -106,7 +106,9 @@ pub static FLOW_CALLBACK_KEY: SealedColumn =
     sealed!("flows", "sealed_callback_key", "id", "project", "user_name");
 pub static FLOW_VERIFIER: SealedColumn = sealed!("flows", "sealed_verifier", "id", "project", "user_name");
 pub static FLOW_TOKENS: SealedColumn = sealed!("flows", "sealed_tokens", "id", "project", "user_name");
-pub static REGISTRATION_SECRET: SealedColumn = sealed!("registrations", "sealed_secret", "id", "''", "''");
+/// The row is the issuer, a space, and the redirect address; neither has spaces.
+pub static REGISTRATION_SECRET: SealedColumn =
+    sealed!("registrations", "sealed_secret", "(issuer || ' ' || redirect_uri)", "''", "''");
 pub static OUTBOX_KEY: SealedColumn = sealed!("outbox", "sealed_key", "id", "project", "''");
 pub static REVOCATION_REFRESH: SealedColumn =
     sealed!("revocations", "sealed_refresh", "id", "project", "user_name");
