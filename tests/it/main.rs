@@ -11,6 +11,7 @@ mod cli;
 mod connections_api;
 mod egress;
 mod keys;
+mod oauth;
 mod operating;
 mod pages;
 mod projects;
