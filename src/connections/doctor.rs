@@ -99,7 +99,11 @@ pub async fn examine(egress: &Egress, settings: &Settings, uri: &Uri) -> Report 
         Err(reason) => report.conclusion = sentence(&reason),
     }
     if !report.offered && report.hint.is_none() {
-        report.hint = trace.steps.iter().rev().find_map(|step| step.hint.clone());
+        // The hint of the fault that is named; the steps show the others.
+        report.hint = trace.steps.iter().find_map(|step| match &step.finding {
+            Finding::Bad(reason) if report.conclusion.contains(reason.as_str()) => step.hint.clone(),
+            Finding::Bad(_) | Finding::Good(_) | Finding::Absent(_) => None,
+        });
     }
     report.steps = trace.steps.into_iter().map(step).collect();
     report
