@@ -88,6 +88,7 @@ CREATE TABLE flows (
     changed_at BIGINT NOT NULL,
     PRIMARY KEY (project, id)
 );
+CREATE UNIQUE INDEX flows_by_id ON flows (id);
 CREATE UNIQUE INDEX flows_by_link ON flows (link_hash);
 CREATE UNIQUE INDEX flows_by_state ON flows (state_hash);
 CREATE UNIQUE INDEX flows_by_reference ON flows (reference_hash);

@@ -346,8 +346,7 @@ impl Default for Run {
 pub struct Connections {
     /// Whether keys with the scope `tokens` may read access tokens at `POST /v1/connections/tokens`.
     pub tokens_endpoint: bool,
-    /// The address of our client metadata document, where somebody else serves it; `None` is
-    /// `{public_url}/oauth/client-metadata.json`, when that is https.
+    /// The address of the client metadata document; `None` is `/oauth/client-metadata.json` below an https `public_url`.
     pub client_metadata_url: Option<String>,
 }
 

@@ -1,9 +1,28 @@
-//! A user's stored authorisations at protected resources. The outline only: nothing is stored, and no login offered.
+//! A user's stored authorisations at protected resources: logins, tokens, their renewal and their end.
+//!
+//! Everything about a user is looked up by project, user and profile. Tokens are opened in `vault` alone; they are
+//! attached to requests by `tools`, never seen by the model, and never written in clear.
 
+mod access;
+mod back;
+mod clients;
 pub mod doctor;
-mod outline;
-mod outline_pages;
+mod error;
+mod flow;
+mod link;
+mod list;
+mod pages;
 pub mod quirks;
+mod refresh;
+mod revoke;
+mod service;
+mod types;
+mod vault;
+mod wait;
+mod webhooks;
+mod work;
 
-pub use outline::*;
-pub use outline_pages::*;
+pub use error::{Error, FlowError, PageError};
+pub use pages::*;
+pub use service::{Connections, Parts};
+pub use types::*;

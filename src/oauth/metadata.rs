@@ -175,8 +175,8 @@ impl ServerMetadata {
         let Some(listed) = &self.token_endpoint_auth_methods_supported else {
             return AuthMethod::ClientSecretBasic;
         };
-        let lists = |name: &str| listed.iter().any(|method| method == name);
-        if lists("client_secret_post") && !lists("client_secret_basic") {
+        // Servers made with MCP's Python SDK take the header only beside a `client_id` in the body.
+        if listed.iter().any(|method| method == "client_secret_post") {
             AuthMethod::ClientSecretPost
         } else {
             AuthMethod::ClientSecretBasic

@@ -10,7 +10,7 @@ use crate::api::App;
 use crate::clock::Clock;
 use crate::completion::Engine;
 use crate::config::{Environment, Settings};
-use crate::connections::Connections;
+use crate::connections::{self, Connections};
 use crate::egress::{self, Egress};
 use crate::identity::{Callers, Cookies, Sessions, SignIn};
 use crate::keys;
@@ -68,11 +68,22 @@ pub async fn serve_until(
     for provider in providers.active() {
         metrics.provider(&provider.name);
     }
-    let callers = Callers::new(&settings, store.clone(), pepper);
-    callers.refresh().await?;
-    let connections = Connections::default();
     let clock = Clock::system();
     let variable = |name: &str| environment.get(name).map(str::to_owned);
+    let connections = Connections::new(connections::Parts {
+        settings: &settings,
+        variable: &variable,
+        store: store.clone(),
+        keyring: keyring.clone(),
+        egress: egress.clone(),
+        clock: clock.clone(),
+        pepper: *pepper,
+        public_url: public_url.clone(),
+        local,
+    })
+    .map_err(Error::Settings)?;
+    let callers = Callers::new(&settings, store.clone(), pepper);
+    callers.refresh().await?;
     let sign_in = SignIn::new(
         &settings.sign_in,
         &variable,
@@ -128,9 +139,12 @@ pub async fn serve_until(
     });
     let front = Front::new(Arc::clone(&app), router(Arc::clone(&app), local, site), local);
     let watching = Arc::clone(&app);
+    let (listening, working) = (app.connections.clone(), app.connections.clone());
     let tasks = [
         tokio::spawn(keys::watch(source, keyring)),
         tokio::spawn(async move { watching.callers.watch().await }),
+        tokio::spawn(async move { listening.watch().await }),
+        tokio::spawn(async move { working.work().await }),
     ];
     ready(&started);
     let draining = Arc::clone(&app);
@@ -145,6 +159,7 @@ pub async fn serve_until(
     for task in tasks {
         task.abort();
     }
+    app.connections.close().await;
     app.store.close().await;
     Ok(())
 }

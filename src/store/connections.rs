@@ -39,6 +39,16 @@ pub struct SecretsRow {
     pub retry_at: i64,
 }
 
+/// That a connection has changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangedConnection {
+    pub project: String,
+    pub user: String,
+    pub profile: String,
+    pub id: String,
+    pub changed_at: i64,
+}
+
 /// Tokens to be stored.
 #[derive(Debug, Clone)]
 pub struct NewSecrets {
@@ -168,8 +178,9 @@ impl Store {
     /// # Errors
     /// See [`Error`].
     pub async fn find_connection(&self, project: &str, id: &str) -> Result<Option<ConnectionRow>, Error> {
-        let row =
-            self.row("SELECT * FROM connections WHERE project = $1 AND id = $2", values![project, id]).await?;
+        let row = self
+            .row("SELECT * FROM connections WHERE project = $1 AND id = $2", values![project, id])
+            .await?;
         row.as_ref().map(ConnectionRow::read).transpose()
     }
 
@@ -187,19 +198,27 @@ impl Store {
         row.as_ref().map(SecretsRow::read).transpose()
     }
 
-    /// Owners of connections that changed at `since` or later: project, user and profile.
+    /// Connections that changed at `since` or later: owner (project, user, profile), id, and when.
     ///
     /// # Errors
     /// See [`Error`].
-    pub async fn list_changed_owners(&self, since: i64) -> Result<Vec<(String, String, String)>, Error> {
+    pub async fn list_changed_connections(&self, since: i64) -> Result<Vec<ChangedConnection>, Error> {
         let rows = self
             .rows(
-                "SELECT project, user_name, profile FROM connections WHERE changed_at >= $1",
+                "SELECT project, user_name, profile, id, changed_at FROM connections WHERE changed_at >= $1",
                 values![since],
             )
             .await?;
         rows.iter()
-            .map(|row| Ok((row.text("project")?, row.wide_text("user_name")?, row.wide_text("profile")?)))
+            .map(|row| {
+                Ok(ChangedConnection {
+                    project: row.text("project")?,
+                    user: row.wide_text("user_name")?,
+                    profile: row.wide_text("profile")?,
+                    id: row.text("id")?,
+                    changed_at: row.int("changed_at")?,
+                })
+            })
             .collect()
     }
 
@@ -220,7 +239,7 @@ impl Store {
             .execute(
                 "UPDATE connection_secrets SET lease_owner = $4, lease_until = $6, attempt_started_at = $5
                  WHERE project = $1 AND connection = $2 AND generation = $3
-                    AND (lease_owner IS NULL OR lease_until <= $5 OR lease_owner = $4)",
+                    AND (lease_owner IS NULL OR lease_until <= $5)",
                 values![&connection.project, &connection.id, generation, owner, now, until],
             )
             .await?;

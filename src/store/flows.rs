@@ -247,6 +247,20 @@ impl Store {
         Ok(changed == 1)
     }
 
+    /// The application has said that it is somebody else.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn disprove_flow(&self, flow: &FlowRow, now: i64) -> Result<(), Error> {
+        self.execute(
+            "UPDATE flows SET proven = 0, browser_hash = NULL, changed_at = $3
+             WHERE project = $1 AND id = $2 AND state IN ('pending', 'started')",
+            values![&flow.project, &flow.id, now],
+        )
+        .await
+        .map(drop)
+    }
+
     /// The browser leaves for the authorization server. An earlier departure of the same flow is void.
     /// False when the flow has ended.
     ///
@@ -256,8 +270,9 @@ impl Store {
         let changed = self
             .execute(
                 "UPDATE flows SET state = 'started', browser_hash = $3, state_hash = $4, sealed_verifier = $5,
-                    client = $6, expires_at = $7, changed_at = $8
-                 WHERE project = $1 AND id = $2 AND state IN ('pending', 'started') AND expires_at > $8",
+                    client = $6, expires_at = $7, changed_at = $8, sealed_tokens = NULL
+                 WHERE project = $1 AND id = $2 AND state IN ('pending', 'started', 'confirming')
+                    AND expires_at > $8",
                 values![
                     &flow.project,
                     &flow.id,
@@ -320,14 +335,43 @@ impl Store {
         .map(drop)
     }
 
-    /// Ids of the flows that changed at `since` or later.
+    /// How far a flow is.
     ///
     /// # Errors
     /// See [`Error`].
-    pub async fn list_changed_flows(&self, since: i64) -> Result<Vec<String>, Error> {
-        let rows =
-            self.rows("SELECT id FROM flows WHERE changed_at >= $1", values![since]).await?;
-        rows.iter().map(|row| row.text("id")).collect()
+    pub async fn find_flow_state(&self, id: &str) -> Result<Option<String>, Error> {
+        let row = self.row("SELECT state FROM flows WHERE id = $1", values![id]).await?;
+        row.map(|row| row.text("state")).transpose()
+    }
+
+    /// Ids of the flows that ended at `since` or later, and when.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn list_ended_flows(&self, since: i64) -> Result<Vec<(String, i64)>, Error> {
+        let rows = self
+            .rows(
+                "SELECT id, changed_at FROM flows WHERE changed_at >= $1
+                    AND state IN ('granted', 'declined', 'expired')",
+                values![since],
+            )
+            .await?;
+        rows.iter().map(|row| Ok((row.text("id")?, row.int("changed_at")?))).collect()
+    }
+
+    /// Lets a flow that went wrong begin anew.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn reopen_flow(&self, flow: &FlowRow, outcome: &str, now: i64) -> Result<(), Error> {
+        self.execute(
+            "UPDATE flows SET state = 'pending', outcome = $3, sealed_verifier = NULL, sealed_tokens = NULL,
+                state_hash = NULL, browser_hash = NULL, proven = 0, changed_at = $4
+             WHERE project = $1 AND id = $2 AND state IN ('returned', 'confirming')",
+            values![&flow.project, &flow.id, outcome, now],
+        )
+        .await
+        .map(drop)
     }
 
     /// Adds one link for several flows.
@@ -355,8 +399,9 @@ impl Store {
     /// # Errors
     /// See [`Error`].
     pub async fn find_batch(&self, link_hash: &[u8]) -> Result<Option<Vec<FlowRow>>, Error> {
-        let batch =
-            self.row("SELECT project, flows FROM flow_batches WHERE link_hash = $1", values![link_hash]).await?;
+        let batch = self
+            .row("SELECT project, flows FROM flow_batches WHERE link_hash = $1", values![link_hash])
+            .await?;
         let Some(batch) = batch else { return Ok(None) };
         let (project, ids) = (batch.text("project")?, batch.text("flows")?);
         let mut flows = Vec::new();
@@ -368,6 +413,36 @@ impl Store {
 }
 
 impl Transaction {
+    /// Ends every other open flow of the same owner and resource that a login has made needless, and gives their ids.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn grant_likewise(
+        &mut self,
+        flow: &FlowRow,
+        connection: &str,
+        now: i64,
+    ) -> Result<Vec<String>, Error> {
+        let rows = self
+            .rows(
+                "UPDATE flows SET state = 'granted', connection = $6, changed_at = $7, sealed_verifier = NULL,
+                    sealed_tokens = NULL, state_hash = NULL, reference_hash = NULL
+                 WHERE project = $1 AND user_name = $2 AND profile = $3 AND resource = $4 AND scopes = $5
+                    AND state IN ('pending', 'started') RETURNING id",
+                values![
+                    &flow.project,
+                    flow.user.as_bytes(),
+                    flow.profile.as_bytes(),
+                    &flow.resource,
+                    &flow.scopes,
+                    connection,
+                    now,
+                ],
+            )
+            .await?;
+        rows.iter().map(|row| row.text("id")).collect()
+    }
+
     /// Ends a flow that is in `from`. False when it was not.
     ///
     /// # Errors

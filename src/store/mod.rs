@@ -5,12 +5,17 @@
 
 mod accounts;
 mod api_keys;
+mod audit;
+mod connections;
 mod engine;
 mod error;
+mod flows;
 mod meta;
 mod migrate;
 mod notify;
+mod outbox;
 mod projects;
+mod registrations;
 mod row;
 mod sealed;
 mod sessions;
@@ -22,11 +27,16 @@ mod value;
 
 pub use accounts::Account;
 pub use api_keys::ApiKey;
+pub use audit::AuditRow;
+pub use connections::{ChangedConnection, ConnectionRow, NewSecrets, SecretsRow};
 pub use engine::{Location, Store};
 pub use error::Error;
+pub use flows::{FlowRow, Leaving};
 pub use meta::CALLERS;
 pub use notify::Listener;
+pub use outbox::{OutboxRow, RevocationRow};
 pub use projects::{DeletedProject, Project, ProjectProof};
+pub use registrations::RegistrationRow;
 pub use row::Row;
 pub use sealed::*;
 pub use sessions::{Session, SignInRow};

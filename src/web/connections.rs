@@ -37,7 +37,14 @@ pub(super) async fn disconnect(
     let Some(ids) = ids(&site, &visitor) else { return site.see(&visitor, "/login?return_to=/connections") };
     let project = fields.get("project").unwrap_or_default();
     let notice = match site.connections.revoke_own(&ids, project, &id).await {
-        Ok(RevokeOutcome::Revoked) => ("good", "Disconnected."),
+        Ok(RevokeOutcome::Revoked) => ("good", "Disconnected, and the server has revoked the access."),
+        Ok(RevokeOutcome::Unsupported) => (
+            "good",
+            "Disconnected. The server has no way to revoke access by itself; its own settings may list it.",
+        ),
+        Ok(RevokeOutcome::Retrying) => {
+            ("good", "Disconnected here. The server has not confirmed yet; it is asked again until it does.")
+        }
         Ok(RevokeOutcome::NotFound) => ("warn", "This connection is not there any more."),
         Err(error) => {
             tracing::warn!(%error, "a connection could not be revoked");

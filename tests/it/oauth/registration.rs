@@ -33,7 +33,7 @@ async fn what_we_say_of_ourselves_is_complete() {
         })
     );
     let own = ClientDocument::new("http://127.0.0.1:8787", "http://127.0.0.1:8787/oauth/callback");
-    assert_eq!(own.application_type, "native");
+    assert_eq!(own.application_type, "web", "the tokens are a server's, also on one's own machine");
     let served = serde_json::to_value(document().served_at("https://tools.example.com/me.json")).unwrap();
     assert_eq!(served["client_id"], "https://tools.example.com/me.json");
 }
@@ -47,7 +47,7 @@ async fn how_the_client_proves_itself_is_agreed_on() {
             json!(["client_secret_post", "client_secret_basic"]),
             json!(null),
             "s",
-            AuthMethod::ClientSecretBasic,
+            AuthMethod::ClientSecretPost,
         ),
         (json!(["none"]), json!(null), "s", AuthMethod::None),
         (json!(["none"]), json!("client_secret_post"), "s", AuthMethod::ClientSecretPost),

@@ -1,0 +1,246 @@
+//! From an owner and an address to a token. When warm, without the store.
+
+use std::sync::Arc;
+use std::sync::{Mutex, PoisonError, RwLock};
+
+use http::Uri;
+use serde::{Deserialize, Serialize};
+
+use super::clients::Source;
+use super::service::{Connections, Inner};
+use super::vault::Bound;
+use super::{Access, Error, Owner, Reason, Renewed};
+use crate::config::Secret;
+use crate::oauth::{self, AuthMethod, Challenge};
+use crate::store::{CONNECTION_ACCESS, ConnectionRow, SecretsRow};
+
+/// A token this close to its end is not sent any more, in milliseconds: it would arrive too late.
+const MARGIN: i64 = 2_000;
+/// A token is called fresh this long after it was issued, in milliseconds.
+const FRESH: i64 = 60_000;
+
+/// How the tokens of a connection are renewed and revoked. Kept as JSON.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Endpoints {
+    pub token: String,
+    pub revocation: Option<String>,
+    pub authorization_server: String,
+    pub source: Source,
+    pub auth_method: AuthMethod,
+    /// The address the application named, for those who ask where it leads.
+    pub server_url: String,
+    /// Under which proof it was made: `gateway`, `app` or `local`.
+    pub proof: String,
+    pub application: String,
+    pub verified: bool,
+}
+
+/// The connections of one owner.
+pub(super) struct Holdings(pub Vec<Arc<Held>>);
+
+/// One connection in memory.
+pub(super) struct Held {
+    pub row: ConnectionRow,
+    pub endpoints: Endpoints,
+    pub owner: Owner,
+    tokens: RwLock<Current>,
+    /// Only one renewal of this process at a time.
+    pub renewing: tokio::sync::Mutex<()>,
+    /// The newest generation of which the server refused a token.
+    pub refused: Mutex<i64>,
+}
+
+/// The tokens now.
+#[derive(Clone)]
+pub(super) struct Current {
+    pub generation: i64,
+    pub authorization: Secret,
+    pub can_renew: bool,
+    pub issued_at: i64,
+    pub expires_at: Option<i64>,
+    /// Only a new login helps.
+    pub ended: Option<Reason>,
+}
+
+impl Held {
+    pub(super) fn current(&self) -> Current {
+        self.tokens.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn replace(&self, current: Current) {
+        let mut tokens = self.tokens.write().unwrap_or_else(PoisonError::into_inner);
+        if current.generation >= tokens.generation {
+            *tokens = current;
+        }
+    }
+
+    pub(super) fn access(&self, current: &Current) -> Access {
+        Access {
+            connection: self.row.id.as_str().into(),
+            generation: current.generation,
+            authorization: current.authorization.clone(),
+        }
+    }
+}
+
+impl Current {
+    /// Whether its life is over, or so nearly that it must not be sent.
+    fn is_over(&self, now: i64) -> bool {
+        self.expires_at.is_some_and(|end| now >= end - MARGIN.min((end - self.issued_at) / 5))
+    }
+
+    /// Whether it should be renewed while it is still good: less than a fifth of its life is left, five minutes of
+    /// lives that are long enough.
+    fn is_aging(&self, now: i64) -> bool {
+        self.expires_at.is_some_and(|end| {
+            let life = (end - self.issued_at).max(0);
+            let margin = if life >= 25 * 60_000 { (life / 5).max(300_000) } else { life / 5 };
+            self.can_renew && end - now < margin
+        })
+    }
+}
+
+impl Connections {
+    /// A credential for `uri`, when this owner has a connection whose resource covers it: the same scheme, host and
+    /// port, and the longest path. Without the store when warm. A token near its end is renewed beside this; one that
+    /// is over, before.
+    ///
+    /// # Errors
+    /// When the store is needed and fails, or an expired token cannot be renewed just now.
+    pub async fn find_access(&self, owner: &Owner, uri: &Uri) -> Result<Option<Access>, Error> {
+        let Some(held) = self.0.find_held(owner, uri).await? else { return Ok(None) };
+        let current = held.current();
+        if current.ended.is_some() {
+            return Ok(None);
+        }
+        let now = self.0.now();
+        self.0.used(&held, now);
+        if current.is_over(now) {
+            return match self.renew_held(&held, current.generation).await? {
+                Renewed::Access(access) => Ok(Some(access)),
+                Renewed::LoginNeeded { .. } => Ok(None),
+            };
+        }
+        if current.is_aging(now) && held.renewing.try_lock().is_ok() {
+            let (connections, held, generation) = (self.clone(), Arc::clone(&held), current.generation);
+            tokio::spawn(async move {
+                if let Err(error) = connections.renew_held(&held, generation).await {
+                    tracing::info!(%error, connection.id = held.row.id, "a token could not be renewed yet");
+                }
+            });
+        }
+        Ok(Some(held.access(&current)))
+    }
+
+    /// The server refused `access`. Renews once per generation; a fresh token that is refused ends the connection
+    /// until the next login.
+    ///
+    /// # Errors
+    /// When the store fails, or the authorization server cannot be asked just now.
+    pub async fn renew(
+        &self,
+        owner: &Owner,
+        access: &Access,
+        challenge: &Challenge,
+    ) -> Result<Renewed, Error> {
+        if challenge.is_insufficient_scope() {
+            return Ok(Renewed::LoginNeeded { reason: Reason::StepUp });
+        }
+        let holdings = self.0.holdings(owner).await?;
+        let held = holdings.0.iter().find(|held| *held.row.id == *access.connection).cloned();
+        let Some(held) = held else { return Ok(Renewed::LoginNeeded { reason: Reason::Revoked }) };
+        let current = held.current();
+        if let Some(reason) = current.ended {
+            return Ok(Renewed::LoginNeeded { reason });
+        }
+        if current.generation > access.generation {
+            return Ok(Renewed::Access(held.access(&current)));
+        }
+        let after_refusal = {
+            let mut refused = held.refused.lock().unwrap_or_else(PoisonError::into_inner);
+            let before = std::mem::replace(&mut *refused, access.generation);
+            before > 0 && before == access.generation - 1
+        };
+        // Renewed because it was refused, and refused again at once: another renewal would be refused as well.
+        if after_refusal && self.0.now() - current.issued_at < FRESH {
+            self.0.end_login(&held, current.generation, None, "refused").await?;
+            return Ok(Renewed::LoginNeeded { reason: Reason::Revoked });
+        }
+        self.renew_held(&held, access.generation).await
+    }
+
+    /// A credential for the application itself; that it was given out is written down.
+    ///
+    /// # Errors
+    /// As [`Connections::find_access`].
+    pub async fn give_out(&self, owner: &Owner, uri: &Uri, by: &str) -> Result<Option<Access>, Error> {
+        let found = self.find_access(owner, uri).await?;
+        if let Some(access) = &found {
+            let mut entry = self.0.audit(owner, "token.given_out", by);
+            entry.connection = Some(access.connection.to_string());
+            entry.resource = Some(uri.to_string());
+            self.0.note(entry).await?;
+        }
+        Ok(found)
+    }
+}
+
+impl Inner {
+    pub(super) async fn find_held(&self, owner: &Owner, uri: &Uri) -> Result<Option<Arc<Held>>, Error> {
+        let holdings = self.holdings(owner).await?;
+        let covering = holdings.0.iter().filter(|held| oauth::covers(&held.row.resource, uri));
+        Ok(covering.max_by_key(|held| held.row.resource.trim_end_matches('/').len()).cloned())
+    }
+
+    pub(super) async fn holdings(&self, owner: &Owner) -> Result<Arc<Holdings>, Error> {
+        if let Some(known) = self.owners.get(owner) {
+            return Ok(known);
+        }
+        let rows = self.store.list_connections_of(&owner.project, &owner.user, &owner.profile).await?;
+        let mut held = Vec::with_capacity(rows.len());
+        for row in rows {
+            let Some(secrets) = self.store.find_secrets(&row.project, &row.id).await? else { continue };
+            held.push(Arc::new(self.hold(owner, row, &secrets)?));
+        }
+        let holdings = Arc::new(Holdings(held));
+        self.owners.insert(owner.clone(), Arc::clone(&holdings));
+        Ok(holdings)
+    }
+
+    fn hold(&self, owner: &Owner, row: ConnectionRow, secrets: &SecretsRow) -> Result<Held, Error> {
+        let endpoints = serde_json::from_slice(&row.endpoints).map_err(|_| Error::Store)?;
+        let current = self.open_current(&row, secrets)?;
+        Ok(Held {
+            endpoints,
+            owner: owner.clone(),
+            tokens: RwLock::new(current),
+            renewing: tokio::sync::Mutex::default(),
+            refused: Mutex::new(0),
+            row,
+        })
+    }
+
+    pub(super) fn open_current(&self, row: &ConnectionRow, secrets: &SecretsRow) -> Result<Current, Error> {
+        let bound = Bound { row: &row.id, project: &row.project, user: &row.user };
+        let access = self.vault.open_text(&CONNECTION_ACCESS, bound, &secrets.sealed_access)?;
+        let ended = match (row.status.as_str(), row.reason.as_deref()) {
+            ("active", _) => None,
+            (_, Some("expired")) => Some(Reason::Expired),
+            _ => Some(Reason::Revoked),
+        };
+        Ok(Current {
+            generation: secrets.generation,
+            authorization: Secret::new(format!("Bearer {}", access.expose())),
+            can_renew: secrets.sealed_refresh.is_some(),
+            issued_at: secrets.issued_at,
+            expires_at: secrets.expires_at,
+            ended,
+        })
+    }
+
+    /// Remembers a use; it is written a little later.
+    fn used(&self, held: &Held, now: i64) {
+        let mut uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
+        uses.insert((held.row.project.clone(), held.row.id.clone()), now);
+    }
+}

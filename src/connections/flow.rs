@@ -1,0 +1,261 @@
+//! Starting flows: the missing login becomes a link.
+
+use http::Uri;
+use serde::{Deserialize, Serialize};
+
+use super::access::Holdings;
+use super::doctor::by_hand;
+use super::service::{Connections, Inner};
+use super::vault::Bound;
+use super::{Application, Error, FlowError, Owner, PendingFlow, Reason, Wanted};
+use crate::crypto::sha256;
+use crate::id::{random_bytes, random_id};
+use crate::oauth::{self, Discovered, Trace, join_scopes, split_scopes};
+use crate::store::{FLOW_CALLBACK_KEY, FLOW_LINK, FlowRow, ProjectProof};
+
+/// How long a link is good, in milliseconds.
+pub(super) const LIFE: i64 = 600_000;
+/// A pending flow is joined while it lasts this long, in milliseconds.
+const JOIN: i64 = 60_000;
+/// Open flows of one user; more are a program gone wild.
+const MOST_PENDING: i64 = 500;
+/// A connection made this shortly ago, in milliseconds, answers a request that did not know of it yet.
+const JUST_MADE: i64 = 30_000;
+
+/// What is kept of a discovery until the flow ends, as JSON.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Kept {
+    pub authorization_server: String,
+    pub resource_name: Option<String>,
+    #[serde(default)]
+    pub scopes_listed: Vec<String>,
+    pub server: oauth::ServerMetadata,
+}
+
+/// What the consent page calls the caller, as JSON.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct KeptApplication {
+    pub name: String,
+    pub verified: bool,
+}
+
+impl KeptApplication {
+    pub(super) fn of(bytes: &[u8]) -> Application {
+        let kept: Option<KeptApplication> = serde_json::from_slice(bytes).ok();
+        let kept = kept.unwrap_or(KeptApplication { name: "an application".into(), verified: false });
+        Application { name: kept.name.into(), verified: kept.verified }
+    }
+}
+
+/// How a project's people are proven, and where its webhooks go.
+pub(super) struct Policy {
+    pub proof: &'static str,
+    pub verifier_url: Option<String>,
+}
+
+impl Connections {
+    /// Finds or creates the flow for a login that is missing. What the server offers is looked up here, and nobody is
+    /// registered yet.
+    ///
+    /// # Errors
+    /// [`FlowError::NotOffered`] with what is wrong, or when the store fails.
+    pub async fn start_flow(&self, owner: &Owner, wanted: Wanted) -> Result<PendingFlow, FlowError> {
+        let inner = &self.0;
+        let found = inner.discover(&wanted).await?;
+        inner.owners.invalidate(owner);
+        let holdings = inner.holdings(owner).await?;
+        let scopes = wanted_scopes(inner, &holdings, &found, &wanted)?;
+        let policy = inner.policy(&owner.project).await?;
+        let now = inner.now();
+        let application = KeptApplication {
+            name: wanted.application.name.to_string(),
+            verified: wanted.application.verified,
+        };
+        let kept = Kept {
+            authorization_server: found.authorization_server.clone(),
+            resource_name: found.resource_name.clone(),
+            scopes_listed: found.scopes_listed.clone(),
+            server: found.server.clone(),
+        };
+        let id = random_id("flow_");
+        let link = new_link();
+        let bound = Bound { row: &id, project: &owner.project, user: &owner.user };
+        let key = wanted.callback_url.as_ref().map(|_| inner.webhook_key(&owner.project));
+        let mut row = FlowRow {
+            project: owner.project.to_string(),
+            link_hash: sha256(link.as_bytes()).to_vec(),
+            sealed_link: inner.vault.seal(&FLOW_LINK, bound, link.as_bytes()),
+            user: owner.user.to_string(),
+            profile: owner.profile.to_string(),
+            resource: found.resource.clone(),
+            server_url: wanted.uri.to_string(),
+            server_label: wanted.label.clone(),
+            scopes: scopes.join(" "),
+            reason: reason_name(wanted.reason).to_owned(),
+            application: serde_json::to_vec(&application).expect("texts are JSON"),
+            proof: policy.proof.to_owned(),
+            verifier_url: policy.verifier_url,
+            callback_url: wanted.callback_url.clone(),
+            sealed_callback_key: key
+                .map(|key| inner.vault.seal(&FLOW_CALLBACK_KEY, bound, key.expose().as_bytes())),
+            run_id: wanted.run_id.clone(),
+            discovered: serde_json::to_vec(&kept).expect("texts are JSON"),
+            state: "pending".to_owned(),
+            outcome: None,
+            browser_hash: None,
+            proven: false,
+            sealed_verifier: None,
+            client: None,
+            sealed_tokens: None,
+            account: None,
+            connection: None,
+            created_at: now,
+            expires_at: now + LIFE,
+            id,
+        };
+        if let Some(pending) = inner.store.find_pending_flow(&row, now + JOIN).await? {
+            let link = inner.link_of(&pending)?;
+            return Ok(inner.pending(&pending, &link));
+        }
+        if inner.store.count_pending_flows(&row.project, &row.user, now).await? >= MOST_PENDING {
+            let message = "too many logins are open for this user; finish one, or wait ten minutes";
+            return Err(FlowError::NotOffered(message.to_owned()));
+        }
+        inner.store.create_flow(&row).await?;
+        // Somebody may have finished the very login between the server's refusal and now.
+        if wanted.reason == Reason::FirstUse
+            && let Some(held) = holdings.0.iter().find(|held| held.row.resource == row.resource)
+            && held.current().ended.is_none()
+            && now - held.current().issued_at < JUST_MADE
+        {
+            let mut open = inner.store.begin().await?;
+            open.end_flow(&row, "pending", "granted", None, Some(&held.row.id), now).await?;
+            open.commit().await?;
+            row.state = "granted".to_owned();
+            return Ok(inner.pending(&row, &link));
+        }
+        let mut entry = inner.audit(owner, "flow.created", "caller");
+        entry.flow = Some(row.id.clone());
+        entry.resource = Some(row.resource.clone());
+        inner.note(entry).await?;
+        let pending = inner.pending(&row, &link);
+        inner.tell_flow(&row, "authorization.requested", Some(&pending.connect_url)).await?;
+        Ok(pending)
+    }
+
+    /// One link that leads through all of these logins in one sitting.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn start_batch(&self, owner: &Owner, flows: &[PendingFlow]) -> Result<String, Error> {
+        let link = new_link();
+        let ids: Vec<&str> = flows.iter().map(|flow| &*flow.flow).collect();
+        let end = flows.iter().map(|flow| flow.expires_at_ms).min().unwrap_or_else(|| self.0.now() + LIFE);
+        let id = random_id("batch_");
+        self.0.store.create_batch(&owner.project, &id, &sha256(link.as_bytes()), &ids, end + LIFE).await?;
+        Ok(format!("{}/connect/{link}", self.0.public_url))
+    }
+}
+
+/// What stands in a link: 256 bits.
+fn new_link() -> String {
+    use base64::Engine;
+    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(random_bytes::<32>())
+}
+
+/// What to ask for: what the server wants now, and what the connection has already.
+fn wanted_scopes(
+    inner: &Inner,
+    holdings: &Holdings,
+    found: &Discovered,
+    wanted: &Wanted,
+) -> Result<Vec<String>, FlowError> {
+    let mut scopes = found.scopes.clone();
+    let challenged = wanted.challenge.as_ref().is_some_and(|challenge| challenge.scope.is_some());
+    let configured = inner.clients.scopes(&found.server.issuer);
+    if !challenged && !configured.is_empty() {
+        scopes = configured.to_vec();
+    }
+    let Some(held) = holdings.0.iter().find(|held| held.row.resource == found.resource) else {
+        return Ok(scopes);
+    };
+    let had = split_scopes(&held.row.scopes);
+    let active = held.current().ended.is_none();
+    if active && wanted.reason == Reason::StepUp && scopes.iter().all(|scope| had.contains(scope)) {
+        let host = host_of(&wanted.uri);
+        return Err(FlowError::NotOffered(format!(
+            "{host} says that the login does not suffice, but names only permissions that it has"
+        )));
+    }
+    Ok(join_scopes(&had, &scopes))
+}
+
+pub(super) fn host_of(uri: &Uri) -> String {
+    uri.authority().map(|authority| authority.as_str().to_owned()).unwrap_or_default()
+}
+
+pub(super) fn reason_name(reason: Reason) -> &'static str {
+    match reason {
+        Reason::FirstUse => "first_use",
+        Reason::Expired => "expired",
+        Reason::Revoked => "revoked",
+        Reason::StepUp => "step_up",
+        Reason::ReAuthorize => "reauthorize",
+    }
+}
+
+pub(super) fn reason_of(name: &str) -> Reason {
+    match name {
+        "expired" => Reason::Expired,
+        "revoked" => Reason::Revoked,
+        "step_up" => Reason::StepUp,
+        "reauthorize" => Reason::ReAuthorize,
+        _ => Reason::FirstUse,
+    }
+}
+
+impl Inner {
+    async fn discover(&self, wanted: &Wanted) -> Result<Discovered, FlowError> {
+        let mut trace = Trace::new();
+        let found =
+            oauth::discover(&self.egress, &wanted.uri, wanted.challenge.as_ref(), &self.quirks, &mut trace)
+                .await;
+        let found = found.map_err(|error| FlowError::NotOffered(error.to_string()))?;
+        // Better said now than on the page behind the link.
+        if !self.clients.has_way(&found) {
+            return Err(FlowError::NotOffered(by_hand(&found, &self.clients.redirect_uri)));
+        }
+        Ok(found)
+    }
+
+    /// How the people of a project are proven.
+    pub(super) async fn policy(&self, project: &str) -> Result<Policy, Error> {
+        if let Some(name) = project.strip_prefix("project:")
+            && let Some(found) = self.store.find_project(name).await?
+        {
+            return Ok(match found.proof {
+                ProjectProof::App => Policy { proof: "app", verifier_url: found.verifier_url },
+                ProjectProof::Gateway => Policy { proof: "gateway", verifier_url: None },
+            });
+        }
+        let proof = if self.local { "local" } else { "gateway" };
+        Ok(Policy { proof, verifier_url: None })
+    }
+
+    pub(super) fn link_of(&self, flow: &FlowRow) -> Result<String, Error> {
+        let bound = Bound { row: &flow.id, project: &flow.project, user: &flow.user };
+        Ok(self.vault.open_text(&FLOW_LINK, bound, &flow.sealed_link)?.expose().to_owned())
+    }
+
+    fn pending(&self, flow: &FlowRow, link: &str) -> PendingFlow {
+        let host = flow.server_url.parse().map(|uri| host_of(&uri)).unwrap_or_default();
+        PendingFlow {
+            flow: flow.id.as_str().into(),
+            connect_url: format!("{}/connect/{link}", self.public_url),
+            resource: flow.server_url.clone(),
+            host,
+            scopes: split_scopes(&flow.scopes),
+            expires_at_ms: flow.expires_at,
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! Renewing tokens: one renewal per connection, on any number of instances, with the database alone.
+//!
+//! The right to renew is a lease in the store. It is taken before the refresh token is spent, so that a store that
+//! cannot be written is noticed in time. What the authorization server gives is stored by a task that nobody can
+//! cancel, if the generation is still the one that was spent.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::access::{Current, Held};
+use super::service::{Connections, Inner};
+use super::vault::Bound;
+use super::{Error, Reason, Renewed};
+use crate::config::Secret;
+use crate::egress::Reach;
+use crate::oauth::{self, TokenEndpoint, TokenError, Tokens};
+use crate::store::{CONNECTION_ACCESS, CONNECTION_REFRESH, ConnectionRow, NewSecrets, SecretsRow};
+
+/// How long one renewal may take before another instance may try, in milliseconds. Longer than a token request.
+const LEASE: i64 = 45_000;
+/// How often a renewal by somebody else is looked after.
+const LOOK: Duration = Duration::from_millis(100);
+/// How long tokens that could not be stored are held on to.
+const HOLD_ON: Duration = Duration::from_secs(600);
+/// Longest pause after failures, in milliseconds.
+const LONGEST_PAUSE: i64 = 300_000;
+
+impl Connections {
+    /// Newer tokens than those of `generation`.
+    ///
+    /// # Errors
+    /// When they cannot be had just now.
+    pub(super) async fn renew_held(&self, held: &Arc<Held>, generation: i64) -> Result<Renewed, Error> {
+        let (inner, held) = (Arc::clone(&self.0), Arc::clone(held));
+        // A task of its own: neither a client that leaves nor a run that is cancelled may stop it halfway.
+        let renewing = tokio::spawn(async move {
+            let _one_at_a_time = held.renewing.lock().await;
+            inner.renew_once(&held, generation).await
+        });
+        renewing.await.unwrap_or(Err(Error::NotNow))
+    }
+}
+
+impl Inner {
+    async fn renew_once(&self, held: &Held, generation: i64) -> Result<Renewed, Error> {
+        let known = held.current();
+        if known.generation > generation && known.ended.is_none() {
+            return Ok(Renewed::Access(held.access(&known)));
+        }
+        loop {
+            let row = self.store.find_connection(&held.row.project, &held.row.id).await?;
+            let secrets = self.store.find_secrets(&held.row.project, &held.row.id).await?;
+            let (Some(row), Some(secrets)) = (row, secrets) else {
+                self.owners.invalidate(&held.owner);
+                return Ok(Renewed::LoginNeeded { reason: Reason::Revoked });
+            };
+            let current = self.open_current(&row, &secrets)?;
+            held.replace(current.clone());
+            if let Some(reason) = current.ended {
+                return Ok(Renewed::LoginNeeded { reason });
+            }
+            if current.generation > generation {
+                return Ok(Renewed::Access(held.access(&current)));
+            }
+            let Some(sealed) = &secrets.sealed_refresh else {
+                self.end_login(held, generation, None, "expired").await?;
+                return Ok(Renewed::LoginNeeded { reason: Reason::Expired });
+            };
+            let now = self.now();
+            if secrets.retry_at > now {
+                return Err(Error::NotNow);
+            }
+            let taken = self.store.take_lease(&row, generation, &self.instance, now, now + LEASE).await?;
+            if !taken {
+                tokio::time::sleep(LOOK).await;
+                continue;
+            }
+            let bound = Bound { row: &row.id, project: &row.project, user: &row.user };
+            let refresh = self.vault.open_text(&CONNECTION_REFRESH, bound, sealed)?;
+            return self.spend(held, &row, &secrets, refresh).await;
+        }
+    }
+
+    /// Spends the refresh token. The lease is ours.
+    async fn spend(
+        &self,
+        held: &Held,
+        row: &ConnectionRow,
+        secrets: &SecretsRow,
+        refresh: Secret,
+    ) -> Result<Renewed, Error> {
+        let generation = secrets.generation;
+        let endpoints = &held.endpoints;
+        let client = self
+            .client_of(
+                endpoints.source,
+                &row.issuer,
+                &endpoints.authorization_server,
+                &row.client_id,
+                endpoints.auth_method,
+            )
+            .await?;
+        let Some(client) = client else {
+            self.end_login(held, generation, Some(&self.instance), "client_replaced").await?;
+            return Ok(Renewed::LoginNeeded { reason: Reason::Revoked });
+        };
+        let resource: Option<http::Uri> = row.resource.parse().ok();
+        let quirks = self.quirks.find(Some(&row.issuer), resource.as_ref());
+        let endpoint = TokenEndpoint {
+            url: &endpoints.token,
+            reach: Reach::Requested,
+            client: &client,
+            resource: Some(&row.resource),
+            quirks: &quirks,
+        };
+        match oauth::refresh(&self.egress, &endpoint, &refresh).await {
+            Ok(tokens) => self.keep_rotation(held, row, generation, &refresh, &tokens).await,
+            Err(TokenError::InvalidGrant) => {
+                // Somebody may have spent it before us: then theirs is the good one.
+                let newest = self.store.find_secrets(&row.project, &row.id).await?;
+                if let Some(newest) = newest.filter(|newest| newest.generation > generation) {
+                    let current = self.open_current(row, &newest)?;
+                    held.replace(current.clone());
+                    return Ok(Renewed::Access(held.access(&current)));
+                }
+                // An attempt before this one never said how it ended: it may have spent the token.
+                let in_doubt = secrets.attempt_started_at.is_some();
+                let reason = if in_doubt { "in_doubt" } else { "ended" };
+                self.end_login(held, generation, Some(&self.instance), reason).await?;
+                Ok(Renewed::LoginNeeded { reason: Reason::Revoked })
+            }
+            Err(TokenError::InvalidClient) => {
+                self.lose_client(endpoints.source, &row.issuer, &row.client_id).await?;
+                self.end_login(held, generation, Some(&self.instance), "client_unknown").await?;
+                Ok(Renewed::LoginNeeded { reason: Reason::Revoked })
+            }
+            Err(
+                error @ (TokenError::Temporary { .. }
+                | TokenError::NotAnAnswer { .. }
+                | TokenError::InvalidTarget
+                | TokenError::InvalidScope
+                | TokenError::Refused { .. }
+                | TokenError::Address(_)),
+            ) => {
+                let wanted = match &error {
+                    TokenError::Temporary { retry_after, .. } => *retry_after,
+                    _ => None,
+                };
+                let pause = pause(secrets.failures, wanted);
+                tracing::warn!(%error, connection.id = row.id, oauth.issuer = row.issuer, "a token was not renewed");
+                self.store.give_lease_back(row, generation, &self.instance, self.now() + pause).await?;
+                let current = held.current();
+                match current.expires_at {
+                    Some(end) if end > self.now() => Ok(Renewed::Access(held.access(&current))),
+                    _ => Err(Error::NotNow),
+                }
+            }
+        }
+    }
+
+    /// Stores what a renewal gave. A store that fails now is asked again: these tokens exist nowhere else.
+    async fn keep_rotation(
+        &self,
+        held: &Held,
+        row: &ConnectionRow,
+        generation: i64,
+        old: &Secret,
+        tokens: &Tokens,
+    ) -> Result<Renewed, Error> {
+        let now = self.now();
+        let bound = Bound { row: &row.id, project: &row.project, user: &row.user };
+        let refresh = tokens.refresh.as_ref().unwrap_or(old);
+        let secrets = NewSecrets {
+            sealed_access: self.vault.seal(&CONNECTION_ACCESS, bound, tokens.access.expose().as_bytes()),
+            sealed_refresh: Some(self.vault.seal(&CONNECTION_REFRESH, bound, refresh.expose().as_bytes())),
+            issued_at: now,
+            expires_at: tokens
+                .expires_in_seconds
+                .map(|life| now + 1000 * i64::try_from(life).unwrap_or(i64::MAX / 2000)),
+        };
+        let scopes = tokens.scope.as_deref().unwrap_or(&row.scopes);
+        let started = tokio::time::Instant::now();
+        let mut pause = Duration::from_millis(50);
+        let stored = loop {
+            match self.try_keep(held, row, generation, &secrets, scopes).await {
+                Ok(stored) => break stored,
+                Err(error) if started.elapsed() < HOLD_ON => {
+                    tracing::error!(%error, connection.id = row.id, "renewed tokens could not be stored yet");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(Duration::from_secs(5));
+                }
+                Err(error) => return Err(error),
+            }
+        };
+        if !stored {
+            // A newer login or rotation is there already.
+            let newest = self.store.find_secrets(&row.project, &row.id).await?;
+            let Some(newest) = newest else {
+                return Ok(Renewed::LoginNeeded { reason: Reason::Revoked });
+            };
+            let current = self.open_current(row, &newest)?;
+            held.replace(current.clone());
+            return Ok(Renewed::Access(held.access(&current)));
+        }
+        let current = Current {
+            generation: generation + 1,
+            authorization: Secret::new(format!("Bearer {}", tokens.access.expose())),
+            can_renew: true,
+            issued_at: now,
+            expires_at: secrets.expires_at,
+            ended: None,
+        };
+        held.replace(current.clone());
+        self.store.notify("connection").await;
+        Ok(Renewed::Access(held.access(&current)))
+    }
+
+    async fn try_keep(
+        &self,
+        held: &Held,
+        row: &ConnectionRow,
+        generation: i64,
+        secrets: &NewSecrets,
+        scopes: &str,
+    ) -> Result<bool, Error> {
+        let now = self.now();
+        let mut open = self.store.begin().await?;
+        let mut stored =
+            open.rotate_secrets(row, generation, Some(&self.instance), secrets, scopes, now).await?;
+        if !stored {
+            // The lease ran out meanwhile, and nobody has got newer tokens: ours are the only good ones.
+            stored = open.rotate_secrets(row, generation, None, secrets, scopes, now).await?;
+        }
+        if stored {
+            let mut entry = self.audit(&held.owner, "token.refreshed", "gateway");
+            entry.connection = Some(row.id.clone());
+            entry.resource = Some(row.resource.clone());
+            open.add_audit(&entry).await?;
+        }
+        open.commit().await?;
+        Ok(stored)
+    }
+
+    /// Says that only a new login helps.
+    pub(super) async fn end_login(
+        &self,
+        held: &Held,
+        generation: i64,
+        lease: Option<&str>,
+        reason: &str,
+    ) -> Result<(), Error> {
+        let row = &held.row;
+        let now = self.now();
+        let mut open = self.store.begin().await?;
+        if open.need_login(row, generation, lease, reason, now).await? {
+            let mut entry = self.audit(&held.owner, "connection.needs_reauth", "gateway");
+            entry.connection = Some(row.id.clone());
+            entry.resource = Some(row.resource.clone());
+            entry.detail = Some(reason.to_owned());
+            open.add_audit(&entry).await?;
+            self.tell_project(
+                &mut open,
+                &held.owner,
+                &row.id,
+                "connection.needs_reauth",
+                serde_json::json!({ "connection": row.id, "resource": row.resource, "reason": reason }),
+            )
+            .await?;
+        }
+        open.commit().await?;
+        self.changed(&held.owner).await;
+        Ok(())
+    }
+}
+
+/// Milliseconds until the next attempt, after `failures` others.
+fn pause(failures: i64, wanted: Option<Duration>) -> i64 {
+    let doubled = 1000_i64.saturating_mul(1 << failures.clamp(0, 9));
+    let wanted = wanted.map_or(0, |wanted| i64::try_from(wanted.as_millis()).unwrap_or(LONGEST_PAUSE));
+    doubled.max(wanted).min(LONGEST_PAUSE)
+}

@@ -1,0 +1,216 @@
+//! Ending connections: here at once, and at the authorization server until it has agreed (RFC 7009).
+
+use std::time::Duration;
+
+use super::access::Endpoints;
+use super::service::{Connections, Inner};
+use super::vault::Bound;
+use super::{Error, Owner, RevokeOutcome};
+use crate::config::Secret;
+use crate::egress::Reach;
+use crate::id::random_id;
+use crate::oauth::{self, Hint, Revoked, TokenEndpoint};
+use crate::store::{
+    CONNECTION_ACCESS, CONNECTION_REFRESH, ConnectionRow, REVOCATION_ACCESS, REVOCATION_REFRESH,
+    RevocationRow,
+};
+
+/// How long whoever ends a connection waits for the authorization server.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Time for one attempt before another instance may try, in milliseconds.
+const LEASE: i64 = 90_000;
+/// Attempts before the tokens are forgotten: about four days.
+const MOST_ATTEMPTS: i64 = 24;
+
+impl Connections {
+    /// Ends a connection for good. It is over here when this returns; the outcome says what the authorization server
+    /// did. `by` names who wanted it.
+    ///
+    /// # Errors
+    /// When the store fails; then nothing has changed.
+    pub async fn revoke(&self, project: &str, id: &str, by: &str) -> Result<RevokeOutcome, Error> {
+        let Some(row) = self.0.store.find_connection(project, id).await? else {
+            return Ok(RevokeOutcome::NotFound);
+        };
+        self.revoke_row(&row, "user", by).await
+    }
+
+    /// Ends every connection of a project, a user or an issuer, and says for each what came of it.
+    ///
+    /// # Errors
+    /// When the store fails; connections ended before that stay ended.
+    pub async fn revoke_all(
+        &self,
+        project: Option<&str>,
+        user: Option<&str>,
+        issuer: Option<&str>,
+        by: &str,
+    ) -> Result<Vec<(ConnectionRow, RevokeOutcome)>, Error> {
+        let mut report = Vec::new();
+        for row in self.0.store.list_connections_everywhere(project, user, issuer).await? {
+            let outcome = self.revoke_row(&row, "bulk", by).await?;
+            report.push((row, outcome));
+        }
+        Ok(report)
+    }
+
+    pub(super) async fn revoke_row(
+        &self,
+        row: &ConnectionRow,
+        reason: &str,
+        by: &str,
+    ) -> Result<RevokeOutcome, Error> {
+        let inner = &self.0;
+        let owner = Owner {
+            project: row.project.as_str().into(),
+            user: row.user.as_str().into(),
+            profile: row.profile.as_str().into(),
+        };
+        let now = inner.now();
+        let mut open = inner.store.begin().await?;
+        let Some(secrets) = open.end_connection(row, reason, now).await? else {
+            return Ok(RevokeOutcome::NotFound);
+        };
+        let endpoints: Option<Endpoints> = serde_json::from_slice(&row.endpoints).ok();
+        let revocation = secrets.and_then(|secrets| {
+            let id = random_id("rev_");
+            let from = Bound { row: &row.id, project: &row.project, user: &row.user };
+            let to = Bound { row: &id, project: &row.project, user: &row.user };
+            // What does not open cannot be revoked; it is of no use to anybody either.
+            let access = inner.vault.open(&CONNECTION_ACCESS, from, &secrets.sealed_access).ok()?;
+            let refresh = secrets
+                .sealed_refresh
+                .as_ref()
+                .and_then(|sealed| inner.vault.open(&CONNECTION_REFRESH, from, sealed).ok());
+            let can = endpoints.as_ref().is_some_and(|endpoints| endpoints.revocation.is_some());
+            Some(RevocationRow {
+                project: row.project.clone(),
+                connection: row.id.clone(),
+                user: row.user.clone(),
+                sealed_refresh: refresh
+                    .filter(|_| can)
+                    .map(|token| inner.vault.seal(&REVOCATION_REFRESH, to, &token)),
+                sealed_access: can.then(|| inner.vault.seal(&REVOCATION_ACCESS, to, &access)),
+                issuer: row.issuer.clone(),
+                client_id: row.client_id.clone(),
+                endpoints: row.endpoints.clone(),
+                attempts: 0,
+                outcome: if can { "waiting" } else { "unsupported" }.to_owned(),
+                id,
+            })
+        });
+        if let Some(revocation) = &revocation {
+            open.add_revocation(revocation, now).await?;
+        }
+        let mut entry = inner.audit(&owner, "connection.revoked", by);
+        entry.connection = Some(row.id.clone());
+        entry.resource = Some(row.resource.clone());
+        entry.detail = Some(reason.to_owned());
+        open.add_audit(&entry).await?;
+        inner
+            .tell_project(
+                &mut open,
+                &owner,
+                &row.id,
+                "connection.revoked",
+                serde_json::json!({ "connection": row.id, "resource": row.resource, "reason": reason }),
+            )
+            .await?;
+        open.commit().await?;
+        inner.changed(&owner).await;
+        let Some(revocation) = revocation else { return Ok(RevokeOutcome::Unsupported) };
+        if revocation.outcome != "waiting" {
+            return Ok(RevokeOutcome::Unsupported);
+        }
+        let (connections, id) = (self.clone(), revocation.id.clone());
+        let attempt = tokio::spawn(async move { connections.0.revoke_due(Some(&id)).await });
+        let _ = tokio::time::timeout(PATIENCE, attempt).await;
+        let settled = inner.store.find_revocation(&row.project, &row.id).await?;
+        Ok(settled.map_or(RevokeOutcome::Retrying, |settled| outcome_of(&settled.outcome)))
+    }
+}
+
+pub(super) fn outcome_of(outcome: &str) -> RevokeOutcome {
+    match outcome {
+        "revoked" => RevokeOutcome::Revoked,
+        "unsupported" => RevokeOutcome::Unsupported,
+        _ => RevokeOutcome::Retrying,
+    }
+}
+
+impl Inner {
+    /// Makes the revocations that are due.
+    pub(super) async fn revoke_due(&self, only: Option<&str>) -> Result<(), Error> {
+        for due in self.store.take_revocations(&self.instance, self.now(), LEASE, only).await? {
+            let (outcome, pause) = match self.revoke_at_server(&due).await {
+                Ok(Revoked::Done) => ("revoked", 0),
+                Ok(Revoked::NotSupported) => ("unsupported", 0),
+                Ok(Revoked::Failing { reason, retry_after }) => {
+                    tracing::warn!(reason, connection.id = due.connection, "tokens could not be revoked yet");
+                    later(due.attempts, retry_after)
+                }
+                Err(error) => {
+                    tracing::warn!(%error, connection.id = due.connection, "tokens could not be revoked yet");
+                    later(due.attempts, None)
+                }
+            };
+            let now = self.now();
+            self.store.settle_revocation(&due, &self.instance, outcome, now + pause, now).await?;
+            if outcome != "waiting" {
+                let owner = Owner {
+                    project: due.project.as_str().into(),
+                    user: due.user.as_str().into(),
+                    profile: "".into(),
+                };
+                let mut entry = self.audit(&owner, "token.revocation", "gateway");
+                entry.connection = Some(due.connection.clone());
+                entry.detail = Some(outcome.to_owned());
+                self.note(entry).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// First the refresh token, which ends the grant at most servers, then the access token.
+    async fn revoke_at_server(&self, due: &RevocationRow) -> Result<Revoked, Error> {
+        let endpoints: Endpoints = serde_json::from_slice(&due.endpoints).map_err(|_| Error::Store)?;
+        let Some(url) = endpoints.revocation.as_deref() else { return Ok(Revoked::NotSupported) };
+        let client = self
+            .client_of(
+                endpoints.source,
+                &due.issuer,
+                &endpoints.authorization_server,
+                &due.client_id,
+                endpoints.auth_method,
+            )
+            .await?;
+        let Some(client) = client else { return Ok(Revoked::NotSupported) };
+        let quirks = self.quirks.find(Some(&due.issuer), None);
+        let endpoint =
+            TokenEndpoint { url, reach: Reach::Requested, client: &client, resource: None, quirks: &quirks };
+        let bound = Bound { row: &due.id, project: &due.project, user: &due.user };
+        let mut result = Revoked::NotSupported;
+        for (sealed, column, hint) in [
+            (&due.sealed_refresh, &REVOCATION_REFRESH, Hint::Refresh),
+            (&due.sealed_access, &REVOCATION_ACCESS, Hint::Access),
+        ] {
+            let Some(sealed) = sealed else { continue };
+            let token: Secret = self.vault.open_text(column, bound, sealed)?;
+            match oauth::revoke(&self.egress, &endpoint, &token, hint).await {
+                Revoked::Done => result = Revoked::Done,
+                Revoked::NotSupported => {}
+                failing @ Revoked::Failing { .. } => return Ok(failing),
+            }
+        }
+        Ok(result)
+    }
+}
+
+fn later(attempts: i64, wanted: Option<Duration>) -> (&'static str, i64) {
+    if attempts >= MOST_ATTEMPTS {
+        return ("given_up", 0);
+    }
+    let doubled = 5_000_i64 << attempts.clamp(0, 12);
+    let wanted = wanted.map_or(0, |wanted| i64::try_from(wanted.as_millis()).unwrap_or(0));
+    ("waiting", doubled.max(wanted).min(6 * 3_600_000))
+}

@@ -1,0 +1,139 @@
+//! The parts that everything about connections shares.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use moka::sync::Cache;
+use tokio::sync::Notify;
+
+use super::access::Holdings;
+use super::clients::Clients;
+use super::vault::Vault;
+use super::{Error, Owner};
+use crate::clock::Clock;
+use crate::config::Settings;
+use crate::crypto::Keyring;
+use crate::egress::Egress;
+use crate::id::random_id;
+use crate::oauth::QuirkTable;
+use crate::store::{AuditRow, Store};
+
+/// Users whose connections are kept in memory.
+const MOST_OWNERS: u64 = 50_000;
+/// How long they are kept when nobody says that they changed.
+const OWNER_AGE: std::time::Duration = std::time::Duration::from_secs(300);
+
+/// All connections. Cheap to clone.
+#[derive(Clone)]
+pub struct Connections(pub(super) Arc<Inner>);
+
+pub(super) struct Inner {
+    pub store: Store,
+    pub vault: Vault,
+    pub egress: Egress,
+    pub quirks: QuirkTable,
+    pub clock: Clock,
+    pub clients: Clients,
+    pub public_url: String,
+    /// The machine belongs to one person.
+    pub local: bool,
+    /// Names this process in leases.
+    pub instance: String,
+    /// Makes the keys of webhooks to those who have no project.
+    pub pepper: [u8; 32],
+    pub owners: Cache<Owner, Arc<Holdings>>,
+    pub waiting: Mutex<HashMap<Arc<str>, Arc<Notify>>>,
+    /// Uses not written yet: when, by project and connection.
+    pub uses: Mutex<HashMap<(String, String), i64>>,
+}
+
+/// What connections are made of.
+pub struct Parts<'a> {
+    pub settings: &'a Settings,
+    /// Reads variables of the environment that settings name.
+    pub variable: &'a dyn Fn(&str) -> Option<String>,
+    pub store: Store,
+    pub keyring: Keyring,
+    pub egress: Egress,
+    pub clock: Clock,
+    pub pepper: [u8; 32],
+    pub public_url: String,
+    pub local: bool,
+}
+
+impl Connections {
+    /// Connections on these parts.
+    ///
+    /// # Errors
+    /// A sentence about the setting that cannot be used.
+    pub fn new(parts: Parts<'_>) -> Result<Self, String> {
+        let Parts { settings, variable, store, keyring, egress, clock, pepper, public_url, local } = parts;
+        let rows = super::quirks::built_in().into_iter().chain(settings.oauth_quirks.iter().cloned());
+        let vault = Vault::new(keyring);
+        let clients = Clients::new(settings, variable, &public_url)?;
+        Ok(Connections(Arc::new(Inner {
+            store,
+            vault,
+            egress,
+            quirks: QuirkTable::new(rows),
+            clock,
+            clients,
+            public_url,
+            local,
+            instance: random_id("gw_"),
+            pepper,
+            owners: Cache::builder().max_capacity(MOST_OWNERS).time_to_live(OWNER_AGE).build(),
+            waiting: Mutex::default(),
+            uses: Mutex::default(),
+        })))
+    }
+
+    /// What this gateway is as a client, as JSON: the document behind its client id (CIMD).
+    pub fn client_document(&self) -> String {
+        self.0.clients.document()
+    }
+}
+
+impl Inner {
+    pub(super) fn now(&self) -> i64 {
+        self.clock.unix_milliseconds()
+    }
+
+    /// An entry of the audit log about `owner`.
+    pub(super) fn audit(&self, owner: &Owner, event: &str, actor: &str) -> AuditRow {
+        AuditRow {
+            project: owner.project.to_string(),
+            id: random_id("aud_"),
+            at: self.now(),
+            event: event.to_owned(),
+            user: Some(owner.user.to_string()),
+            profile: Some(owner.profile.to_string()).filter(|profile| !profile.is_empty()),
+            actor: actor.to_owned(),
+            ..AuditRow::default()
+        }
+    }
+
+    /// Writes an entry that belongs to no transaction.
+    pub(super) async fn note(&self, entry: AuditRow) -> Result<(), Error> {
+        Ok(self.store.add_audit(&entry).await?)
+    }
+
+    /// Wakes whoever waits for a flow, here and on other instances.
+    pub(super) async fn wake(&self, flow: &str) {
+        self.wake_here(flow);
+        self.store.notify("flow").await;
+    }
+
+    pub(super) fn wake_here(&self, flow: &str) {
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(notify) = waiting.get(flow) {
+            notify.notify_waiters();
+        }
+    }
+
+    /// Forgets what is kept of an owner, here and on other instances.
+    pub(super) async fn changed(&self, owner: &Owner) {
+        self.owners.invalidate(owner);
+        self.store.notify("connection").await;
+    }
+}

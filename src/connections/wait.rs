@@ -1,0 +1,152 @@
+//! Waiting for flows, and hearing of what other instances change.
+//!
+//! A waiting request holds neither a connection of the store nor a lock.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::service::{Connections, Inner};
+use super::{FlowState, Owner, PendingFlow, Waited};
+use crate::store::Error;
+
+/// How often the store is looked at, since what other instances tell can be lost.
+const LOOK: Duration = Duration::from_millis(1500);
+/// How far back a look goes, in milliseconds: further than clocks of instances differ.
+const OVERLAP: i64 = 15_000;
+
+/// A place among those who wait for a flow; gone when dropped.
+struct Place<'a> {
+    inner: &'a Inner,
+    flow: Arc<str>,
+    notify: Arc<Notify>,
+}
+
+impl<'a> Place<'a> {
+    fn new(inner: &'a Inner, flow: &Arc<str>) -> Self {
+        let mut waiting = inner.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let notify = Arc::clone(waiting.entry(Arc::clone(flow)).or_default());
+        Place { inner, flow: Arc::clone(flow), notify }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut waiting = self.inner.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        // The map's own, and ours.
+        if Arc::strong_count(&self.notify) <= 2 {
+            waiting.remove(&self.flow);
+        }
+    }
+}
+
+impl Connections {
+    /// Until every flow is granted, one has ended otherwise, or the time is up. Wakes on any instance.
+    pub async fn wait(&self, flows: &[PendingFlow], until: Instant) -> Waited {
+        for flow in flows {
+            match tokio::time::timeout_at(until, self.0.wait_for(&flow.flow)).await {
+                Err(_) => return Waited::TimedOut,
+                Ok(Some(state)) => return Waited::Ended(state),
+                Ok(None) => {}
+            }
+        }
+        Waited::Granted
+    }
+
+    /// Hears of changes until the process ends. One per process.
+    pub async fn watch(&self) {
+        let mut seen = Seen::default();
+        loop {
+            let mut listener = match self.0.store.listen().await {
+                Ok(listener) => Some(listener),
+                Err(error) => {
+                    tracing::warn!(%error, "changes of other instances are looked for, not heard");
+                    None
+                }
+            };
+            for _ in 0..1000 {
+                let heard = async {
+                    match &mut listener {
+                        Some(listener) => listener.next().await,
+                        None => std::future::pending().await,
+                    }
+                };
+                // Jittered, so that instances do not all look at once.
+                let pause = LOOK + Duration::from_millis(u64::from(crate::id::random_bytes::<1>()[0]) * 4);
+                tokio::select! {
+                    _ = heard => {}
+                    () = tokio::time::sleep(pause) => {}
+                }
+                if let Err(error) = self.0.look(&mut seen).await {
+                    tracing::debug!(%error, "changes could not be looked for");
+                    // Without the store nothing that is kept can be trusted to be still so for long.
+                    tokio::time::sleep(LOOK).await;
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// Changes that were noticed already: when, by id.
+#[derive(Default)]
+struct Seen {
+    connections: HashMap<String, i64>,
+    flows: HashMap<String, i64>,
+}
+
+impl Inner {
+    /// `None` when it was granted, else how it ended.
+    async fn wait_for(&self, flow: &Arc<str>) -> Option<FlowState> {
+        let place = Place::new(self, flow);
+        loop {
+            let woken = place.notify.notified();
+            tokio::pin!(woken);
+            woken.as_mut().enable();
+            match self.state_of(flow).await {
+                Ok(Some(ended)) => return ended,
+                Ok(None) => woken.await,
+                Err(error) => {
+                    tracing::debug!(%error, "the state of a login could not be read");
+                    tokio::time::sleep(LOOK).await;
+                }
+            }
+        }
+    }
+
+    /// `None` while it is open.
+    async fn state_of(&self, flow: &str) -> Result<Option<Option<FlowState>>, Error> {
+        Ok(match self.store.find_flow_state(flow).await?.as_deref() {
+            Some("granted") => Some(None),
+            Some("declined") => Some(Some(FlowState::Declined)),
+            Some("expired") | None => Some(Some(FlowState::Expired)),
+            Some(_) => None,
+        })
+    }
+
+    async fn look(&self, seen: &mut Seen) -> Result<(), Error> {
+        let since = self.now() - OVERLAP;
+        for changed in self.store.list_changed_connections(since).await? {
+            let key = format!("{} {}", changed.project, changed.id);
+            if seen.connections.insert(key, changed.changed_at) != Some(changed.changed_at) {
+                self.owners.invalidate(&Owner {
+                    project: changed.project.into(),
+                    user: changed.user.into(),
+                    profile: changed.profile.into(),
+                });
+            }
+        }
+        for (flow, at) in self.store.list_ended_flows(since).await? {
+            if seen.flows.insert(flow.clone(), at) != Some(at) {
+                self.wake_here(&flow);
+            }
+        }
+        let old = since - OVERLAP;
+        seen.connections.retain(|_, at| *at > old);
+        seen.flows.retain(|_, at| *at > old);
+        Ok(())
+    }
+}

@@ -1,0 +1,213 @@
+//! Telling applications what becomes of their users' logins: signed, at least once, in order per flow.
+//!
+//! <https://www.standardwebhooks.com> 1.0. No tokens are in them.
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::{Request, header};
+use serde_json::{Value, json};
+
+use super::flow::KeptApplication;
+use super::link::owner_of;
+use super::service::Inner;
+use super::vault::Bound;
+use super::{Error, Owner};
+use crate::config::Secret;
+use crate::crypto::hmac_sha256;
+use crate::egress::{Reach, full, parse_uri};
+use crate::id::random_id;
+use crate::oauth::split_scopes;
+use crate::store::{FLOW_CALLBACK_KEY, FlowRow, OUTBOX_KEY, OutboxRow, PROJECT_WEBHOOK_SECRET, Transaction};
+
+/// What every such key begins with.
+const PREFIX: &str = "whsec_";
+/// Time for the receiver to answer.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// How long one attempt may take before another instance may try, in milliseconds.
+const LEASE: i64 = 30_000;
+/// Attempts before a webhook is given up: about a day.
+const MOST_ATTEMPTS: i64 = 16;
+
+/// Where a webhook goes, and its key.
+struct Target {
+    url: String,
+    key: Secret,
+}
+
+impl Inner {
+    /// The key of webhooks to whoever has no project of the store: made from what only this gateway knows.
+    pub(super) fn webhook_key(&self, project: &str) -> Secret {
+        let key = hmac_sha256(&self.pepper, format!("webhooks {project}").as_bytes());
+        Secret::new(format!("{PREFIX}{}", STANDARD.encode(key)))
+    }
+
+    /// Tells of a flow: the address the request gave, and the project's.
+    pub(super) async fn tell_flow(
+        &self,
+        flow: &FlowRow,
+        event: &str,
+        url: Option<&str>,
+    ) -> Result<(), Error> {
+        let mut targets = Vec::new();
+        if let (Some(url), Some(sealed)) = (&flow.callback_url, &flow.sealed_callback_key) {
+            let bound = Bound { row: &flow.id, project: &flow.project, user: &flow.user };
+            let key = self.vault.open_text(&FLOW_CALLBACK_KEY, bound, sealed)?;
+            targets.push(Target { url: url.clone(), key });
+        }
+        targets.extend(self.project_target(&flow.project).await?);
+        if targets.is_empty() {
+            return Ok(());
+        }
+        let host = parse_uri(&flow.server_url).map(|uri| super::flow::host_of(&uri)).unwrap_or_default();
+        let application = KeptApplication::of(&flow.application);
+        let mut data = json!({
+            "flow": flow.id,
+            "user": flow.user,
+            "profile": Some(&flow.profile).filter(|profile| !profile.is_empty()),
+            "resource": flow.server_url,
+            "scopes": split_scopes(&flow.scopes),
+            "run_id": flow.run_id,
+            "application": &*application.name,
+            "expires_at": flow.expires_at / 1000,
+        });
+        if let Some(url) = url {
+            data["url"] = url.into();
+            data["message"] = format!("{} wants a login at {host}.", application.name).into();
+        }
+        let mut open = self.store.begin().await?;
+        for target in targets {
+            self.put(&mut open, &owner_of(flow), &flow.id, event, &data, target).await?;
+        }
+        Ok(open.commit().await?)
+    }
+
+    /// Tells the project of a connection.
+    pub(super) async fn tell_project(
+        &self,
+        open: &mut Transaction,
+        owner: &Owner,
+        stream: &str,
+        event: &str,
+        mut data: Value,
+    ) -> Result<(), Error> {
+        let Some(target) = self.project_target_in(open, &owner.project).await? else { return Ok(()) };
+        data["user"] = (*owner.user).into();
+        if !owner.profile.is_empty() {
+            data["profile"] = (*owner.profile).into();
+        }
+        self.put(open, owner, stream, event, &data, target).await
+    }
+
+    async fn project_target(&self, project: &str) -> Result<Option<Target>, Error> {
+        let Some(name) = project.strip_prefix("project:") else { return Ok(None) };
+        let Some(found) = self.store.find_project(name).await? else { return Ok(None) };
+        self.target(name, found.webhook_url, found.sealed_webhook_secret)
+    }
+
+    /// As `project_target`; a database in memory has one connection only, which the transaction holds.
+    async fn project_target_in(
+        &self,
+        open: &mut Transaction,
+        project: &str,
+    ) -> Result<Option<Target>, Error> {
+        let Some(name) = project.strip_prefix("project:") else { return Ok(None) };
+        let Some((url, sealed)) = open.find_webhook(name).await? else { return Ok(None) };
+        self.target(name, url, sealed)
+    }
+
+    fn target(
+        &self,
+        name: &str,
+        url: Option<String>,
+        sealed: Option<Vec<u8>>,
+    ) -> Result<Option<Target>, Error> {
+        let (Some(url), Some(sealed)) = (url, sealed) else { return Ok(None) };
+        let key = self.vault.open_text(
+            &PROJECT_WEBHOOK_SECRET,
+            Bound { row: name, project: name, user: "" },
+            &sealed,
+        )?;
+        Ok(Some(Target { url, key }))
+    }
+
+    async fn put(
+        &self,
+        open: &mut Transaction,
+        owner: &Owner,
+        stream: &str,
+        event: &str,
+        data: &Value,
+        target: Target,
+    ) -> Result<(), Error> {
+        let id = random_id("msg_");
+        let body = json!({ "type": event, "timestamp": self.now() / 1000, "data": data });
+        let bound = Bound { row: &id, project: &owner.project, user: "" };
+        let webhook = OutboxRow {
+            project: owner.project.to_string(),
+            url: target.url,
+            sealed_key: self.vault.seal(&OUTBOX_KEY, bound, target.key.expose().as_bytes()),
+            body: body.to_string().into_bytes(),
+            attempts: 0,
+            id,
+        };
+        open.add_webhook(&webhook, stream, self.now()).await?;
+        Ok(())
+    }
+
+    /// Sends the webhooks that are due; says whether there were any.
+    pub(super) async fn send_due(&self) -> Result<bool, Error> {
+        let due = self.store.take_webhooks(&self.instance, self.now(), LEASE).await?;
+        let any = !due.is_empty();
+        let sending = due.iter().map(|webhook| async move {
+            let outcome = self.send(webhook).await;
+            let now = self.now();
+            let (state, status, next_at) = match outcome {
+                Ok(status) if (200..300).contains(&status) => ("delivered", Some(i64::from(status)), now),
+                _ if webhook.attempts >= MOST_ATTEMPTS => ("given_up", outcome.ok().map(i64::from), now),
+                Ok(410) => ("given_up", Some(410), now),
+                _ => {
+                    let pause = (1_000_i64 << webhook.attempts.clamp(0, 13)).min(3 * 3_600_000);
+                    ("waiting", outcome.ok().map(i64::from), now + pause)
+                }
+            };
+            self.store.settle_webhook(webhook, &self.instance, state, status, next_at).await
+        });
+        for settled in futures_util::future::join_all(sending).await {
+            settled?;
+        }
+        Ok(any)
+    }
+
+    async fn send(&self, webhook: &OutboxRow) -> Result<u16, Error> {
+        let bound = Bound { row: &webhook.id, project: &webhook.project, user: "" };
+        let key = self.vault.open_text(&OUTBOX_KEY, bound, &webhook.sealed_key)?;
+        let timestamp = self.now() / 1000;
+        let signature = sign(&key, &webhook.id, timestamp, &webhook.body).ok_or(Error::Sealed)?;
+        let uri = parse_uri(&webhook.url).map_err(|_| Error::Store)?;
+        let request = Request::post(uri)
+            .header(header::CONTENT_TYPE, "application/json")
+            .header("webhook-id", &webhook.id)
+            .header("webhook-timestamp", timestamp)
+            .header("webhook-signature", signature)
+            .body(full(webhook.body.clone()))
+            .map_err(|_| Error::Store)?;
+        match self.egress.send(Reach::Requested, request, PATIENCE).await {
+            Ok(response) => Ok(response.status().as_u16()),
+            Err(error) => {
+                tracing::info!(%error, webhook.id = webhook.id, "a webhook was not delivered yet");
+                Err(Error::NotNow)
+            }
+        }
+    }
+}
+
+/// The value of `webhook-signature`; `None` when the key is none.
+fn sign(key: &Secret, id: &str, timestamp: i64, body: &[u8]) -> Option<String> {
+    let key = zeroize::Zeroizing::new(STANDARD.decode(key.expose().strip_prefix(PREFIX)?).ok()?);
+    let key: &[u8; 32] = key.as_slice().try_into().ok()?;
+    let mut message = format!("{id}.{timestamp}.").into_bytes();
+    message.extend_from_slice(body);
+    Some(format!("v1,{}", STANDARD.encode(hmac_sha256(key, &message))))
+}
