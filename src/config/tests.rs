@@ -308,14 +308,6 @@ fn settings_that_make_no_sense_are_refused() {
             "`oauth_clients.0.client_id` must be one line",
         ),
         (
-            "[[oauth_clients]]\nissuer = \"https://idp.example\"\nclient_id = \"a\"\nauth_method = \"client_secret_post\"",
-            "`oauth_clients.0.auth_method` needs a secret",
-        ),
-        (
-            "[[oauth_clients]]\nissuer = \"https://idp.example\"\nclient_id = \"a\"\nclient_secret = \"s\"\nclient_secret_env = \"S\"",
-            "`oauth_clients.0.client_secret_env` contradicts",
-        ),
-        (
             "[[oauth_clients]]\nissuer = \"https://a.example\"\nclient_id = \"a\"\n[[oauth_clients]]\nissuer = \"https://a.example\"\nclient_id = \"b\"",
             "`oauth_clients.1.issuer` is given to two",
         ),
@@ -378,4 +370,21 @@ fn data_is_kept_where_the_platform_keeps_it() {
     let given = load_text("data = \"/srv/x\"", &[]).expect("valid");
     assert_eq!(given.data_directory(&home), Some(PathBuf::from("/srv/x")));
     assert_eq!(Settings::default().data_directory(&Environment::default()), None);
+}
+
+#[test]
+fn a_client_has_one_secret_and_has_it_where_it_needs_it() {
+    for (text, path) in [
+        (
+            "[[oauth_clients]]\nissuer = \"https://idp.example\"\nclient_id = \"a\"\nauth_method = \"client_secret_post\"",
+            "`oauth_clients.0.auth_method` needs a secret",
+        ),
+        (
+            "[[oauth_clients]]\nissuer = \"https://idp.example\"\nclient_id = \"a\"\nclient_secret = \"s\"\nclient_secret_env = \"S\"",
+            "`oauth_clients.0.client_secret_env` contradicts",
+        ),
+    ] {
+        let report = report(text, &[]);
+        assert!(report.starts_with(path) && report.contains("(FILE, line "), "{text}\n{report}");
+    }
 }

@@ -4,6 +4,7 @@ use http::Uri;
 use serde::{Deserialize, Serialize};
 
 use super::access::Holdings;
+use super::clients::NoClient;
 use super::doctor::by_hand;
 use super::service::{Connections, Inner};
 use super::vault::Bound;
@@ -224,6 +225,18 @@ impl Inner {
         // Better said now than on the page behind the link.
         if !self.clients.has_way(&found) {
             return Err(FlowError::NotOffered(by_hand(&found, &self.clients.redirect_uri)));
+        }
+        // Nobody said that there is an authorization server. Most servers that ask for a key and say no more have none,
+        // and a link would lead nowhere: it has to register us before one is shown.
+        if found.server.assumed {
+            match self.client_for(&found, &found.scopes).await {
+                Ok(_) => {}
+                Err(NoClient::Store(error)) => return Err(error.into()),
+                Err(NoClient::Registration(_)) => {
+                    let host = host_of(&wanted.uri);
+                    return Err(FlowError::NotOffered(format!("{host} offers no login by OAuth")));
+                }
+            }
         }
         Ok(found)
     }
