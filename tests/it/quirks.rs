@@ -14,7 +14,9 @@ use toolgate::oauth::{
 };
 
 use crate::support::authorization_server::{AuthorizationServer, RESOURCE_METADATA, SERVER_METADATA};
-use crate::support::{Peer, Recorded, Reply};
+use crate::support::{
+    FakeProvider, FakeTool, Gateway, Peer, Person, Protected, Recorded, Reply, ask, calls, text, with,
+};
 
 fn egress() -> Egress {
     Egress::new(&toolgate::config::Egress::default(), true, system_lookup()).unwrap()
@@ -300,5 +302,51 @@ async fn an_operators_row_of_another_host_changes_nothing() {
         let row =
             OauthQuirk { issuers: vec![host.to_owned()], assume_s256: Some(true), ..OauthQuirk::default() };
         assert!(find(&peer, &QuirkTable::new([row])).await.is_err(), "{host}");
+    }
+}
+
+/// Logs in, lets the token expire, and asks again. Gives the answer and how often the token was renewed.
+async fn ask_with_an_expired_token(host: &str, status: u16, body: &str, known: bool) -> (String, usize) {
+    let server = Protected::start(vec![FakeTool::text("t", "files of ann")]).await;
+    server.disguise(status, body);
+    let shared = server.clone();
+    let provider = FakeProvider::answering(move |request| {
+        let body = request.json();
+        let said = body["messages"].as_array().unwrap().iter().find(|message| message["role"] == "tool");
+        match said {
+            Some(said) => text(said["content"].as_str().unwrap()),
+            None => {
+                shared.expire();
+                calls(&[("call_1", "s_t", json!({}))])
+            }
+        }
+    })
+    .await;
+    let peer = server.peer.host();
+    let gateway = Gateway::configured(&provider, |settings| {
+        let mut row =
+            built_in().into_iter().find(|row| row.resources.iter().any(|known| known == host)).unwrap();
+        row.resources = vec![if known { peer } else { "elsewhere.example".to_owned() }];
+        settings.oauth_quirks = vec![row];
+    })
+    .await;
+    let ask = with(ask(&[server.entry("s")]), json!({ "user": "ann" }));
+    let answer = gateway.client.chat(&ask).await.json();
+    let link = answer["toolgate"]["authorization_required"][0]["connect_url"].as_str().unwrap().to_owned();
+    assert_eq!(Person::new().log_in(&link).await.status, 200);
+    let answer = gateway.client.chat(&ask).await;
+    (answer.content(), server.refreshes())
+}
+
+#[tokio::test]
+async fn a_token_that_expires_unsaid_is_renewed_and_the_call_made_again() {
+    let result = r#"{"jsonrpc":"2.0","id":"ID","result":{"isError":true,"content":[{"type":"text","text":"Todoist API request failed (HTTP 401). Try next"}]}}"#;
+    for (host, status, body) in
+        [("ai.todoist.net", 200, result), ("mcp.freee.co.jp", 500, "{}"), ("mcp.gitbook.com", 307, "")]
+    {
+        let (content, refreshes) = ask_with_an_expired_token(host, status, body, true).await;
+        assert!(content.ends_with("files of ann") && refreshes == 1, "{host}: {refreshes} {content}");
+        let (content, refreshes) = ask_with_an_expired_token(host, status, body, false).await;
+        assert!(!content.contains("files of ann") && refreshes == 0, "{host}: {refreshes} {content}");
     }
 }
