@@ -52,6 +52,8 @@ pub(super) enum Command {
         #[command(subcommand)]
         command: KeysCommand,
     },
+    /// Show what a login at an address would be like, and if there can be none, why
+    Doctor(DoctorArgs),
     /// Print the version
     Version,
 }
@@ -204,6 +206,18 @@ impl StoreArgs {
     pub(super) fn for_serve(&self) -> ServeArgs {
         ServeArgs { config: self.config.clone(), data: self.data.clone(), ..ServeArgs::default() }
     }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DoctorArgs {
+    /// Address of the MCP server, or of anything else that asks for a login
+    #[arg(value_name = "URL")]
+    pub(super) url: String,
+    /// Print JSON
+    #[arg(long = "json")]
+    pub(super) list_json: bool,
+    #[command(flatten)]
+    pub(super) store: StoreArgs,
 }
 
 #[derive(Debug, Default, Args)]

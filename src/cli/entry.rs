@@ -6,7 +6,7 @@ use clap::Parser;
 use clap::error::{Error as ArgsError, ErrorKind};
 
 use super::args::{Cli, Command, KeyCommand, ServeArgs};
-use super::{Output, demo, init, key, key_hash, keys, migrate, project, serve};
+use super::{Output, demo, doctor, init, key, key_hash, keys, migrate, project, serve};
 use crate::config::{self, Environment};
 use crate::{server, store};
 
@@ -57,7 +57,7 @@ impl From<crate::keys::Error> for Failure {
     }
 }
 
-/// Runs the program: 0 when the command did what it is for, 2 when it could not.
+/// Runs the program: 0 when the command did what it is for, 1 when what it looked for is not there, 2 when it could not.
 pub fn main() -> ExitCode {
     let output = Output;
     let environment = Environment::of_process();
@@ -66,13 +66,13 @@ pub fn main() -> ExitCode {
         Err(error) => match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
                 output.text(&error.to_string());
-                Ok(())
+                Ok(ExitCode::SUCCESS)
             }
             _ => Err(wrong_arguments(&error)),
         },
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(Failure { message, hint }) => {
             output.error(&message, hint.as_deref());
             ExitCode::from(2)
@@ -80,18 +80,21 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli, environment: &Environment, output: Output) -> Result<(), Failure> {
+fn run(cli: Cli, environment: &Environment, output: Output) -> Result<ExitCode, Failure> {
     let Cli { command, serve: before } = cli;
     let command = match command {
-        None => return serve::run(&before, environment, output),
-        Some(Command::Serve(after)) => return serve::run(&after.or(before), environment, output),
+        None => return serve::run(&before, environment, output).map(|()| ExitCode::SUCCESS),
+        Some(Command::Serve(after)) => {
+            return serve::run(&after.or(before), environment, output).map(|()| ExitCode::SUCCESS);
+        }
         Some(command) => command,
     };
     if before != ServeArgs::default() {
         return Err(Failure::new("these options belong to `toolgate serve`")
             .hint("leave them out, or write the command's own options after it"));
     }
-    match command {
+    let done = match command {
+        Command::Doctor(args) => return doctor::run(&args, environment, output),
         Command::Demo => demo::run(environment, output),
         Command::Init(store) => init::run(&store, environment, output),
         Command::Migrate(store) => migrate::run(&store, environment, output),
@@ -110,7 +113,8 @@ fn run(cli: Cli, environment: &Environment, output: Output) -> Result<(), Failur
             Ok(())
         }
         Command::Serve(_) => unreachable!("handled above"),
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 /// The argument parser's report in our form: its first line, and its tip as the hint.

@@ -3,6 +3,7 @@
 mod args;
 mod banner;
 pub mod demo;
+mod doctor;
 mod entry;
 mod house;
 mod init;

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::event::RunEvent;
 use super::held::explain as explain_wait;
-use super::logins::{Came, Logins, Missing, Refused};
+use super::logins::{Came, Logins, Missing, Refused, expired};
 use super::options::OnAuth;
 use super::sink::{Gone, Sink};
 use super::turn::Call;
@@ -23,6 +23,9 @@ use crate::tools::{Error, PageRequired, Progress, Resolved, Tool, ToolResult, te
 
 /// How often one call may end in a login.
 const MOST_LOGINS: u32 = 2;
+
+/// So much of a result is looked at for words that mean something else, in bytes.
+const LOOKED_AT: usize = 16 << 10;
 
 /// A call that has ended.
 pub struct Executed {
@@ -158,8 +161,11 @@ impl Calling<'_> {
                 // Looked up for every call: a run may outlive a token, and a connection may be ended meanwhile.
                 None => logins.find_access(spec).await.map_err(|error| self.unknown(&error))?,
             };
-            let challenge = match self.once(access.as_ref(), arguments, None).await {
+            let answer = self.once(access.as_ref(), arguments, None).await;
+            let seen = answer.as_ref().map(|raw| &raw[..raw.len().min(LOOKED_AT)]);
+            let challenge = match answer {
                 Err(Error::Unauthorized(challenge)) => challenge,
+                _ if logins.is_expiry(spec, access.as_ref(), &seen).await => expired(),
                 Err(Error::PageRequired(required)) => {
                     return self.through_pages(access.as_ref(), arguments, *required).await;
                 }

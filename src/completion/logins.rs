@@ -70,6 +70,12 @@ pub enum Asked {
     Unknown(Spec, connections::Error),
 }
 
+/// What a server means that hides an expired token.
+pub fn expired() -> Challenge {
+    let error = Some("invalid_token".to_owned());
+    Challenge { status: 401, error, ..Challenge::default() }
+}
+
 /// How waiting ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Came {
@@ -124,7 +130,13 @@ impl Logins {
             }
             let challenge = match tools::resolve(&self.parts.tools, spec, server).await {
                 Outcome::Ready(resolved) => return Asked::Ready(resolved),
-                Outcome::Failed { spec, error } => return Asked::Failed(spec, error),
+                Outcome::Failed { spec: back, error } => {
+                    if !self.is_expiry(&back, access.as_ref(), &Err(&error)).await {
+                        return Asked::Failed(back, error);
+                    }
+                    spec = back;
+                    expired()
+                }
                 Outcome::Unauthorized { spec: back, challenge } => {
                     spec = back;
                     challenge
@@ -138,6 +150,26 @@ impl Logins {
             }
             renewals += 1;
         }
+    }
+
+    /// Whether what a server answered to a request with `access` means that the token has expired, although it does not
+    /// say so with 401. `answer` is a result, or why there is none.
+    pub async fn is_expiry(
+        &self,
+        spec: &Spec,
+        access: Option<&Access>,
+        answer: &Result<&[u8], &tools::Error>,
+    ) -> bool {
+        let (Some(owner), Some(access)) = (&self.owner, access) else { return false };
+        let (status, text) = match answer {
+            // A result that is none is the only kind that can mean this.
+            Ok(text) if memchr::memmem::find(text, b"isError").is_some() => (200, *text),
+            Err(tools::Error::Status { status }) => (*status, &[][..]),
+            // Where a redirect led, to a page for people most likely.
+            Err(tools::Error::Protocol(_)) => (307, &[][..]),
+            Ok(_) | Err(_) => return false,
+        };
+        self.parts.connections.hides_expiry(owner, access, &spec.uri, status, text).await
     }
 
     /// What to do about a server that refuses `access`, or wants a login.

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::Secret;
+use super::validate::{Problem, http_url, is_loopback, problem};
+use super::{Secret, Settings};
 
 /// A client that the operator registered at an authorization server by hand.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -96,4 +97,104 @@ pub struct OauthEndpoints {
     pub token: String,
     pub registration: Option<String>,
     pub revocation: Option<String>,
+}
+
+/// Checks what concerns authorization servers.
+pub(super) fn check(settings: &Settings) -> Result<(), Problem> {
+    if let Some(url) = &settings.connections.client_metadata_url {
+        let path = "connections.client_metadata_url";
+        let url = http_url(path, url)?;
+        if url.scheme() != "https" || url.path().len() < 2 {
+            return Err(problem(path, "must begin with https:// and have a path")
+                .hint("such as https://tools.example.com/oauth/client-metadata.json"));
+        }
+    }
+    for (number, entry) in settings.oauth_clients.iter().enumerate() {
+        check_client(&format!("oauth_clients.{number}"), entry)?;
+        if settings.oauth_clients[..number].iter().any(|other| other.issuer == entry.issuer) {
+            return Err(problem(format!("oauth_clients.{number}.issuer"), "is given to two clients"));
+        }
+    }
+    for (number, row) in settings.oauth_quirks.iter().enumerate() {
+        check_quirk(&format!("oauth_quirks.{number}"), row)?;
+    }
+    Ok(())
+}
+
+fn check_client(path: &str, entry: &OauthClient) -> Result<(), Problem> {
+    let at = |key: &str| format!("{path}.{key}");
+    if entry.issuer.is_empty() {
+        return Err(
+            problem(at("issuer"), "is missing").hint("`toolgate doctor URL` shows the issuer of a server")
+        );
+    }
+    safe_url(&at("issuer"), &entry.issuer)?;
+    if entry.client_id.is_empty() {
+        return Err(problem(at("client_id"), "is missing")
+            .hint("the server gives it when you register the gateway there"));
+    }
+    if !is_visible(&entry.client_id) {
+        return Err(problem(at("client_id"), "must be one line of visible characters"));
+    }
+    if entry.client_secret.as_ref().is_some_and(|secret| !is_visible(secret.expose())) {
+        return Err(problem(at("client_secret"), "must be one line of visible characters"));
+    }
+    let sources = [
+        ("client_secret", entry.client_secret.is_some()),
+        ("client_secret_env", entry.client_secret_env.is_some()),
+        ("client_secret_file", entry.client_secret_file.is_some()),
+    ];
+    let given: Vec<&str> = sources.iter().filter(|(_, given)| *given).map(|(key, _)| *key).collect();
+    if let [first, second, ..] = given[..] {
+        return Err(problem(at(second), format!("contradicts `{first}`"))
+            .hint("keep one of `client_secret`, `client_secret_env` and `client_secret_file`"));
+    }
+    match (entry.auth_method, given.is_empty()) {
+        (Some(AuthMethod::ClientSecretPost | AuthMethod::ClientSecretBasic), true) => {
+            Err(problem(at("auth_method"), "needs a secret")
+                .hint("give `client_secret_env`, `client_secret_file` or `client_secret`"))
+        }
+        (Some(_) | None, _) => Ok(()),
+    }
+}
+
+fn check_quirk(path: &str, row: &OauthQuirk) -> Result<(), Problem> {
+    let at = |key: &str| format!("{path}.{key}");
+    if row.issuers.is_empty() && row.resources.is_empty() {
+        return Err(problem(path, "applies to no server").hint("give it `issuers` or `resources`"));
+    }
+    for (key, hosts) in [("issuers", &row.issuers), ("resources", &row.resources)] {
+        for (place, host) in hosts.iter().enumerate() {
+            if host.is_empty()
+                || host == "*"
+                || host.contains(['/', '@', ' '])
+                || host.matches('*').count() > 1
+            {
+                return Err(problem(at(&format!("{key}.{place}")), "must be a host name alone")
+                    .hint("such as `login.example.com`, `localhost:8080` or `*.example.com`"));
+            }
+        }
+    }
+    if let Some(endpoints) = &row.endpoints {
+        let optional = [("registration", &endpoints.registration), ("revocation", &endpoints.revocation)];
+        let all = [("authorization", &endpoints.authorization), ("token", &endpoints.token)]
+            .into_iter()
+            .chain(optional.into_iter().filter_map(|(name, url)| Some((name, url.as_ref()?))));
+        for (name, url) in all {
+            safe_url(&at(&format!("endpoints.{name}")), url)?;
+        }
+    }
+    Ok(())
+}
+
+fn safe_url(path: &str, text: &str) -> Result<(), Problem> {
+    let url = http_url(path, text)?;
+    if url.scheme() == "https" || url.host().is_some_and(is_loopback) {
+        return Ok(());
+    }
+    Err(problem(path, "must begin with https:// outside this machine"))
+}
+
+fn is_visible(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_graphic())
 }

@@ -340,7 +340,7 @@ impl Default for Run {
     }
 }
 
-/// What applications may see of their users' logins.
+/// Users' logins at servers.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Connections {

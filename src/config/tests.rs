@@ -50,7 +50,7 @@ fn uncommented(plain: bool) -> String {
     for line in EXAMPLE.lines() {
         let setting = line.strip_prefix('#').filter(|rest| !rest.starts_with(' ') && !rest.is_empty());
         sample = sample && !line.is_empty() || line.starts_with("#[[");
-        let has_no_default = ["data =", "public_url =", "fast =", "url =", "file ="]
+        let has_no_default = ["data =", "public_url =", "fast =", "url =", "file =", "client_metadata_url ="]
             .iter()
             .any(|start| setting.is_some_and(|setting| setting.starts_with(start)));
         if !plain || !(sample || has_no_default) {
@@ -297,6 +297,31 @@ fn settings_that_make_no_sense_are_refused() {
             "[store]\nurl = \"mysql://u:secret@h/d\"",
             "`store.url` must be an address that begins with postgres://",
         ),
+        ("[[oauth_clients]]\nclient_id = \"a\"", "`oauth_clients.0.issuer` is missing"),
+        (
+            "[[oauth_clients]]\nissuer = \"http://idp.example\"",
+            "`oauth_clients.0.issuer` must begin with https://",
+        ),
+        ("[[oauth_clients]]\nissuer = \"https://idp.example\"", "`oauth_clients.0.client_id` is missing"),
+        (
+            "[[oauth_clients]]\nissuer = \"https://idp.example\"\nclient_id = \"a\\r\\nb\"",
+            "`oauth_clients.0.client_id` must be one line",
+        ),
+        (
+            "[[oauth_clients]]\nissuer = \"https://a.example\"\nclient_id = \"a\"\n[[oauth_clients]]\nissuer = \"https://a.example\"\nclient_id = \"b\"",
+            "`oauth_clients.1.issuer` is given to two",
+        ),
+        ("[[oauth_quirks]]\nassume_s256 = true", "`oauth_quirks.0` applies to no server"),
+        ("[[oauth_quirks]]\nissuers = [\"https://a.example\"]", "`oauth_quirks.0.issuers.0` must be a host"),
+        ("[[oauth_quirks]]\nresources = [\"*\"]", "`oauth_quirks.0.resources.0` must be a host"),
+        (
+            "[[oauth_quirks]]\nissuers = [\"a.example\"]\nendpoints.authorization = \"javascript:x\"",
+            "`oauth_quirks.0.endpoints.authorization` must begin",
+        ),
+        (
+            "[connections]\nclient_metadata_url = \"http://a.example/x\"",
+            "`connections.client_metadata_url` must begin with https://",
+        ),
         ("[[api_keys]]\nname = \"a\"\nscopes = [\"all\"]", "`api_keys.0.scopes.0` cannot be `all`"),
     ] {
         let report = report(text, &[]);
@@ -345,4 +370,21 @@ fn data_is_kept_where_the_platform_keeps_it() {
     let given = load_text("data = \"/srv/x\"", &[]).expect("valid");
     assert_eq!(given.data_directory(&home), Some(PathBuf::from("/srv/x")));
     assert_eq!(Settings::default().data_directory(&Environment::default()), None);
+}
+
+#[test]
+fn a_client_has_one_secret_and_has_it_where_it_needs_it() {
+    for (text, path) in [
+        (
+            "[[oauth_clients]]\nissuer = \"https://idp.example\"\nclient_id = \"a\"\nauth_method = \"client_secret_post\"",
+            "`oauth_clients.0.auth_method` needs a secret",
+        ),
+        (
+            "[[oauth_clients]]\nissuer = \"https://idp.example\"\nclient_id = \"a\"\nclient_secret = \"s\"\nclient_secret_env = \"S\"",
+            "`oauth_clients.0.client_secret_env` contradicts",
+        ),
+    ] {
+        let report = report(text, &[]);
+        assert!(report.starts_with(path) && report.contains("(FILE, line "), "{text}\n{report}");
+    }
 }

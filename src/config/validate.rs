@@ -36,6 +36,7 @@ pub(super) fn check(settings: &Settings) -> Result<(), Problem> {
     hosts(settings)?;
     aliases(settings)?;
     super::sign_in::check(settings)?;
+    super::oauth::check(settings)?;
     numbers(settings)?;
     Ok(())
 }

@@ -169,6 +169,29 @@ impl Connections {
         self.renew_held(&held, access.generation).await
     }
 
+    /// Whether this answer to a request with `access` is the server's way to say that the token has expired: some say it
+    /// with another status than 401, or in a result. Where the token's end is known, an answer means what it says until
+    /// then. `text` is the beginning of the answer.
+    pub async fn hides_expiry(
+        &self,
+        owner: &Owner,
+        access: &Access,
+        uri: &Uri,
+        status: u16,
+        text: &[u8],
+    ) -> bool {
+        if !self.0.quirks.find(None, Some(uri)).hides_expiry(status, text) {
+            return false;
+        }
+        let Ok(holdings) = self.0.holdings(owner).await else { return false };
+        let held = holdings.0.iter().find(|held| *held.row.id == *access.connection);
+        held.is_some_and(|held| {
+            let current = held.current();
+            current.generation != access.generation
+                || current.expires_at.is_none_or(|end| self.0.now() >= end)
+        })
+    }
+
     /// A credential for the application itself; that it was given out is written down.
     ///
     /// # Errors

@@ -98,6 +98,14 @@ impl Clients {
             .map_or(&[], |(client, _)| &client.scopes)
     }
 
+    /// Whether there is any way to become known to this server.
+    pub(super) fn has_way(&self, found: &Discovered) -> bool {
+        found.server.registration_endpoint.is_some()
+            || self.takes_document(found).is_some()
+            || self.configured(&found.server.issuer, None).is_some()
+            || self.configured(&found.authorization_server, None).is_some()
+    }
+
     fn takes_document(&self, found: &Discovered) -> Option<&str> {
         let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         self.document_url.as_deref().filter(|_| {
@@ -151,7 +159,7 @@ impl Inner {
         }
         let mut document = self.clients.document.clone();
         // Some servers refuse later what a client did not name when it was registered.
-        let named = join_scopes(scopes, &found.server.scopes_supported);
+        let named = join_scopes(&join_scopes(scopes, &found.scopes_listed), &found.server.scopes_supported);
         document.scope = Some(named.join(" ")).filter(|scope| !scope.is_empty());
         let made =
             oauth::register(&self.egress, &found.server, &document).await.map_err(NoClient::Registration)?;

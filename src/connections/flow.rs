@@ -4,6 +4,8 @@ use http::Uri;
 use serde::{Deserialize, Serialize};
 
 use super::access::Holdings;
+use super::clients::NoClient;
+use super::doctor::by_hand;
 use super::service::{Connections, Inner};
 use super::vault::Bound;
 use super::{Application, Error, FlowError, Owner, PendingFlow, Reason, Wanted};
@@ -26,6 +28,8 @@ const JUST_MADE: i64 = 30_000;
 pub(super) struct Kept {
     pub authorization_server: String,
     pub resource_name: Option<String>,
+    #[serde(default)]
+    pub scopes_listed: Vec<String>,
     pub server: oauth::ServerMetadata,
 }
 
@@ -71,6 +75,7 @@ impl Connections {
         let kept = Kept {
             authorization_server: found.authorization_server.clone(),
             resource_name: found.resource_name.clone(),
+            scopes_listed: found.scopes_listed.clone(),
             server: found.server.clone(),
         };
         let id = random_id("flow_");
@@ -216,7 +221,24 @@ impl Inner {
         let found =
             oauth::discover(&self.egress, &wanted.uri, wanted.challenge.as_ref(), &self.quirks, &mut trace)
                 .await;
-        found.map_err(|error| FlowError::NotOffered(error.to_string()))
+        let found = found.map_err(|error| FlowError::NotOffered(error.to_string()))?;
+        // Better said now than on the page behind the link.
+        if !self.clients.has_way(&found) {
+            return Err(FlowError::NotOffered(by_hand(&found, &self.clients.redirect_uri)));
+        }
+        // Nobody said that there is an authorization server. Most servers that ask for a key and say no more have none,
+        // and a link would lead nowhere: it has to register us before one is shown.
+        if found.server.assumed {
+            match self.client_for(&found, &found.scopes).await {
+                Ok(_) => {}
+                Err(NoClient::Store(error)) => return Err(error.into()),
+                Err(NoClient::Registration(_)) => {
+                    let host = host_of(&wanted.uri);
+                    return Err(FlowError::NotOffered(format!("{host} offers no login by OAuth")));
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// How the people of a project are proven.

@@ -4,6 +4,7 @@ use http::Uri;
 use serde::{Deserialize, Serialize};
 
 use super::clients::{NoClient, Source};
+use super::doctor::by_hand;
 use super::flow::{Kept, KeptApplication, LIFE, host_of, reason_of};
 use super::pages::{FlowPage, LinkView, Proof, Proven, Stage};
 use super::service::{Connections, Inner};
@@ -68,6 +69,7 @@ impl Connections {
             resource: flow.resource.clone(),
             resource_name: kept.resource_name,
             scopes: split_scopes(&flow.scopes),
+            scopes_listed: kept.scopes_listed,
             authorization_server: kept.authorization_server,
             server: kept.server,
             quirks,
@@ -77,7 +79,8 @@ impl Connections {
             Ok(client) => client,
             Err(NoClient::Store(error)) => return Err(error.into()),
             Err(NoClient::Registration(error)) => {
-                tracing::warn!(%error, oauth.issuer = found.server.issuer, "no client for a login; `[[oauth_clients]]` can name one");
+                let hint = by_hand(&found, &inner.clients.redirect_uri);
+                tracing::warn!(%error, %hint, oauth.issuer = found.server.issuer, "no client for a login");
                 return Err(PageError::Failed(page()));
             }
         };

@@ -6,12 +6,13 @@
 mod access;
 mod back;
 mod clients;
+pub mod doctor;
 mod error;
 mod flow;
 mod link;
 mod list;
 mod pages;
-mod quirks;
+pub mod quirks;
 mod refresh;
 mod revoke;
 mod service;

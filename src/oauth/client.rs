@@ -23,11 +23,7 @@ impl Client {
 
     /// A client with a secret that was registered by hand; the method is the best that the server lists.
     pub fn confidential(id: impl Into<String>, secret: Secret, server: &ServerMetadata) -> Client {
-        let auth_method = match server.best_auth_method() {
-            AuthMethod::None => AuthMethod::ClientSecretPost,
-            method => method,
-        };
-        Client { id: id.into(), secret: Some(secret), auth_method }
+        Client { id: id.into(), secret: Some(secret), auth_method: server.secret_auth_method() }
     }
 
     /// What goes into the form, or into the header given back, to prove this client (RFC 6749 §2.3.1).
@@ -71,7 +67,7 @@ pub struct ClientDocument {
     pub redirect_uris: Vec<String>,
     pub grant_types: Vec<&'static str>,
     pub response_types: Vec<&'static str>,
-    /// `native` for a redirect to this machine, else `web` (OpenID Connect Dynamic Client Registration §2).
+    /// `web`: the tokens are kept by a server, also where that is somebody's own machine (MCP 2026-07-28 authorization).
     pub application_type: &'static str,
     pub token_endpoint_auth_method: AuthMethod,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -81,13 +77,6 @@ pub struct ClientDocument {
 impl ClientDocument {
     /// For a gateway at `public_url` (without a trailing slash) to which browsers come back at `redirect_uri`.
     pub fn new(public_url: &str, redirect_uri: &str) -> ClientDocument {
-        let host = url::Url::parse(redirect_uri).ok();
-        let is_loopback = match host.as_ref().and_then(url::Url::host) {
-            Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-            Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
-            Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
-            None => false,
-        };
         ClientDocument {
             client_id: None,
             client_name: "toolgate".to_owned(),
@@ -95,7 +84,7 @@ impl ClientDocument {
             redirect_uris: vec![redirect_uri.to_owned()],
             grant_types: vec!["authorization_code", "refresh_token"],
             response_types: vec!["code"],
-            application_type: if is_loopback { "native" } else { "web" },
+            application_type: "web",
             token_endpoint_auth_method: AuthMethod::None,
             scope: None,
         }

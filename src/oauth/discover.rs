@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use http::{StatusCode, Uri};
+use serde::{Deserialize, Serialize};
 
 use super::fetch::{self, Failure};
 use super::well_known::{Place, of_issuer, of_resource, origin};
@@ -17,7 +18,8 @@ use crate::egress::{Egress, Reach, parse_uri};
 const TOTAL: Duration = Duration::from_secs(30);
 
 /// A login that can be offered.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// It can be kept as JSON; `quirks` is left out and found anew with [`QuirkTable::find`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Discovered {
     /// The text to send as `resource`: the literal of the metadata, or the address without query.
     pub resource: String,
@@ -25,10 +27,14 @@ pub struct Discovered {
     pub resource_name: Option<String>,
     /// What to ask for: the challenge's scopes, else the resource's, else none; and `offline_access` when listed.
     pub scopes: Vec<String>,
+    /// Everything that the resource lists, and `offline_access` when the server does: what a client is registered for.
+    #[serde(default)]
+    pub scopes_listed: Vec<String>,
     /// The authorization server as the resource names it: the key to keep registrations by.
     pub authorization_server: String,
     pub server: ServerMetadata,
     /// What is known about this server and resource.
+    #[serde(skip)]
     pub quirks: Quirks,
 }
 
@@ -131,17 +137,21 @@ impl Search<'_> {
                 None => (without_query(resource), None, Vec::new()),
             };
             let asked = challenge.map(Challenge::scopes).unwrap_or_default();
+            let mut scopes_listed = listed.clone();
             let mut scopes = if asked.is_empty() { listed } else { asked };
             // SEP-2207: asked for only where it means something, and never because the resource lists it.
             if server.scopes_supported.iter().any(|scope| scope == "offline_access") {
                 scopes = scope::join(&scopes, &["offline_access".to_owned()]);
+                scopes_listed = scope::join(&scopes_listed, &["offline_access".to_owned()]);
             } else {
                 scopes.retain(|scope| scope != "offline_access");
+                scopes_listed.retain(|scope| scope != "offline_access");
             }
             return Ok(Discovered {
                 resource: literal,
                 resource_name: name,
                 scopes,
+                scopes_listed,
                 authorization_server: issuer.clone(),
                 server,
                 quirks,

@@ -171,19 +171,25 @@ impl ServerMetadata {
     }
 
     /// How a client with a secret proves itself here; the default of RFC 8414 §2 is `client_secret_basic`.
-    pub(super) fn best_auth_method(&self) -> AuthMethod {
+    pub(super) fn secret_auth_method(&self) -> AuthMethod {
         let Some(listed) = &self.token_endpoint_auth_methods_supported else {
             return AuthMethod::ClientSecretBasic;
         };
-        let lists = |name: &str| listed.iter().any(|method| method == name);
-        if lists("client_secret_basic") {
-            AuthMethod::ClientSecretBasic
-        } else if lists("client_secret_post") {
+        // Servers made with MCP's Python SDK take the header only beside a `client_id` in the body.
+        if listed.iter().any(|method| method == "client_secret_post") {
             AuthMethod::ClientSecretPost
-        } else if lists("none") {
-            AuthMethod::None
         } else {
             AuthMethod::ClientSecretBasic
         }
+    }
+
+    /// How a client that is registered by request proves itself: by PKCE alone where the server takes that, so that there
+    /// is no secret to keep.
+    pub(super) fn registered_auth_method(&self) -> AuthMethod {
+        let takes_none = self
+            .token_endpoint_auth_methods_supported
+            .as_ref()
+            .is_some_and(|listed| listed.iter().any(|method| method == "none"));
+        if takes_none || self.assumed { AuthMethod::None } else { self.secret_auth_method() }
     }
 }

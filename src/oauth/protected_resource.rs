@@ -105,3 +105,33 @@ pub(super) fn shape(error: &serde_json::Error) -> &'static str {
         _ => "is not JSON",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_resource_covers_itself_and_what_lies_in_it() {
+        for (resource, asked, covered) in [
+            ("https://a.example/mcp", "https://a.example/mcp", true),
+            ("https://a.example/mcp", "https://a.example/mcp?x=1", true),
+            ("https://a.example/mcp/", "https://a.example/mcp", true),
+            ("https://a.example/mcp", "https://a.example/mcp/deeper", true),
+            ("https://a.example", "https://a.example/mcp", true),
+            ("https://A.example:443/", "https://a.example/mcp", true),
+            ("https://a.example/mcp", "https://a.example/mcpx", false),
+            ("https://a.example/mcp", "https://a.example/MCP", false),
+            ("https://a.example/mcp", "https://a.example/", false),
+            ("https://a.example/mcp", "https://a.example:8443/mcp", false),
+            ("http://a.example/mcp", "https://a.example/mcp", false),
+            ("https://a.example.evil.example/mcp", "https://a.example/mcp", false),
+            ("https://b@a.example/mcp", "https://a.example/mcp", false),
+            ("https://a.example/mcp", "https://a.example/mcp/%2e%2e/other", false),
+            ("https://a.example/mcp", "https://a.example/mcp/..%2fother", false),
+            ("https://a.example", "https://a.example/%2e%2e", true),
+            ("urn:x", "https://a.example/mcp", false),
+        ] {
+            assert_eq!(covers(resource, &asked.parse().unwrap()), covered, "{resource} {asked}");
+        }
+    }
+}

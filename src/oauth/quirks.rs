@@ -103,15 +103,21 @@ impl Quirks {
     }
 }
 
-/// Whether `pattern` (`name`, `name:port` or `*.name`) is the host of `uri`.
+/// Whether `pattern` (`name`, `name:port`, or a name with one `*` for anything) is the host of `uri`.
 fn is_host(pattern: &str, uri: &Uri) -> bool {
-    let host = uri.host().unwrap_or_default();
-    if let Some(below) = pattern.strip_prefix('*') {
-        return below.len() > 1
-            && host.len() > below.len()
-            && host.is_char_boundary(host.len() - below.len())
-            && host[host.len() - below.len()..].eq_ignore_ascii_case(below);
-    }
+    let host = uri.host().unwrap_or_default().to_ascii_lowercase();
+    let pattern = pattern.to_ascii_lowercase();
     let authority = uri.authority().map_or("", http::uri::Authority::as_str);
-    pattern.eq_ignore_ascii_case(authority) || (uri.port().is_none() && pattern.eq_ignore_ascii_case(host))
+    if pattern.eq_ignore_ascii_case(authority) {
+        return true;
+    }
+    if uri.port().is_some() {
+        return false;
+    }
+    match pattern.split_once('*') {
+        Some((before, after)) => {
+            host.len() > before.len() + after.len() && host.starts_with(before) && host.ends_with(after)
+        }
+        None => pattern == host,
+    }
 }

@@ -12,7 +12,7 @@ use crate::egress::{self, Egress, Reach, parse_uri};
 const MAX_BYTES: usize = 4096;
 
 #[derive(Deserialize)]
-struct Registered {
+struct Document {
     client_id: Option<String>,
     client_secret: Option<String>,
     token_endpoint_auth_method: Option<String>,
@@ -37,7 +37,7 @@ pub async fn register(
         .map_err(|refusal| RegistrationError::Refused { host: host.clone(), code: refusal.to_string() })?;
     let mut document = document.clone();
     document.client_id = None;
-    document.token_endpoint_auth_method = server.best_auth_method();
+    document.token_endpoint_auth_method = server.registered_auth_method();
     let body = serde_json::to_string(&document).expect("texts and lists are JSON");
     let answer = match fetch::post(egress, Reach::Requested, &uri, "application/json", None, body).await {
         Ok(answer) => answer,
@@ -55,7 +55,7 @@ pub async fn register(
             retry_after: answer.retry_after(),
         });
     }
-    let read: Option<Registered> = serde_json::from_slice(&answer.body).ok();
+    let read: Option<Document> = serde_json::from_slice(&answer.body).ok();
     let code = read.as_ref().and_then(|read| read.error.as_deref()).map(code_of);
     match (status, code) {
         (200..=299, None) => {}
@@ -87,7 +87,7 @@ fn is_allow_list(code: &str) -> bool {
     )
 }
 
-fn client_of(read: Option<Registered>, asked: AuthMethod) -> Result<Client, &'static str> {
+fn client_of(read: Option<Document>, asked: AuthMethod) -> Result<Client, &'static str> {
     let read = read.ok_or("it is not JSON")?;
     let is_good = |text: &str, visible: fn(u8) -> bool| {
         (1..=MAX_BYTES).contains(&text.len()) && text.bytes().all(visible)
@@ -102,13 +102,12 @@ fn client_of(read: Option<Registered>, asked: AuthMethod) -> Result<Client, &'st
     {
         return Err("its client secret is unreadable");
     }
+    // What it says it registered; else what was asked, since RFC 7591 §3.2.1 makes it say when that differs.
     let auth_method = match (read.token_endpoint_auth_method.as_deref(), &secret) {
-        (_, None) => AuthMethod::None,
+        (_, None) | (Some("none"), Some(_)) => AuthMethod::None,
         (Some("client_secret_post"), Some(_)) => AuthMethod::ClientSecretPost,
         (Some("client_secret_basic"), Some(_)) => AuthMethod::ClientSecretBasic,
-        (Some("none"), Some(_)) => AuthMethod::None,
-        (_, Some(_)) if asked == AuthMethod::None => AuthMethod::ClientSecretPost,
-        (_, Some(_)) => asked,
+        (Some(_) | None, Some(_)) => asked,
     };
     Ok(Client { id, secret: secret.map(Secret::new), auth_method })
 }

@@ -200,3 +200,61 @@ fn from_form(body: &[u8]) -> Option<Document> {
     }
     serde_json::from_value(Value::Object(fields)).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    const JSON: &str = "application/json";
+
+    fn read_json(status: u16, body: &[u8]) -> Result<Tokens, TokenError> {
+        read(StatusCode::from_u16(status).unwrap(), JSON, None, body, &Quirks::default())
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_answered_it_is_read_without_panic_and_nothing_of_it_is_said(
+            status in 100u16..600,
+            body in proptest::collection::vec(any::<u8>(), 0..200),
+        ) {
+            for media_type in [JSON, "application/x-www-form-urlencoded", ""] {
+                let quirks = Quirks { token_field: Some("a".to_owned()), ..Quirks::default() };
+                let _ = read(StatusCode::from_u16(status).unwrap(), media_type, None, &body, &quirks);
+            }
+        }
+
+        #[test]
+        fn what_is_read_fits_into_a_header_and_shows_no_token(
+            access in "\\PC{0,40}", refresh in "\\PC{0,40}", scope in "\\PC{0,40}", error in "\\PC{0,80}",
+        ) {
+            let body = json!({ "access_token": access, "refresh_token": refresh, "scope": scope });
+            if let Ok(tokens) = read_json(200, body.to_string().as_bytes()) {
+                prop_assert_eq!(tokens.access.expose(), &access);
+                let header = http::HeaderValue::from_str(&format!("Bearer {access}"));
+                prop_assert!(header.is_ok());
+                let shown = format!("{tokens:?}");
+                let is_silent = shown == "Tokens { expires_in_seconds: None, .. }";
+                prop_assert!(is_silent);
+            }
+            let refused = read_json(400, json!({ "error": error }).to_string().as_bytes()).unwrap_err();
+            prop_assert!(refused.to_string().len() < 150);
+            prop_assert!(refused.to_string().chars().all(|c| c.is_ascii_graphic() || c == ' '));
+        }
+
+        #[test]
+        fn good_tokens_are_read_back(
+            access in "[!-~]{1,60}", refresh in "[!-~]{1,60}", seconds in 0u64..1_000_000,
+        ) {
+            let body = json!({
+                "access_token": access, "token_type": "bearer", "refresh_token": refresh, "expires_in": seconds,
+            });
+            let tokens = read_json(200, body.to_string().as_bytes()).unwrap();
+            prop_assert_eq!(tokens.access.expose(), &access);
+            prop_assert_eq!(tokens.refresh.as_ref().map(Secret::expose), Some(refresh.as_str()));
+            prop_assert_eq!(tokens.expires_in_seconds, Some(seconds));
+        }
+    }
+}

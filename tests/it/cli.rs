@@ -45,6 +45,7 @@ fn the_help_is_short() {
       project  The applications that call with keys of their own
       key      Make, list and revoke API keys for your own applications
       keys     The keys that seal what is stored
+      doctor   Show what a login at an address would be like, and if there can be none, why
       version  Print the version
 
     Options:

@@ -1,5 +1,6 @@
 //! What the tests stand on.
 
+pub mod authorization_server;
 mod browser;
 mod gate;
 mod gateway;

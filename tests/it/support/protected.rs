@@ -26,6 +26,8 @@ struct State {
     declining: bool,
     /// Tools that want one more scope.
     stricter: HashMap<String, String>,
+    /// What an expired token gets instead of 401. Then tokens do not say when they end, either.
+    disguise: Option<(u16, String)>,
 }
 
 /// What a person agreed to.
@@ -79,6 +81,11 @@ impl Protected {
         self.lock().stricter.insert(tool.to_owned(), scope.to_owned());
     }
 
+    /// An expired token gets this answer instead of 401.
+    pub fn disguise(&self, status: u16, body: &str) {
+        self.lock().disguise = Some((status, body.to_owned()));
+    }
+
     /// How often a token was renewed.
     pub fn refreshes(&self) -> usize {
         self.lock().refreshes
@@ -122,6 +129,7 @@ impl State {
             }
             "/authorize" => self.authorize(&own, query),
             "/token" => self.token(&request.text()),
+            "/login" => Reply::with_headers(200, &[("content-type", "text/html")], "<h1>Log in</h1>"),
             _ if path.starts_with(METADATA) => Reply::Json(
                 200,
                 json!({
@@ -167,10 +175,11 @@ impl State {
         self.access.insert(access.clone(), grant.clone());
         self.refresh.insert(refresh.clone(), grant.clone());
         let scope = grant.scopes.into_iter().collect::<Vec<_>>().join(" ");
+        let seconds = if self.disguise.is_some() { Value::Null } else { json!(3600) };
         Reply::Json(
             200,
             json!({
-                "access_token": access, "token_type": "Bearer", "expires_in": 3600, "refresh_token": refresh,
+                "access_token": access, "token_type": "Bearer", "expires_in": seconds, "refresh_token": refresh,
                 "scope": scope,
             }),
         )
@@ -183,6 +192,11 @@ impl State {
             Reply::with_headers(status, &[("www-authenticate", &challenge)], "")
         };
         let Some(grant) = token.and_then(|token| self.access.get(token)) else {
+            if let (Some(_), Some((status, body))) = (token, &self.disguise) {
+                let body = body.replace("\"ID\"", &request.json()["id"].to_string());
+                let headers = [("content-type", "application/json"), ("location", "/login")];
+                return Reply::with_headers(*status, &headers, &body);
+            }
             return challenge(
                 401,
                 if token.is_some() { r#", error="invalid_token""# } else { r#", scope="files:read""# },

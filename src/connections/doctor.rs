@@ -1,0 +1,319 @@
+//! What a login at an address would be like, and if there can be none, why: every question and every answer.
+//!
+//! It asks as a run would and registers nothing, stores nothing, and shows no secret: it has none.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
+use http::{HeaderValue, Method, Request, Uri};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::config::Settings;
+use crate::egress::{Egress, Reach, parse_uri};
+use crate::oauth::{Challenge, Discovered, Finding, Step, Trace, discover};
+
+/// Time for the first answer.
+const PATIENCE: Duration = Duration::from_secs(20);
+const PURPOSE: &str = "the resource, without a login";
+
+/// Everything that was found.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    pub url: String,
+    /// Whether a login could be offered to people.
+    pub offered: bool,
+    /// What to say about it in one sentence.
+    pub conclusion: String,
+    pub hint: Option<String>,
+    pub steps: Vec<ReportStep>,
+    pub login: Option<Login>,
+}
+
+/// One question.
+#[derive(Debug, Clone, Serialize)]
+pub struct ReportStep {
+    pub purpose: &'static str,
+    pub rule: &'static str,
+    pub url: String,
+    pub status: Option<u16>,
+    /// `good`, `absent` or `bad`.
+    pub finding: &'static str,
+    pub detail: String,
+    pub hint: Option<String>,
+}
+
+/// What a flow would use.
+#[derive(Debug, Clone, Serialize)]
+pub struct Login {
+    pub resource: String,
+    pub resource_name: Option<String>,
+    pub scopes: Vec<String>,
+    pub issuer: String,
+    pub authorization_endpoint: String,
+    pub token_endpoint: String,
+    pub revocation_endpoint: Option<String>,
+    pub registration: Choice,
+    pub redirect_uri: String,
+}
+
+/// How this gateway would become known to an authorization server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "by", content = "with", rename_all = "snake_case")]
+pub enum Choice {
+    /// The operator's client of this id, from `[[oauth_clients]]`.
+    Operator(String),
+    /// Our client metadata document at this address.
+    Document(String),
+    /// A registration by request, at this address.
+    Request(String),
+    /// Not at all: the operator has to register us by hand. The text says where and how.
+    ByHand(String),
+}
+
+/// Asks `uri` and everyone it names, as a gateway with these settings would.
+pub async fn examine(egress: &Egress, settings: &Settings, uri: &Uri) -> Report {
+    let table = super::quirks::table(&settings.oauth_quirks);
+    let mut trace = Trace::new();
+    let challenge = ask(egress, uri, &mut trace).await;
+    let mut report = Report {
+        url: uri.to_string(),
+        offered: false,
+        conclusion: String::new(),
+        hint: None,
+        steps: Vec::new(),
+        login: None,
+    };
+    match challenge {
+        Ok(challenge) => {
+            match discover(egress, uri, challenge.as_ref(), &table, &mut trace).await {
+                Ok(found) => conclude(&mut report, found, challenge.as_ref(), settings),
+                Err(error) => report.conclusion = sentence(&error.to_string()),
+            }
+            if challenge.is_none() && !report.offered && trace.first_fault().is_none() {
+                report.conclusion =
+                    "It answers without a login, and names none for anything else.".to_owned();
+            }
+        }
+        Err(reason) => report.conclusion = sentence(&reason),
+    }
+    if !report.offered && report.hint.is_none() {
+        // The hint of the fault that is named; the steps show the others.
+        report.hint = trace.steps.iter().find_map(|step| match &step.finding {
+            Finding::Bad(reason) if report.conclusion.contains(reason.as_str()) => step.hint.clone(),
+            Finding::Bad(_) | Finding::Good(_) | Finding::Absent(_) => None,
+        });
+    }
+    report.steps = trace.steps.into_iter().map(step).collect();
+    report
+}
+
+fn conclude(report: &mut Report, mut found: Discovered, challenge: Option<&Challenge>, settings: &Settings) {
+    let registration = choose(&found, settings);
+    let is_asked = challenge.is_some_and(|challenge| !challenge.scopes().is_empty());
+    let operator = settings.oauth_clients.iter().find(|client| is_of(&client.issuer, &found));
+    if let Some(operator) = operator.filter(|operator| !is_asked && !operator.scopes.is_empty()) {
+        found.scopes.clone_from(&operator.scopes);
+    }
+    report.offered = !matches!(registration, Choice::ByHand(_));
+    report.conclusion = match &registration {
+        Choice::Operator(_) => "A login can be offered, with the client from `[[oauth_clients]]`.",
+        Choice::Document(_) => "A login can be offered, with this gateway's client metadata document.",
+        Choice::Request(_) if found.server.assumed => {
+            "A login may be offered, if somebody listens at the endpoints that are assumed."
+        }
+        Choice::Request(_) => "A login can be offered, once the server has registered this gateway.",
+        Choice::ByHand(_) => "A login can be offered once the operator has registered this gateway by hand.",
+    }
+    .to_owned();
+    if let Choice::ByHand(how) = &registration {
+        report.hint = Some(how.clone());
+    } else if let (Choice::Request(_), Some(about)) = (&registration, &found.quirks.registration) {
+        report.hint = Some(format!("it {about}"));
+    }
+    report.login = Some(Login {
+        resource: found.resource,
+        resource_name: found.resource_name,
+        scopes: found.scopes,
+        issuer: found.server.issuer,
+        authorization_endpoint: found.server.authorization_endpoint,
+        token_endpoint: found.server.token_endpoint,
+        revocation_endpoint: found.server.revocation_endpoint,
+        registration,
+        redirect_uri: redirect_uri(settings),
+    });
+}
+
+fn redirect_uri(settings: &Settings) -> String {
+    format!("{}/oauth/callback", settings.public_url())
+}
+
+fn is_of(issuer: &str, found: &Discovered) -> bool {
+    issuer == found.server.issuer || issuer == found.authorization_server
+}
+
+/// The operator's client, our document, a registration by request (MCP 2026-07-28, client registration).
+fn choose(found: &Discovered, settings: &Settings) -> Choice {
+    if let Some(client) = settings.oauth_clients.iter().find(|client| is_of(&client.issuer, found)) {
+        return Choice::Operator(client.client_id.clone());
+    }
+    let public_url = settings.public_url();
+    // Nobody can fetch a document from here when we are not on the web.
+    let document = settings.connections.client_metadata_url.clone().or_else(|| {
+        public_url.starts_with("https://").then(|| format!("{public_url}/oauth/client-metadata.json"))
+    });
+    if let Some(url) = document.filter(|_| found.server.client_id_metadata_document_supported) {
+        return Choice::Document(url);
+    }
+    match &found.server.registration_endpoint {
+        Some(url) => Choice::Request(url.clone()),
+        None => Choice::ByHand(by_hand(found, &redirect_uri(settings))),
+    }
+}
+
+/// What the operator can do when a server registers nobody, or not us.
+pub fn by_hand(found: &Discovered, redirect_uri: &str) -> String {
+    let uri = parse_uri(&found.authorization_server).ok();
+    let host = uri.as_ref().and_then(Uri::host).unwrap_or("the server");
+    let about = found.quirks.registration.as_deref().unwrap_or("registers no clients by itself");
+    format!(
+        "{host} {about}. Register this gateway there with the redirect address {redirect_uri}, and add the client \
+         under `[[oauth_clients]]` with `issuer = \"{}\"`",
+        found.server.issuer
+    )
+}
+
+/// Asks the resource itself, as an MCP client and, where that is no method of it, as a plain reader.
+async fn ask(egress: &Egress, uri: &Uri, trace: &mut Trace) -> Result<Option<Challenge>, String> {
+    let mut method = Method::POST;
+    loop {
+        let rule = if method == Method::POST { "MCP 2026-07-28 authorization" } else { "RFC 9110 §15.5.2" };
+        let step = Step {
+            purpose: PURPOSE,
+            rule,
+            url: uri.to_string(),
+            status: None,
+            finding: Finding::Absent(String::new()),
+            hint: None,
+        };
+        let answer = match egress
+            .send_following(Reach::Requested, request(&method, uri), body(&method), PATIENCE)
+            .await
+        {
+            Ok((answer, _)) => answer,
+            Err(error) => {
+                trace.note(Step { finding: Finding::Bad(error.to_string()), ..step });
+                return Err(error.to_string());
+            }
+        };
+        let status = answer.status().as_u16();
+        let step = Step { status: Some(status), ..step };
+        match status {
+            401 | 403 => {
+                let challenge = Challenge::read(status, answer.headers());
+                let says = [
+                    ("error", &challenge.error),
+                    ("scope", &challenge.scope),
+                    ("resource_metadata", &challenge.resource_metadata),
+                ];
+                let says: Vec<String> = says
+                    .iter()
+                    .filter_map(|(name, value)| Some(format!("{name}=\"{}\"", visible(value.as_ref()?))))
+                    .collect();
+                let text = if says.is_empty() {
+                    "it asks for a login and says nothing else".to_owned()
+                } else {
+                    format!("it asks for a login: {}", says.join(", "))
+                };
+                trace.note(Step { finding: Finding::Good(text), ..step });
+                return Ok(Some(challenge));
+            }
+            404 | 405 | 406 | 415 if method == Method::POST => {
+                trace.note(Step {
+                    finding: Finding::Absent("not an MCP server here, so it is asked for itself".to_owned()),
+                    ..step
+                });
+                method = Method::GET;
+            }
+            500.. => {
+                trace.note(Step { finding: Finding::Bad("it is broken at the moment".to_owned()), ..step });
+                return Err(format!("the server answered with HTTP status {status}"));
+            }
+            _ => {
+                trace.note(Step {
+                    finding: Finding::Absent("it answers without asking for a login".to_owned()),
+                    ..step
+                });
+                return Ok(None);
+            }
+        }
+    }
+}
+
+/// The first question of a client of MCP 2026-07-28; it opens no session.
+fn body(method: &Method) -> Bytes {
+    if method != Method::POST {
+        return Bytes::new();
+    }
+    let question = json!({
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "server/discover",
+        "params": { "_meta": {
+            "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+            "io.modelcontextprotocol/clientCapabilities": {},
+        } },
+    });
+    Bytes::from(Value::to_string(&question))
+}
+
+fn request(method: &Method, uri: &Uri) -> http::request::Parts {
+    let mut request = Request::new(());
+    *request.method_mut() = method.clone();
+    *request.uri_mut() = uri.clone();
+    let headers = request.headers_mut();
+    headers.insert(USER_AGENT, HeaderValue::from_static(concat!("toolgate/", env!("CARGO_PKG_VERSION"))));
+    if method == Method::POST {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
+        headers.insert("mcp-protocol-version", HeaderValue::from_static("2026-07-28"));
+        headers.insert("mcp-method", HeaderValue::from_static("server/discover"));
+    } else {
+        headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
+    }
+    request.into_parts().0
+}
+
+fn step(step: Step) -> ReportStep {
+    let (finding, detail) = match step.finding {
+        Finding::Good(detail) => ("good", detail),
+        Finding::Absent(detail) => ("absent", detail),
+        Finding::Bad(detail) => ("bad", detail),
+    };
+    ReportStep {
+        purpose: step.purpose,
+        rule: step.rule,
+        url: step.url,
+        status: step.status,
+        finding,
+        detail,
+        hint: step.hint,
+    }
+}
+
+/// Begins with a capital and ends with a full stop.
+fn sentence(text: &str) -> String {
+    let mut characters = text.chars();
+    let first = characters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
+    let end = if text.ends_with('.') { "" } else { "." };
+    format!("{first}{}{end}", characters.as_str())
+}
+
+/// A foreign text, short and without control characters.
+fn visible(text: &str) -> String {
+    text.chars()
+        .take(300)
+        .map(|character| if character.is_control() { '\u{fffd}' } else { character })
+        .collect()
+}
