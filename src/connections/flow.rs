@@ -76,7 +76,10 @@ impl Connections {
         let id = random_id("flow_");
         let link = new_link();
         let bound = Bound { row: &id, project: &owner.project, user: &owner.user };
-        let key = wanted.callback_url.as_ref().map(|_| inner.webhook_key(&owner.project));
+        let key = match &wanted.callback_url {
+            Some(_) => Some(inner.callback_key(&owner.project).await?),
+            None => None,
+        };
         let mut row = FlowRow {
             project: owner.project.to_string(),
             link_hash: sha256(link.as_bytes()).to_vec(),

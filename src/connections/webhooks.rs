@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::flow::KeptApplication;
 use super::link::owner_of;
-use super::service::Inner;
+use super::service::{Connections, Inner};
 use super::vault::Bound;
 use super::{Error, Owner};
 use crate::config::Secret;
@@ -36,11 +36,29 @@ struct Target {
     key: Secret,
 }
 
+impl Connections {
+    /// The key that signs webhooks to the addresses that requests of this project name. `None` when they are signed with
+    /// the project's own secret, which was shown when it was made.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn webhook_secret(&self, project: &str) -> Result<Option<Secret>, Error> {
+        let own = self.0.project_target(project).await?;
+        Ok(own.is_none().then(|| self.0.webhook_key(project)))
+    }
+}
+
 impl Inner {
     /// The key of webhooks to whoever has no project of the store: made from what only this gateway knows.
     pub(super) fn webhook_key(&self, project: &str) -> Secret {
         let key = hmac_sha256(&self.pepper, format!("webhooks {project}").as_bytes());
         Secret::new(format!("{PREFIX}{}", STANDARD.encode(key)))
+    }
+
+    /// The key of webhooks to addresses that requests name: the project's own, where it has one.
+    pub(super) async fn callback_key(&self, project: &str) -> Result<Secret, Error> {
+        let own = self.project_target(project).await?;
+        Ok(own.map_or_else(|| self.webhook_key(project), |target| target.key))
     }
 
     /// Tells of a flow: the address the request gave, and the project's.

@@ -86,15 +86,21 @@ impl Transaction {
         row.map(|row| Ok((row.opt_text("webhook_url")?, row.opt_bytes("sealed_webhook_secret")?))).transpose()
     }
 
-    /// Puts tokens up for revocation.
+    /// Puts tokens up for revocation. The first attempt is left to whoever ended the connection; only when that one
+    /// has not made it `grace` milliseconds later do others.
     ///
     /// # Errors
     /// See [`Error`].
-    pub async fn add_revocation(&mut self, revocation: &RevocationRow, now: i64) -> Result<(), Error> {
+    pub async fn add_revocation(
+        &mut self,
+        revocation: &RevocationRow,
+        now: i64,
+        grace: i64,
+    ) -> Result<(), Error> {
         self.execute(
             "INSERT INTO revocations (project, id, connection, user_name, sealed_refresh, sealed_access, issuer,
                 client_id, endpoints, next_at, outcome, created_at, changed_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $10, $10)",
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $12, $11, $10, $10)",
             values![
                 &revocation.project,
                 &revocation.id,
@@ -107,6 +113,7 @@ impl Transaction {
                 &revocation.endpoints,
                 now,
                 &revocation.outcome,
+                now + grace,
             ],
         )
         .await
@@ -173,7 +180,7 @@ impl Store {
         .map(drop)
     }
 
-    /// Takes revocations that are due, for `lease` milliseconds.
+    /// Takes revocations that are due, or this one `only`, for `lease` milliseconds.
     ///
     /// # Errors
     /// See [`Error`].
@@ -187,7 +194,7 @@ impl Store {
         let rows = self
             .change(
                 "UPDATE revocations SET lease_owner = $1, lease_until = $2 + $3, attempts = attempts + 1
-                 WHERE outcome = 'waiting' AND next_at <= $2 AND lease_until <= $2 AND ($4 = '' OR id = $4)
+                 WHERE outcome = 'waiting' AND lease_until <= $2 AND (($4 = '' AND next_at <= $2) OR id = $4)
                  RETURNING *",
                 values![owner, now, lease, only.unwrap_or_default()],
             )
