@@ -29,11 +29,7 @@ pub(super) fn run(
 /// The namespace that `--project` means: a project's name, or one of the namespaces that no project has.
 pub(super) fn namespace(project: &str) -> String {
     let is_whole = matches!(project, "local" | "person") || project.starts_with("pt:");
-    if is_whole || project.starts_with("project:") {
-        project.to_owned()
-    } else {
-        Project::namespace(project)
-    }
+    if is_whole || project.starts_with("project:") { project.to_owned() } else { Project::namespace(project) }
 }
 
 fn list(args: &ListConnectionsArgs, environment: &Environment, output: Output) -> Result<(), Failure> {
