@@ -25,7 +25,7 @@ const LEASE: i64 = 90_000;
 const GRACE: i64 = 15_000;
 /// Connections that are ended at the same time.
 const AT_ONCE: usize = 8;
-/// Attempts before the tokens are forgotten: about four days.
+/// Attempts before the tokens are forgotten: about three days.
 const MOST_ATTEMPTS: i64 = 24;
 
 impl Connections {

@@ -9,7 +9,7 @@ pub struct OutboxRow {
     pub id: String,
     pub url: String,
     pub sealed_key: Vec<u8>,
-    pub body: Vec<u8>,
+    pub sealed_body: Vec<u8>,
     pub attempts: i64,
 }
 
@@ -55,7 +55,7 @@ impl Transaction {
     /// See [`Error`].
     pub async fn add_webhook(&mut self, webhook: &OutboxRow, stream: &str, now: i64) -> Result<(), Error> {
         self.execute(
-            "INSERT INTO outbox (project, id, stream, place, url, sealed_key, body, next_at, state, created_at)
+            "INSERT INTO outbox (project, id, stream, place, url, sealed_key, sealed_body, next_at, state, created_at)
              VALUES ($1, $2, $3, (SELECT COALESCE(MAX(o.place), 0) + 1 FROM outbox o
                 WHERE o.stream = $3 AND o.url = $4), $4, $5, $6, $7, 'waiting', $7)",
             values![
@@ -64,7 +64,7 @@ impl Transaction {
                 stream,
                 &webhook.url,
                 &webhook.sealed_key,
-                &webhook.body,
+                &webhook.sealed_body,
                 now,
             ],
         )
@@ -141,7 +141,7 @@ impl Store {
                  WHERE state = 'waiting' AND next_at <= $2 AND lease_until <= $2 AND NOT EXISTS (
                     SELECT 1 FROM outbox o WHERE o.stream = outbox.stream AND o.url = outbox.url
                         AND o.state = 'waiting' AND o.place < outbox.place)
-                 RETURNING project, id, url, sealed_key, body, attempts",
+                 RETURNING project, id, url, sealed_key, sealed_body, attempts",
                 values![owner, now, lease],
             )
             .await?;
@@ -152,7 +152,7 @@ impl Store {
                     id: row.text("id")?,
                     url: row.text("url")?,
                     sealed_key: row.bytes("sealed_key")?,
-                    body: row.bytes("body")?,
+                    sealed_body: row.bytes("sealed_body")?,
                     attempts: row.int("attempts")?,
                 })
             })
