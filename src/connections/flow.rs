@@ -112,6 +112,7 @@ impl Connections {
             expires_at: now + LIFE,
             id,
         };
+        let turn = inner.turn_to_start(owner).await;
         if let Some(pending) = inner.store.find_pending_flow(&row, now + JOIN).await? {
             let link = inner.link_of(&pending)?;
             return Ok(inner.pending(&pending, &link));
@@ -121,6 +122,7 @@ impl Connections {
             return Err(FlowError::NotOffered(message.to_owned()));
         }
         inner.store.create_flow(&row).await?;
+        drop(turn);
         // Somebody may have finished the very login between the server's refusal and now.
         if wanted.reason == Reason::FirstUse
             && let Some(held) = holdings.0.iter().find(|held| held.row.resource == row.resource)
