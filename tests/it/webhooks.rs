@@ -205,14 +205,42 @@ async fn private_addresses_are_refused_before_anything_happens() {
 
 #[tokio::test]
 async fn every_application_has_a_key_of_its_own_and_sees_no_other() {
-    let gateway = hosted(|_| {}).await;
+    let gateway = hosted(|settings| settings.pass_through.enabled = true).await;
     let (shop, rival) = (secret(&gateway, Some(SHOP)).await, secret(&gateway, Some(RIVAL)).await);
     assert_ne!(shop, rival);
     assert_eq!(secret(&gateway, Some(SHOP)).await, shop, "it stays");
+    let (one, other) = (secret(&gateway, Some("sk-1")).await, secret(&gateway, Some("sk-2")).await);
+    assert!(one != other && one != shop, "whoever calls with a provider's key has one, too");
     assert_eq!(get(&gateway, Some(CHAT_ONLY), "/v1/webhooks/secret").await.status, 403);
     assert_eq!(get(&gateway, Some("tgk_x"), "/v1/webhooks/secret").await.status, 401);
     let posted = gateway.client.post("/v1/webhooks/secret", &[], &json!({})).await;
     assert_eq!(posted.status, 405);
+}
+
+#[tokio::test]
+async fn an_address_that_is_named_twice_is_told_once() {
+    let mcp = Protected::start(vec![FakeTool::echo("t")]).await;
+    let app = application(&[]).await;
+    let place = Place::new().await;
+    let program = Program::at(&place);
+    let made = program.run(&["project", "create", "shop", "--webhook-url", &app.url("/hook")]).await;
+    assert_eq!(made.code, 0, "{}", made.stderr);
+    let key = program.run(&["key", "create", "--project", "shop"]).await.stdout.trim_end().to_owned();
+    let provider = FakeProvider::answering(|_| text("hello")).await;
+    let gateway = Gateway::configured(&provider, |settings| place.give_to(settings)).await;
+    let bearer = format!("Bearer {key}");
+    for user in ["ann", "bob"] {
+        let wanted = json!({
+            "user": user, "server_url": mcp.url(), "authorization_callback_url": app.url("/hook"),
+        });
+        let started = gateway.client.post("/v1/connections", &[("authorization", &bearer)], &wanted).await;
+        assert_eq!(started.status, 201, "{}", started.text());
+        // Ann's events are out before bob's are made.
+        app.until_requests_that(1, |request| request.json()["data"]["user"] == user).await;
+    }
+    let events = verified(&app.requests(), made.stdout.trim_end());
+    let users: Vec<&Value> = events.iter().map(|event| &event["data"]["user"]).collect();
+    assert_eq!(users, ["ann", "bob"]);
 }
 
 #[tokio::test]
