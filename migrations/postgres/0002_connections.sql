@@ -129,7 +129,7 @@ CREATE TABLE outbox (
     place BIGINT NOT NULL,
     url TEXT COLLATE "C" NOT NULL,
     sealed_key BYTEA NOT NULL,
-    body BYTEA NOT NULL,
+    sealed_body BYTEA NOT NULL,
     attempts BIGINT NOT NULL DEFAULT 0,
     next_at BIGINT NOT NULL,
     lease_owner TEXT COLLATE "C",

@@ -129,7 +129,7 @@ CREATE TABLE outbox (
     place INTEGER NOT NULL,
     url TEXT NOT NULL,
     sealed_key BLOB NOT NULL,
-    body BLOB NOT NULL,
+    sealed_body BLOB NOT NULL,
     attempts INTEGER NOT NULL DEFAULT 0,
     next_at INTEGER NOT NULL,
     lease_owner TEXT,

@@ -11,6 +11,7 @@ mod models;
 mod operating;
 mod relay;
 mod view;
+mod webhooks;
 
 pub use any_host::{any_host, method_not_allowed};
 pub use app::App;
@@ -24,3 +25,4 @@ pub use flows::confirm as confirm_flow;
 pub use models::{find as find_model, list as list_models};
 pub use operating::{healthz, metrics, readyz};
 pub use relay::by_model as relay_by_model;
+pub use webhooks::secret as show_webhook_secret;

@@ -52,6 +52,14 @@ pub(super) enum Command {
         #[command(subcommand)]
         command: KeysCommand,
     },
+    /// Users' logins at the servers they use
+    #[command(subcommand_value_name = "COMMAND", disable_help_subcommand = true)]
+    Connections {
+        #[command(subcommand)]
+        command: ConnectionsCommand,
+    },
+    /// What happened to users' logins, newest first
+    Audit(AuditArgs),
     /// Show what a login at an address would be like, and if there can be none, why
     Doctor(DoctorArgs),
     /// Print the version
@@ -188,6 +196,62 @@ pub(super) enum KeysCommand {
         #[command(flatten)]
         store: StoreArgs,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ConnectionsCommand {
+    /// List connections; tokens are never shown
+    List(ListConnectionsArgs),
+    /// End connections, here at once and at the provider, and say for each what came of it
+    Revoke(RevokeConnectionsArgs),
+}
+
+/// Which connections.
+#[derive(Debug, Default, Args)]
+pub(super) struct WhichArgs {
+    /// Only those of this project; `local`, `person` and `pt:…` name what belongs to none
+    #[arg(long, value_name = "NAME")]
+    pub(super) project: Option<String>,
+    /// Only those of this user
+    #[arg(long, value_name = "USER")]
+    pub(super) user: Option<String>,
+    /// Only those of this authorization server
+    #[arg(long, value_name = "URL")]
+    pub(super) issuer: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ListConnectionsArgs {
+    #[command(flatten)]
+    pub(super) which: WhichArgs,
+    #[command(flatten)]
+    pub(super) list: ListArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RevokeConnectionsArgs {
+    /// As `toolgate connections list` shows it; instead of the options that mean many
+    #[arg(conflicts_with_all = ["project", "user", "issuer"])]
+    pub(super) id: Option<String>,
+    #[command(flatten)]
+    pub(super) which: WhichArgs,
+    /// Really end all that the options mean
+    #[arg(long)]
+    pub(super) yes: bool,
+    #[command(flatten)]
+    pub(super) list: ListArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct AuditArgs {
+    /// Only what concerns this project; `local`, `person` and `pt:…` name what belongs to none
+    #[arg(long, value_name = "NAME")]
+    pub(super) project: Option<String>,
+    /// How many entries
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub(super) limit: u32,
+    #[command(flatten)]
+    pub(super) list: ListArgs,
 }
 
 /// Where the store is, for commands beside the gateway.

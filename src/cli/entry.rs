@@ -6,7 +6,7 @@ use clap::Parser;
 use clap::error::{Error as ArgsError, ErrorKind};
 
 use super::args::{Cli, Command, KeyCommand, ServeArgs};
-use super::{Output, demo, doctor, init, key, key_hash, keys, migrate, project, serve};
+use super::{Output, audit, connections, demo, doctor, init, key, key_hash, keys, migrate, project, serve};
 use crate::config::{self, Environment};
 use crate::{server, store};
 
@@ -108,6 +108,8 @@ fn run(cli: Cli, environment: &Environment, output: Output) -> Result<ExitCode, 
             key::revoke(&id, &store, environment, output)
         }
         Command::Keys { command } => keys::run(command, environment, output),
+        Command::Connections { command } => connections::run(command, environment, output),
+        Command::Audit(args) => audit::run(&args, environment, output),
         Command::Version => {
             output.line(concat!("toolgate ", env!("CARGO_PKG_VERSION")));
             Ok(())

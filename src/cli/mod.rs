@@ -1,7 +1,9 @@
 //! The command line. Results go to stdout, everything else to stderr, both through [`Output`] alone.
 
 mod args;
+mod audit;
 mod banner;
+mod connections;
 pub mod demo;
 mod doctor;
 mod entry;
@@ -11,6 +13,7 @@ mod key;
 mod key_hash;
 mod keys;
 mod migrate;
+mod moment;
 mod output;
 mod project;
 mod serve;

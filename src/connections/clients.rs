@@ -187,15 +187,18 @@ impl Inner {
     /// The client that `issuer` made for us.
     pub(super) async fn registered(&self, issuer: &str) -> Result<Option<Client>, Error> {
         let row = self.store.find_registration(issuer, &self.clients.redirect_uri).await?;
-        let Some(row) = row else { return Ok(None) };
-        let place = format!("{issuer} {}", row.redirect_uri);
+        row.map(|row| self.registered_client(row)).transpose()
+    }
+
+    fn registered_client(&self, row: RegistrationRow) -> Result<Client, Error> {
+        let place = format!("{} {}", row.issuer, row.redirect_uri);
         let bound = Bound { row: &place, project: "", user: "" };
         let secret = row
             .sealed_secret
             .as_ref()
             .map(|sealed| self.vault.open_text(&REGISTRATION_SECRET, bound, sealed))
             .transpose()?;
-        Ok(Some(Client { id: row.client_id, secret, auth_method: method_of(&row.auth_method) }))
+        Ok(Client { id: row.client_id, secret, auth_method: method_of(&row.auth_method) })
     }
 
     /// The client that a connection was made with; `None` when the server has made another one since.
@@ -213,7 +216,10 @@ impl Inner {
                 .configured(issuer, None)
                 .or_else(|| self.clients.configured(authorization_server, None)),
             Source::Document => Some(Client::public(id)),
-            Source::Registered => self.registered(issuer).await?,
+            Source::Registered => {
+                let row = self.store.find_registration_of(issuer, id).await?;
+                row.map(|row| self.registered_client(row)).transpose()?
+            }
         };
         Ok(client.filter(|client| client.id == id).map(|client| Client { auth_method: method, ..client }))
     }

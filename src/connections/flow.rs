@@ -81,7 +81,10 @@ impl Connections {
         let id = random_id("flow_");
         let link = new_link();
         let bound = Bound { row: &id, project: &owner.project, user: &owner.user };
-        let key = wanted.callback_url.as_ref().map(|_| inner.webhook_key(&owner.project));
+        let key = match &wanted.callback_url {
+            Some(_) => Some(inner.callback_key(&owner.project).await?),
+            None => None,
+        };
         let mut row = FlowRow {
             project: owner.project.to_string(),
             link_hash: sha256(link.as_bytes()).to_vec(),
@@ -114,6 +117,7 @@ impl Connections {
             expires_at: now + LIFE,
             id,
         };
+        let turn = inner.turn_to_start(owner).await;
         if let Some(pending) = inner.store.find_pending_flow(&row, now + JOIN).await? {
             let link = inner.link_of(&pending)?;
             return Ok(inner.pending(&pending, &link));
@@ -123,6 +127,7 @@ impl Connections {
             return Err(FlowError::NotOffered(message.to_owned()));
         }
         inner.store.create_flow(&row).await?;
+        drop(turn);
         // Somebody may have finished the very login between the server's refusal and now.
         if wanted.reason == Reason::FirstUse
             && let Some(held) = holdings.0.iter().find(|held| held.row.resource == row.resource)

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+
 use super::access::Endpoints;
 use super::service::{Connections, Inner};
 use super::vault::Bound;
@@ -19,7 +21,11 @@ use crate::store::{
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Time for one attempt before another instance may try, in milliseconds.
 const LEASE: i64 = 90_000;
-/// Attempts before the tokens are forgotten: about four days.
+/// Time for the first attempt, which is made by whoever ends the connection, in milliseconds.
+const GRACE: i64 = 15_000;
+/// Connections that are ended at the same time.
+const AT_ONCE: usize = 8;
+/// Attempts before the tokens are forgotten: about three days.
 const MOST_ATTEMPTS: i64 = 24;
 
 impl Connections {
@@ -46,12 +52,12 @@ impl Connections {
         issuer: Option<&str>,
         by: &str,
     ) -> Result<Vec<(ConnectionRow, RevokeOutcome)>, Error> {
-        let mut report = Vec::new();
-        for row in self.0.store.list_connections_everywhere(project, user, issuer).await? {
-            let outcome = self.revoke_row(&row, "bulk", by).await?;
-            report.push((row, outcome));
-        }
-        Ok(report)
+        let rows = self.0.store.list_connections_everywhere(project, user, issuer).await?;
+        stream::iter(rows)
+            .map(async |row| self.revoke_row(&row, "bulk", by).await.map(|outcome| (row, outcome)))
+            .buffered(AT_ONCE)
+            .try_collect()
+            .await
     }
 
     pub(super) async fn revoke_row(
@@ -100,7 +106,7 @@ impl Connections {
             })
         });
         if let Some(revocation) = &revocation {
-            open.add_revocation(revocation, now).await?;
+            open.add_revocation(revocation, now, GRACE).await?;
         }
         let mut entry = inner.audit(&owner, "connection.revoked", by);
         entry.connection = Some(row.id.clone());

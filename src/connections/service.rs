@@ -1,6 +1,7 @@
 //! The parts that everything about connections shares.
 
 use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use moka::sync::Cache;
@@ -23,6 +24,9 @@ const MOST_OWNERS: u64 = 50_000;
 /// How long they are kept when nobody says that they changed.
 const OWNER_AGE: std::time::Duration = std::time::Duration::from_secs(300);
 
+/// How many users may start flows at the same time; those beyond may have to wait for the store.
+const STARTING: usize = 64;
+
 /// All connections. Cheap to clone.
 #[derive(Clone)]
 pub struct Connections(pub(super) Arc<Inner>);
@@ -43,6 +47,8 @@ pub(super) struct Inner {
     pub pepper: [u8; 32],
     pub owners: Cache<Owner, Arc<Holdings>>,
     pub waiting: Mutex<HashMap<Arc<str>, Arc<Notify>>>,
+    /// Held while a flow is looked for and made, so that requests of one moment share one.
+    pub starting: Vec<tokio::sync::Mutex<()>>,
     /// Uses not written yet: when, by project and connection.
     pub uses: Mutex<HashMap<(String, String), i64>>,
 }
@@ -84,6 +90,7 @@ impl Connections {
             pepper,
             owners: Cache::builder().max_capacity(MOST_OWNERS).time_to_live(OWNER_AGE).build(),
             waiting: Mutex::default(),
+            starting: std::iter::repeat_with(Default::default).take(STARTING).collect(),
             uses: Mutex::default(),
         })))
     }
@@ -111,6 +118,14 @@ impl Inner {
             actor: actor.to_owned(),
             ..AuditRow::default()
         }
+    }
+
+    /// Where the flows of an owner are made one after the other.
+    pub(super) async fn turn_to_start(&self, owner: &Owner) -> tokio::sync::MutexGuard<'_, ()> {
+        let mut hasher = std::hash::DefaultHasher::new();
+        owner.hash(&mut hasher);
+        let number = usize::try_from(hasher.finish() % STARTING as u64).expect("it is small");
+        self.starting[number].lock().await
     }
 
     /// Writes an entry that belongs to no transaction.

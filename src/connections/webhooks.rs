@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::flow::KeptApplication;
 use super::link::owner_of;
-use super::service::Inner;
+use super::service::{Connections, Inner};
 use super::vault::Bound;
 use super::{Error, Owner};
 use crate::config::Secret;
@@ -19,7 +19,9 @@ use crate::crypto::hmac_sha256;
 use crate::egress::{Reach, full, parse_uri};
 use crate::id::random_id;
 use crate::oauth::split_scopes;
-use crate::store::{FLOW_CALLBACK_KEY, FlowRow, OUTBOX_KEY, OutboxRow, PROJECT_WEBHOOK_SECRET, Transaction};
+use crate::store::{
+    FLOW_CALLBACK_KEY, FlowRow, OUTBOX_BODY, OUTBOX_KEY, OutboxRow, PROJECT_WEBHOOK_SECRET, Transaction,
+};
 
 /// What every such key begins with.
 const PREFIX: &str = "whsec_";
@@ -28,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// How long one attempt may take before another instance may try, in milliseconds.
 const LEASE: i64 = 30_000;
 /// Attempts before a webhook is given up: about a day.
-const MOST_ATTEMPTS: i64 = 16;
+const MOST_ATTEMPTS: i64 = 20;
 
 /// Where a webhook goes, and its key.
 struct Target {
@@ -36,11 +38,29 @@ struct Target {
     key: Secret,
 }
 
+impl Connections {
+    /// The key that signs webhooks to the addresses that requests of this project name. `None` when they are signed with
+    /// the project's own secret, which was shown when it was made.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn webhook_secret(&self, project: &str) -> Result<Option<Secret>, Error> {
+        let own = self.0.project_target(project).await?;
+        Ok(own.is_none().then(|| self.0.webhook_key(project)))
+    }
+}
+
 impl Inner {
     /// The key of webhooks to whoever has no project of the store: made from what only this gateway knows.
     pub(super) fn webhook_key(&self, project: &str) -> Secret {
         let key = hmac_sha256(&self.pepper, format!("webhooks {project}").as_bytes());
         Secret::new(format!("{PREFIX}{}", STANDARD.encode(key)))
+    }
+
+    /// The key of webhooks to addresses that requests name: the project's own, where it has one.
+    pub(super) async fn callback_key(&self, project: &str) -> Result<Secret, Error> {
+        let own = self.project_target(project).await?;
+        Ok(own.map_or_else(|| self.webhook_key(project), |target| target.key))
     }
 
     /// Tells of a flow: the address the request gave, and the project's.
@@ -56,7 +76,8 @@ impl Inner {
             let key = self.vault.open_text(&FLOW_CALLBACK_KEY, bound, sealed)?;
             targets.push(Target { url: url.clone(), key });
         }
-        targets.extend(self.project_target(&flow.project).await?);
+        let own = self.project_target(&flow.project).await?;
+        targets.extend(own.filter(|own| flow.callback_url.as_ref() != Some(&own.url)));
         if targets.is_empty() {
             return Ok(());
         }
@@ -148,7 +169,7 @@ impl Inner {
             project: owner.project.to_string(),
             url: target.url,
             sealed_key: self.vault.seal(&OUTBOX_KEY, bound, target.key.expose().as_bytes()),
-            body: body.to_string().into_bytes(),
+            sealed_body: self.vault.seal(&OUTBOX_BODY, bound, body.to_string().as_bytes()),
             attempts: 0,
             id,
         };
@@ -168,7 +189,7 @@ impl Inner {
                 _ if webhook.attempts >= MOST_ATTEMPTS => ("given_up", outcome.ok().map(i64::from), now),
                 Ok(410) => ("given_up", Some(410), now),
                 _ => {
-                    let pause = (1_000_i64 << webhook.attempts.clamp(0, 13)).min(3 * 3_600_000);
+                    let pause = (1_000_i64 << webhook.attempts.clamp(0, 14)).min(3 * 3_600_000);
                     ("waiting", outcome.ok().map(i64::from), now + pause)
                 }
             };
@@ -183,15 +204,16 @@ impl Inner {
     async fn send(&self, webhook: &OutboxRow) -> Result<u16, Error> {
         let bound = Bound { row: &webhook.id, project: &webhook.project, user: "" };
         let key = self.vault.open_text(&OUTBOX_KEY, bound, &webhook.sealed_key)?;
+        let body = self.vault.open(&OUTBOX_BODY, bound, &webhook.sealed_body)?;
         let timestamp = self.now() / 1000;
-        let signature = sign(&key, &webhook.id, timestamp, &webhook.body).ok_or(Error::Sealed)?;
+        let signature = sign(&key, &webhook.id, timestamp, &body).ok_or(Error::Sealed)?;
         let uri = parse_uri(&webhook.url).map_err(|_| Error::Store)?;
         let request = Request::post(uri)
             .header(header::CONTENT_TYPE, "application/json")
             .header("webhook-id", &webhook.id)
             .header("webhook-timestamp", timestamp)
             .header("webhook-signature", signature)
-            .body(full(webhook.body.clone()))
+            .body(full(body.to_vec()))
             .map_err(|_| Error::Store)?;
         match self.egress.send(Reach::Requested, request, PATIENCE).await {
             Ok(response) => Ok(response.status().as_u16()),

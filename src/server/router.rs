@@ -30,6 +30,7 @@ pub fn router(app: Arc<api::App>, with_demo: bool, site: Arc<web::Site>) -> Rout
         .route("/v1/connections/{id}", delete(api::delete_connection))
         .route("/v1/connections/{id}/reauthorize", post(api::reauthorize_connection))
         .route("/v1/flows/confirm", post(api::confirm_flow))
+        .route("/v1/webhooks/secret", get(api::show_webhook_secret))
         // operating
         .route("/healthz", get(api::healthz))
         .route("/readyz", get(api::readyz))

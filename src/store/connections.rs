@@ -184,6 +184,15 @@ impl Store {
         row.as_ref().map(ConnectionRow::read).transpose()
     }
 
+    /// One connection of any project, for the operator: ids are never given twice.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn find_connection_by_id(&self, id: &str) -> Result<Option<ConnectionRow>, Error> {
+        let row = self.row("SELECT * FROM connections WHERE id = $1", values![id]).await?;
+        row.as_ref().map(ConnectionRow::read).transpose()
+    }
+
     /// Its tokens.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ pub struct OutboxRow {
     pub id: String,
     pub url: String,
     pub sealed_key: Vec<u8>,
-    pub body: Vec<u8>,
+    pub sealed_body: Vec<u8>,
     pub attempts: i64,
 }
 
@@ -55,7 +55,7 @@ impl Transaction {
     /// See [`Error`].
     pub async fn add_webhook(&mut self, webhook: &OutboxRow, stream: &str, now: i64) -> Result<(), Error> {
         self.execute(
-            "INSERT INTO outbox (project, id, stream, place, url, sealed_key, body, next_at, state, created_at)
+            "INSERT INTO outbox (project, id, stream, place, url, sealed_key, sealed_body, next_at, state, created_at)
              VALUES ($1, $2, $3, (SELECT COALESCE(MAX(o.place), 0) + 1 FROM outbox o
                 WHERE o.stream = $3 AND o.url = $4), $4, $5, $6, $7, 'waiting', $7)",
             values![
@@ -64,7 +64,7 @@ impl Transaction {
                 stream,
                 &webhook.url,
                 &webhook.sealed_key,
-                &webhook.body,
+                &webhook.sealed_body,
                 now,
             ],
         )
@@ -86,15 +86,21 @@ impl Transaction {
         row.map(|row| Ok((row.opt_text("webhook_url")?, row.opt_bytes("sealed_webhook_secret")?))).transpose()
     }
 
-    /// Puts tokens up for revocation.
+    /// Puts tokens up for revocation. The first attempt is left to whoever ended the connection; only when that one
+    /// has not made it `grace` milliseconds later do others.
     ///
     /// # Errors
     /// See [`Error`].
-    pub async fn add_revocation(&mut self, revocation: &RevocationRow, now: i64) -> Result<(), Error> {
+    pub async fn add_revocation(
+        &mut self,
+        revocation: &RevocationRow,
+        now: i64,
+        grace: i64,
+    ) -> Result<(), Error> {
         self.execute(
             "INSERT INTO revocations (project, id, connection, user_name, sealed_refresh, sealed_access, issuer,
                 client_id, endpoints, next_at, outcome, created_at, changed_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $10, $10)",
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $12, $11, $10, $10)",
             values![
                 &revocation.project,
                 &revocation.id,
@@ -107,6 +113,7 @@ impl Transaction {
                 &revocation.endpoints,
                 now,
                 &revocation.outcome,
+                now + grace,
             ],
         )
         .await
@@ -134,7 +141,7 @@ impl Store {
                  WHERE state = 'waiting' AND next_at <= $2 AND lease_until <= $2 AND NOT EXISTS (
                     SELECT 1 FROM outbox o WHERE o.stream = outbox.stream AND o.url = outbox.url
                         AND o.state = 'waiting' AND o.place < outbox.place)
-                 RETURNING project, id, url, sealed_key, body, attempts",
+                 RETURNING project, id, url, sealed_key, sealed_body, attempts",
                 values![owner, now, lease],
             )
             .await?;
@@ -145,7 +152,7 @@ impl Store {
                     id: row.text("id")?,
                     url: row.text("url")?,
                     sealed_key: row.bytes("sealed_key")?,
-                    body: row.bytes("body")?,
+                    sealed_body: row.bytes("sealed_body")?,
                     attempts: row.int("attempts")?,
                 })
             })
@@ -173,7 +180,7 @@ impl Store {
         .map(drop)
     }
 
-    /// Takes revocations that are due, for `lease` milliseconds.
+    /// Takes revocations that are due, or this one `only`, for `lease` milliseconds.
     ///
     /// # Errors
     /// See [`Error`].
@@ -187,7 +194,7 @@ impl Store {
         let rows = self
             .change(
                 "UPDATE revocations SET lease_owner = $1, lease_until = $2 + $3, attempts = attempts + 1
-                 WHERE outcome = 'waiting' AND next_at <= $2 AND lease_until <= $2 AND ($4 = '' OR id = $4)
+                 WHERE outcome = 'waiting' AND lease_until <= $2 AND (($4 = '' AND next_at <= $2) OR id = $4)
                  RETURNING *",
                 values![owner, now, lease, only.unwrap_or_default()],
             )

@@ -43,6 +43,25 @@ impl Store {
         row.as_ref().map(RegistrationRow::read).transpose()
     }
 
+    /// The client with this id that `issuer` made, for whatever redirect address: commands beside the gateway need not
+    /// know under which address it is reached.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn find_registration_of(
+        &self,
+        issuer: &str,
+        client_id: &str,
+    ) -> Result<Option<RegistrationRow>, Error> {
+        let row = self
+            .row(
+                "SELECT * FROM registrations WHERE issuer = $1 AND client_id = $2 AND invalid_at IS NULL",
+                values![issuer, client_id],
+            )
+            .await?;
+        row.as_ref().map(RegistrationRow::read).transpose()
+    }
+
     /// Keeps a client, unless another instance was first; a void one is replaced.
     ///
     /// # Errors

@@ -110,6 +110,8 @@ pub static FLOW_TOKENS: SealedColumn = sealed!("flows", "sealed_tokens", "id", "
 pub static REGISTRATION_SECRET: SealedColumn =
     sealed!("registrations", "sealed_secret", "(issuer || ' ' || redirect_uri)", "''", "''");
 pub static OUTBOX_KEY: SealedColumn = sealed!("outbox", "sealed_key", "id", "project", "''");
+/// What is told of a login has its link.
+pub static OUTBOX_BODY: SealedColumn = sealed!("outbox", "sealed_body", "id", "project", "''");
 pub static REVOCATION_REFRESH: SealedColumn =
     sealed!("revocations", "sealed_refresh", "id", "project", "user_name");
 pub static REVOCATION_ACCESS: SealedColumn =
@@ -127,6 +129,7 @@ pub static SEALED_COLUMNS: &[&SealedColumn] = &[
     &FLOW_TOKENS,
     &REGISTRATION_SECRET,
     &OUTBOX_KEY,
+    &OUTBOX_BODY,
     &REVOCATION_REFRESH,
     &REVOCATION_ACCESS,
 ];

@@ -38,15 +38,17 @@ fn the_help_is_short() {
     Usage: toolgate [OPTIONS] [COMMAND]
 
     Commands:
-      serve    Run the gateway (the default)
-      demo     Show what the gateway does, on this machine, without any key
-      init     Make the data directory, the keyring and the database
-      migrate  Bring the database up to date, without running the gateway
-      project  The applications that call with keys of their own
-      key      Make, list and revoke API keys for your own applications
-      keys     The keys that seal what is stored
-      doctor   Show what a login at an address would be like, and if there can be none, why
-      version  Print the version
+      serve        Run the gateway (the default)
+      demo         Show what the gateway does, on this machine, without any key
+      init         Make the data directory, the keyring and the database
+      migrate      Bring the database up to date, without running the gateway
+      project      The applications that call with keys of their own
+      key          Make, list and revoke API keys for your own applications
+      keys         The keys that seal what is stored
+      connections  Users' logins at the servers they use
+      audit        What happened to users' logins, newest first
+      doctor       Show what a login at an address would be like, and if there can be none, why
+      version      Print the version
 
     Options:
           --config <FILE>        Configuration file (TOML) [env: TOOLGATE_CONFIG]

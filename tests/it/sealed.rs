@@ -5,7 +5,7 @@ use toolgate::id::random_bytes;
 use toolgate::keys::{count_uses, rotate};
 use toolgate::store::{
     CONNECTION_ACCESS, CONNECTION_REFRESH, FLOW_CALLBACK_KEY, FLOW_LINK, FLOW_TOKENS, FLOW_VERIFIER,
-    META_VALUE, OUTBOX_KEY, PROJECT_WEBHOOK_SECRET, REGISTRATION_SECRET, REVOCATION_ACCESS,
+    META_VALUE, OUTBOX_BODY, OUTBOX_KEY, PROJECT_WEBHOOK_SECRET, REGISTRATION_SECRET, REVOCATION_ACCESS,
     REVOCATION_REFRESH, SEALED_COLUMNS, SealedColumn, Store, Value,
 };
 
@@ -80,9 +80,9 @@ async fn fill(store: &Store) {
             vec![sealed(&REGISTRATION_SECRET)],
         ),
         (
-            "INSERT INTO outbox (project, id, stream, place, url, sealed_key, body, next_at, state, created_at)
+            "INSERT INTO outbox (project, id, stream, place, url, sealed_key, sealed_body, next_at, state, created_at)
              VALUES ($1, 'row', 's', 1, 'u', $2, $3, 1, 'waiting', 1)",
-            vec![PROJECT.into(), sealed(&OUTBOX_KEY), user()],
+            vec![PROJECT.into(), sealed(&OUTBOX_KEY), sealed(&OUTBOX_BODY)],
         ),
         (
             "INSERT INTO revocations (project, id, connection, user_name, sealed_refresh, sealed_access, issuer,

@@ -65,6 +65,11 @@ impl Person {
         }
     }
 
+    /// What the cookies say.
+    pub fn cookie_values(&self) -> impl Iterator<Item = String> {
+        self.cookies.values().filter(|value| !value.is_empty()).cloned()
+    }
+
     pub async fn open(&mut self, address: &str) -> Page {
         self.send(address, Request::get(address), Bytes::new()).await
     }

@@ -24,6 +24,12 @@ struct State {
     refreshes: usize,
     /// People say no.
     declining: bool,
+    /// Stands in every code, token and client secret, to be looked for.
+    mark: String,
+    /// What it answers when tokens are revoked; without it, it does not offer that.
+    revocation: Option<u16>,
+    /// Tokens that were revoked.
+    revoked: Vec<String>,
     /// Tools that want one more scope.
     stricter: HashMap<String, String>,
     /// What an expired token gets instead of 401. Then tokens do not say when they end, either.
@@ -48,6 +54,23 @@ impl Protected {
         })
         .await;
         Protected { peer, state }
+    }
+
+    /// As [`Protected::start`]; clients get a secret, and every code, token and client secret has `mark` in it.
+    pub async fn marked(tools: Vec<FakeTool>, mark: &str) -> Protected {
+        let made = Protected::start(tools).await;
+        made.lock().mark = mark.to_owned();
+        made
+    }
+
+    /// It offers the revocation of tokens, and answers with this status.
+    pub fn answer_revocations(&self, status: u16) {
+        self.lock().revocation = Some(status);
+    }
+
+    /// The tokens that were revoked, in order.
+    pub fn revoked(&self) -> Vec<String> {
+        self.lock().revoked.clone()
     }
 
     pub fn url(&self) -> String {
@@ -110,23 +133,30 @@ impl State {
         let own = format!("http://{}", request.header("host").unwrap_or_default());
         let (path, query) = request.path.split_once('?').unwrap_or((&request.path, ""));
         match path {
-            "/.well-known/oauth-authorization-server" => Reply::Json(
-                200,
-                json!({
+            "/.well-known/oauth-authorization-server" => {
+                let mut document = json!({
                     "issuer": own, "authorization_endpoint": format!("{own}/authorize"),
                     "token_endpoint": format!("{own}/token"), "registration_endpoint": format!("{own}/register"),
                     "response_types_supported": ["code"], "code_challenge_methods_supported": ["S256"],
                     "grant_types_supported": ["authorization_code", "refresh_token"],
-                    "token_endpoint_auth_methods_supported": ["none"],
+                    "token_endpoint_auth_methods_supported": [self.auth_method()],
                     "authorization_response_iss_parameter_supported": true,
-                }),
-            ),
+                });
+                if self.revocation.is_some() {
+                    document["revocation_endpoint"] = json!(format!("{own}/revoke"));
+                }
+                Reply::Json(200, document)
+            }
             "/register" => {
                 let mut client = request.json();
                 client["client_id"] = json!("client-1");
-                client["token_endpoint_auth_method"] = json!("none");
+                client["token_endpoint_auth_method"] = json!(self.auth_method());
+                if !self.mark.is_empty() {
+                    client["client_secret"] = json!(format!("secret{}", self.mark));
+                }
                 Reply::Json(201, client)
             }
+            "/revoke" => self.revoke(&request.text()),
             "/authorize" => self.authorize(&own, query),
             "/token" => self.token(&request.text()),
             "/login" => Reply::with_headers(200, &[("content-type", "text/html")], "<h1>Log in</h1>"),
@@ -144,7 +174,22 @@ impl State {
 
     fn name(&mut self, prefix: &str) -> String {
         self.next += 1;
-        format!("{prefix}-{}", self.next)
+        format!("{prefix}{}-{}", self.mark, self.next)
+    }
+
+    fn auth_method(&self) -> &'static str {
+        if self.mark.is_empty() { "none" } else { "client_secret_post" }
+    }
+
+    fn revoke(&mut self, form: &str) -> Reply {
+        let status = self.revocation.unwrap_or(404);
+        if status == 200 {
+            let token = field(form, "token");
+            self.access.remove(&token);
+            self.refresh.remove(&token);
+            self.revoked.push(token);
+        }
+        Reply::Json(status, json!({}))
     }
 
     fn authorize(&mut self, own: &str, query: &str) -> Reply {
