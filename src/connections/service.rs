@@ -1,12 +1,13 @@
 //! The parts that everything about connections shares.
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use moka::sync::Cache;
 use tokio::sync::Notify;
 
-use super::access::Holdings;
+use super::access::{FRESH, Holdings};
 use super::clients::Clients;
 use super::vault::Vault;
 use super::{Error, Owner};
@@ -22,6 +23,9 @@ use crate::store::{AuditRow, Store};
 const MOST_OWNERS: u64 = 50_000;
 /// How long they are kept when nobody says that they changed.
 const OWNER_AGE: std::time::Duration = std::time::Duration::from_secs(300);
+
+/// How long a refused token is remembered: for longer than the one after it is called fresh.
+const REFUSAL_AGE: std::time::Duration = std::time::Duration::from_millis(2 * FRESH.unsigned_abs());
 
 /// All connections. Cheap to clone.
 #[derive(Clone)]
@@ -42,6 +46,10 @@ pub(super) struct Inner {
     /// Makes the keys of webhooks to those who have no project.
     pub pepper: [u8; 32],
     pub owners: Cache<Owner, Arc<Holdings>>,
+    /// Grows whenever something kept is forgotten.
+    pub epoch: AtomicU64,
+    /// Of which two generations of a connection the server refused tokens last.
+    pub refused: Cache<String, (i64, i64)>,
     pub waiting: Mutex<HashMap<Arc<str>, Arc<Notify>>>,
     /// Uses not written yet: when, by project and connection.
     pub uses: Mutex<HashMap<(String, String), i64>>,
@@ -83,6 +91,8 @@ impl Connections {
             instance: random_id("gw_"),
             pepper,
             owners: Cache::builder().max_capacity(MOST_OWNERS).time_to_live(OWNER_AGE).build(),
+            epoch: AtomicU64::new(0),
+            refused: Cache::builder().max_capacity(MOST_OWNERS).time_to_live(REFUSAL_AGE).build(),
             waiting: Mutex::default(),
             uses: Mutex::default(),
         })))
@@ -133,7 +143,7 @@ impl Inner {
 
     /// Forgets what is kept of an owner, here and on other instances.
     pub(super) async fn changed(&self, owner: &Owner) {
-        self.owners.invalidate(owner);
+        self.forget(owner);
         self.store.notify("connection").await;
     }
 }

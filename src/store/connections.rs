@@ -246,7 +246,8 @@ impl Store {
         Ok(changed == 1)
     }
 
-    /// Gives the lease back after an attempt that changed nothing, and says when the next may be.
+    /// Gives the lease back after an attempt that brought nothing, and says when the next may be. `in_doubt`: the token
+    /// may have been spent all the same.
     ///
     /// # Errors
     /// See [`Error`].
@@ -256,12 +257,14 @@ impl Store {
         generation: i64,
         owner: &str,
         retry_at: i64,
+        in_doubt: bool,
     ) -> Result<(), Error> {
         self.execute(
-            "UPDATE connection_secrets SET lease_owner = NULL, lease_until = 0, attempt_started_at = NULL,
+            "UPDATE connection_secrets SET lease_owner = NULL, lease_until = 0,
+                attempt_started_at = CASE WHEN $6 = 1 THEN attempt_started_at ELSE NULL END,
                 failures = failures + 1, retry_at = $5
              WHERE project = $1 AND connection = $2 AND generation = $3 AND lease_owner = $4",
-            values![&connection.project, &connection.id, generation, owner, retry_at],
+            values![&connection.project, &connection.id, generation, owner, retry_at, i64::from(in_doubt)],
         )
         .await
         .map(drop)
