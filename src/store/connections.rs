@@ -468,9 +468,11 @@ impl Transaction {
         reason: &str,
         now: i64,
     ) -> Result<bool, Error> {
+        // Nobody who read before that it was in use gets the lease any more. New tokens give it back.
         let changed = self
             .execute(
-                "UPDATE connection_secrets SET lease_owner = NULL, lease_until = 0, attempt_started_at = NULL
+                "UPDATE connection_secrets
+                 SET lease_owner = 'ended', lease_until = 9223372036854775807, attempt_started_at = NULL
                  WHERE project = $1 AND connection = $2 AND generation = $3 AND ($4 = '' OR lease_owner = $4)",
                 values![&connection.project, &connection.id, generation, owner.unwrap_or_default()],
             )

@@ -90,6 +90,22 @@ impl House {
         self.change("UPDATE connection_secrets SET lease_until = 1").await;
     }
 
+    /// Stops the second process where it stands, until the time for its renewal is over. Not in the middle of a write:
+    /// SQLite would let nobody else write either.
+    async fn put_second_to_sleep(&self) {
+        let store = self.place.store().await;
+        loop {
+            self.second.pause();
+            let end = store.execute("UPDATE connection_secrets SET lease_until = 1", Vec::new());
+            if let Ok(ended) = tokio::time::timeout(Duration::from_millis(500), end).await {
+                assert_eq!(ended.unwrap(), 1);
+                break;
+            }
+            self.second.resume();
+        }
+        store.close().await;
+    }
+
     /// `status` and `reason` of the connection, and the generation of its tokens.
     async fn state(&self) -> (String, Option<String>, i64) {
         let store = self.place.store().await;
@@ -284,8 +300,7 @@ async fn who_slept_through_a_renewal_takes_the_tokens_of_who_did_it_meanwhile() 
     house.mcp.at_renewal(move |_| Reply::Json(400, json!({ "error": "invalid_grant" })).after(&gate));
     let sleeping = house.chat(&house.second.client);
     house.mcp.until_renewals(1).await;
-    house.second.pause();
-    house.end_lease().await;
+    house.put_second_to_sleep().await;
     house.assert_done(&house.first.client).await;
     opened.open();
     house.second.resume();
@@ -306,8 +321,7 @@ async fn who_slept_with_the_new_tokens_on_their_way_still_brings_them() {
     house.mcp.at_renewal(move |renew| renew().after(&gate));
     let sleeping = house.chat(&house.second.client);
     house.mcp.until_renewals(1).await;
-    house.second.pause();
-    house.end_lease().await;
+    house.put_second_to_sleep().await;
     link(&house.chat(&house.first.client).await.unwrap());
     assert_eq!(house.state().await, in_doubt());
     opened.open();
@@ -329,8 +343,7 @@ async fn where_both_renewals_succeed_the_one_that_was_stored_first_stays() {
     house.mcp.at_renewal(move |renew| renew().after(&gate));
     let sleeping = house.chat(&house.second.client);
     house.mcp.until_renewals(1).await;
-    house.second.pause();
-    house.end_lease().await;
+    house.put_second_to_sleep().await;
     house.assert_done(&house.first.client).await;
     opened.open();
     house.second.resume();

@@ -5,6 +5,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests are the strangers who connect from outside")]
 
 mod any_host;
+mod apart;
 mod callers;
 mod chat;
 mod cli;
