@@ -1,5 +1,7 @@
 //! Starting flows: the missing login becomes a link.
 
+use std::sync::Arc;
+
 use http::Uri;
 use serde::{Deserialize, Serialize};
 
@@ -109,6 +111,8 @@ impl Connections {
             expires_at: now + LIFE,
             id,
         };
+        let starting = inner.starting.get_with(owner.clone(), Arc::default);
+        let one_at_a_time = starting.lock().await;
         if let Some(pending) = inner.store.find_pending_flow(&row, now + JOIN).await? {
             let link = inner.link_of(&pending)?;
             return Ok(inner.pending(&pending, &link));
@@ -118,6 +122,7 @@ impl Connections {
             return Err(FlowError::NotOffered(message.to_owned()));
         }
         inner.store.create_flow(&row).await?;
+        drop(one_at_a_time);
         // Somebody may have finished the very login between the server's refusal and now.
         if wanted.reason == Reason::FirstUse
             && let Some(held) = holdings.0.iter().find(|held| held.row.resource == row.resource)

@@ -50,6 +50,8 @@ pub(super) struct Inner {
     pub epoch: AtomicU64,
     /// Of which two generations of a connection the server refused tokens last.
     pub refused: Cache<String, (i64, i64)>,
+    /// Held while a flow of an owner is looked for and made, so that two calls at once get the same.
+    pub starting: Cache<Owner, Arc<tokio::sync::Mutex<()>>>,
     pub waiting: Mutex<HashMap<Arc<str>, Arc<Notify>>>,
     /// Uses not written yet: when, by project and connection.
     pub uses: Mutex<HashMap<(String, String), i64>>,
@@ -93,6 +95,7 @@ impl Connections {
             owners: Cache::builder().max_capacity(MOST_OWNERS).time_to_live(OWNER_AGE).build(),
             epoch: AtomicU64::new(0),
             refused: Cache::builder().max_capacity(MOST_OWNERS).time_to_live(REFUSAL_AGE).build(),
+            starting: Cache::builder().max_capacity(MOST_OWNERS).time_to_idle(OWNER_AGE).build(),
             waiting: Mutex::default(),
             uses: Mutex::default(),
         })))
