@@ -1,7 +1,8 @@
 //! From an owner and an address to a token. When warm, without the store.
 
 use std::sync::Arc;
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::atomic::Ordering;
+use std::sync::{PoisonError, RwLock};
 
 use http::Uri;
 use serde::{Deserialize, Serialize};
@@ -17,7 +18,7 @@ use crate::store::{CONNECTION_ACCESS, ConnectionRow, SecretsRow};
 /// A token this close to its end is not sent any more, in milliseconds: it would arrive too late.
 const MARGIN: i64 = 2_000;
 /// A token is called fresh this long after it was issued, in milliseconds.
-const FRESH: i64 = 60_000;
+pub(super) const FRESH: i64 = 60_000;
 
 /// How the tokens of a connection are renewed and revoked. Kept as JSON.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -46,8 +47,6 @@ pub(super) struct Held {
     tokens: RwLock<Current>,
     /// Only one renewal of this process at a time.
     pub renewing: tokio::sync::Mutex<()>,
-    /// The newest generation of which the server refused a token.
-    pub refused: Mutex<i64>,
 }
 
 /// The tokens now.
@@ -71,6 +70,14 @@ impl Held {
         let mut tokens = self.tokens.write().unwrap_or_else(PoisonError::into_inner);
         if current.generation >= tokens.generation {
             *tokens = current;
+        }
+    }
+
+    /// Says that only a new login helps against the end of the tokens of `generation`.
+    pub(super) fn end(&self, generation: i64, reason: Reason) {
+        let mut tokens = self.tokens.write().unwrap_or_else(PoisonError::into_inner);
+        if tokens.generation == generation {
+            tokens.ended = Some(reason);
         }
     }
 
@@ -156,17 +163,19 @@ impl Connections {
         if current.generation > access.generation {
             return Ok(Renewed::Access(held.access(&current)));
         }
-        let after_refusal = {
-            let mut refused = held.refused.lock().unwrap_or_else(PoisonError::into_inner);
-            let before = std::mem::replace(&mut *refused, access.generation);
-            before > 0 && before == access.generation - 1
-        };
         // Renewed because it was refused, and refused again at once: another renewal would be refused as well.
-        if after_refusal && self.0.now() - current.issued_at < FRESH {
-            self.0.end_login(&held, current.generation, None, "refused").await?;
+        if self.0.was_refused_before(&held, access.generation) && self.0.now() - current.issued_at < FRESH {
+            let _one_at_a_time = held.renewing.lock().await;
+            if held.current().ended.is_none() {
+                self.0.end_login(&held, current.generation, None, "refused").await?;
+            }
             return Ok(Renewed::LoginNeeded { reason: Reason::Revoked });
         }
-        self.renew_held(&held, access.generation).await
+        match self.renew_held(&held, access.generation).await? {
+            // Nothing newer can be had, and this one was just refused.
+            Renewed::Access(same) if same.generation <= access.generation => Err(Error::NotNow),
+            renewed => Ok(renewed),
+        }
     }
 
     /// Whether this answer to a request with `access` is the server's way to say that the token has expired: some say it
@@ -219,6 +228,7 @@ impl Inner {
         if let Some(known) = self.owners.get(owner) {
             return Ok(known);
         }
+        let epoch = self.epoch.load(Ordering::SeqCst);
         let rows = self.store.list_connections_of(&owner.project, &owner.user, &owner.profile).await?;
         let mut held = Vec::with_capacity(rows.len());
         for row in rows {
@@ -227,6 +237,10 @@ impl Inner {
         }
         let holdings = Arc::new(Holdings(held));
         self.owners.insert(owner.clone(), Arc::clone(&holdings));
+        // What was read may have changed before it was kept, and whoever said so found nothing to forget.
+        if self.epoch.load(Ordering::SeqCst) != epoch {
+            self.owners.invalidate(owner);
+        }
         Ok(holdings)
     }
 
@@ -238,7 +252,6 @@ impl Inner {
             owner: owner.clone(),
             tokens: RwLock::new(current),
             renewing: tokio::sync::Mutex::default(),
-            refused: Mutex::new(0),
             row,
         })
     }
@@ -259,6 +272,23 @@ impl Inner {
             expires_at: secrets.expires_at,
             ended,
         })
+    }
+
+    /// Forgets what is kept of an owner, here.
+    pub(super) fn forget(&self, owner: &Owner) {
+        self.epoch.fetch_add(1, Ordering::SeqCst);
+        self.owners.invalidate(owner);
+    }
+
+    /// Notes that the server refused a token of `generation`, and says whether it had refused an older one shortly
+    /// before.
+    fn was_refused_before(&self, held: &Held, generation: i64) -> bool {
+        let noted = self.refused.entry_by_ref(&held.row.id).and_upsert_with(|noted| {
+            let (before, newest) = noted.map_or((0, 0), moka::Entry::into_value);
+            if generation > newest { (newest, generation) } else { (before, newest) }
+        });
+        let (before, newest) = noted.into_value();
+        before > 0 && newest == generation
     }
 
     /// Remembers a use; it is written a little later.

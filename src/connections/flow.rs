@@ -63,7 +63,7 @@ impl Connections {
     pub async fn start_flow(&self, owner: &Owner, wanted: Wanted) -> Result<PendingFlow, FlowError> {
         let inner = &self.0;
         let found = inner.discover(&wanted).await?;
-        inner.owners.invalidate(owner);
+        inner.forget(owner);
         let holdings = inner.holdings(owner).await?;
         let scopes = wanted_scopes(inner, &holdings, &found, &wanted)?;
         let policy = inner.policy(&owner.project).await?;

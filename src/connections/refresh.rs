@@ -13,7 +13,7 @@ use super::vault::Bound;
 use super::{Error, Reason, Renewed};
 use crate::config::Secret;
 use crate::egress::Reach;
-use crate::oauth::{self, TokenEndpoint, TokenError, Tokens};
+use crate::oauth::{self, Client, TokenEndpoint, TokenError, Tokens};
 use crate::store::{CONNECTION_ACCESS, CONNECTION_REFRESH, ConnectionRow, NewSecrets, SecretsRow};
 
 /// How long one renewal may take before another instance may try, in milliseconds. Longer than a token request.
@@ -51,7 +51,7 @@ impl Inner {
             let row = self.store.find_connection(&held.row.project, &held.row.id).await?;
             let secrets = self.store.find_secrets(&held.row.project, &held.row.id).await?;
             let (Some(row), Some(secrets)) = (row, secrets) else {
-                self.owners.invalidate(&held.owner);
+                self.forget(&held.owner);
                 return Ok(Renewed::LoginNeeded { reason: Reason::Revoked });
             };
             let current = self.open_current(&row, &secrets)?;
@@ -70,14 +70,32 @@ impl Inner {
             if secrets.retry_at > now {
                 return Err(Error::NotNow);
             }
-            let taken = self.store.take_lease(&row, generation, &self.instance, now, now + LEASE).await?;
+            // Whatever can fail, and is not the renewal itself, comes before the lease: an error would keep it.
+            let bound = Bound { row: &row.id, project: &row.project, user: &row.user };
+            let refresh = self.vault.open_text(&CONNECTION_REFRESH, bound, sealed)?;
+            let endpoints = &held.endpoints;
+            let client = self.client_of(
+                endpoints.source,
+                &row.issuer,
+                &endpoints.authorization_server,
+                &row.client_id,
+                endpoints.auth_method,
+            );
+            let Some(client) = client.await? else {
+                self.end_login(held, generation, None, "client_replaced").await?;
+                return Ok(Renewed::LoginNeeded { reason: Reason::Revoked });
+            };
+            let until = self.now() + LEASE;
+            let taken = self.store.take_lease(&row, generation, &self.instance, now, until).await?;
             if !taken {
                 tokio::time::sleep(LOOK).await;
                 continue;
             }
-            let bound = Bound { row: &row.id, project: &row.project, user: &row.user };
-            let refresh = self.vault.open_text(&CONNECTION_REFRESH, bound, sealed)?;
-            return self.spend(held, &row, &secrets, refresh).await;
+            // A process that slept until now has lost what it took.
+            if self.now() >= until {
+                continue;
+            }
+            return self.spend(held, &row, &secrets, &client, refresh).await;
         }
     }
 
@@ -87,29 +105,17 @@ impl Inner {
         held: &Held,
         row: &ConnectionRow,
         secrets: &SecretsRow,
+        client: &Client,
         refresh: Secret,
     ) -> Result<Renewed, Error> {
         let generation = secrets.generation;
         let endpoints = &held.endpoints;
-        let client = self
-            .client_of(
-                endpoints.source,
-                &row.issuer,
-                &endpoints.authorization_server,
-                &row.client_id,
-                endpoints.auth_method,
-            )
-            .await?;
-        let Some(client) = client else {
-            self.end_login(held, generation, Some(&self.instance), "client_replaced").await?;
-            return Ok(Renewed::LoginNeeded { reason: Reason::Revoked });
-        };
         let resource: Option<http::Uri> = row.resource.parse().ok();
         let quirks = self.quirks.find(Some(&row.issuer), resource.as_ref());
         let endpoint = TokenEndpoint {
             url: &endpoints.token,
             reach: Reach::Requested,
-            client: &client,
+            client,
             resource: Some(&row.resource),
             quirks: &quirks,
         };
@@ -146,9 +152,19 @@ impl Inner {
                     TokenError::Temporary { retry_after, .. } => *retry_after,
                     _ => None,
                 };
+                // Once the token may have been spent, that stays so until an answer says otherwise.
+                let in_doubt = secrets.attempt_started_at.is_some()
+                    || match &error {
+                        TokenError::Temporary { in_doubt, .. } | TokenError::NotAnAnswer { in_doubt, .. } => {
+                            *in_doubt
+                        }
+                        _ => false,
+                    };
                 let pause = pause(secrets.failures, wanted);
                 tracing::warn!(%error, connection.id = row.id, oauth.issuer = row.issuer, "a token was not renewed");
-                self.store.give_lease_back(row, generation, &self.instance, self.now() + pause).await?;
+                self.store
+                    .give_lease_back(row, generation, &self.instance, self.now() + pause, in_doubt)
+                    .await?;
                 let current = held.current();
                 match current.expires_at {
                     Some(end) if end > self.now() => Ok(Renewed::Access(held.access(&current))),
@@ -252,7 +268,8 @@ impl Inner {
         let row = &held.row;
         let now = self.now();
         let mut open = self.store.begin().await?;
-        if open.need_login(row, generation, lease, reason, now).await? {
+        let ended = open.need_login(row, generation, lease, reason, now).await?;
+        if ended {
             let mut entry = self.audit(&held.owner, "connection.needs_reauth", "gateway");
             entry.connection = Some(row.id.clone());
             entry.resource = Some(row.resource.clone());
@@ -268,6 +285,9 @@ impl Inner {
             .await?;
         }
         open.commit().await?;
+        if ended {
+            held.end(generation, if reason == "expired" { Reason::Expired } else { Reason::Revoked });
+        }
         self.changed(&held.owner).await;
         Ok(())
     }

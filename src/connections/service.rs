@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use moka::sync::Cache;
 use tokio::sync::Notify;
 
-use super::access::Holdings;
+use super::access::{FRESH, Holdings};
 use super::clients::Clients;
 use super::vault::Vault;
 use super::{Error, Owner};
@@ -26,6 +27,8 @@ const OWNER_AGE: std::time::Duration = std::time::Duration::from_secs(300);
 
 /// How many users may start flows at the same time; those beyond may have to wait for the store.
 const STARTING: usize = 64;
+/// How long a refused token is remembered: for longer than the one after it is called fresh.
+const REFUSAL_AGE: std::time::Duration = std::time::Duration::from_millis(2 * FRESH.unsigned_abs());
 
 /// All connections. Cheap to clone.
 #[derive(Clone)]
@@ -46,6 +49,10 @@ pub(super) struct Inner {
     /// Makes the keys of webhooks to those who have no project.
     pub pepper: [u8; 32],
     pub owners: Cache<Owner, Arc<Holdings>>,
+    /// Grows whenever something kept is forgotten.
+    pub epoch: AtomicU64,
+    /// Of which two generations of a connection the server refused tokens last.
+    pub refused: Cache<String, (i64, i64)>,
     pub waiting: Mutex<HashMap<Arc<str>, Arc<Notify>>>,
     /// Held while a flow is looked for and made, so that requests of one moment share one.
     pub starting: Vec<tokio::sync::Mutex<()>>,
@@ -89,6 +96,8 @@ impl Connections {
             instance: random_id("gw_"),
             pepper,
             owners: Cache::builder().max_capacity(MOST_OWNERS).time_to_live(OWNER_AGE).build(),
+            epoch: AtomicU64::new(0),
+            refused: Cache::builder().max_capacity(MOST_OWNERS).time_to_live(REFUSAL_AGE).build(),
             waiting: Mutex::default(),
             starting: std::iter::repeat_with(Default::default).take(STARTING).collect(),
             uses: Mutex::default(),
@@ -148,7 +157,7 @@ impl Inner {
 
     /// Forgets what is kept of an owner, here and on other instances.
     pub(super) async fn changed(&self, owner: &Owner) {
-        self.owners.invalidate(owner);
+        self.forget(owner);
         self.store.notify("connection").await;
     }
 }

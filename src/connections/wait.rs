@@ -132,7 +132,7 @@ impl Inner {
         for changed in self.store.list_changed_connections(since).await? {
             let key = format!("{} {}", changed.project, changed.id);
             if seen.connections.insert(key, changed.changed_at) != Some(changed.changed_at) {
-                self.owners.invalidate(&Owner {
+                self.forget(&Owner {
                     project: changed.project.into(),
                     user: changed.user.into(),
                     profile: changed.profile.into(),

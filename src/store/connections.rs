@@ -255,7 +255,8 @@ impl Store {
         Ok(changed == 1)
     }
 
-    /// Gives the lease back after an attempt that changed nothing, and says when the next may be.
+    /// Gives the lease back after an attempt that brought nothing, and says when the next may be. `in_doubt`: the token
+    /// may have been spent all the same.
     ///
     /// # Errors
     /// See [`Error`].
@@ -265,12 +266,14 @@ impl Store {
         generation: i64,
         owner: &str,
         retry_at: i64,
+        in_doubt: bool,
     ) -> Result<(), Error> {
         self.execute(
-            "UPDATE connection_secrets SET lease_owner = NULL, lease_until = 0, attempt_started_at = NULL,
+            "UPDATE connection_secrets SET lease_owner = NULL, lease_until = 0,
+                attempt_started_at = CASE WHEN $6 = 1 THEN attempt_started_at ELSE NULL END,
                 failures = failures + 1, retry_at = $5
              WHERE project = $1 AND connection = $2 AND generation = $3 AND lease_owner = $4",
-            values![&connection.project, &connection.id, generation, owner, retry_at],
+            values![&connection.project, &connection.id, generation, owner, retry_at, i64::from(in_doubt)],
         )
         .await
         .map(drop)
@@ -474,9 +477,11 @@ impl Transaction {
         reason: &str,
         now: i64,
     ) -> Result<bool, Error> {
+        // Nobody who read before that it was in use gets the lease any more. New tokens give it back.
         let changed = self
             .execute(
-                "UPDATE connection_secrets SET lease_owner = NULL, lease_until = 0, attempt_started_at = NULL
+                "UPDATE connection_secrets
+                 SET lease_owner = 'ended', lease_until = 9223372036854775807, attempt_started_at = NULL
                  WHERE project = $1 AND connection = $2 AND generation = $3 AND ($4 = '' OR lease_owner = $4)",
                 values![&connection.project, &connection.id, generation, owner.unwrap_or_default()],
             )

@@ -5,6 +5,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests are the strangers who connect from outside")]
 
 mod any_host;
+mod apart;
 mod callers;
 mod chat;
 mod cli;
@@ -12,6 +13,7 @@ mod connections_api;
 mod connections_cli;
 mod doctor;
 mod egress;
+mod instances;
 mod keys;
 mod oauth;
 mod operating;
@@ -22,4 +24,5 @@ mod sealed;
 mod secrets;
 mod sign_in;
 mod support;
+mod tokens;
 mod webhooks;

@@ -25,7 +25,7 @@ pub use mcp::{FakeMcp, FakeTool, rpc_result, text_result};
 pub use peer::{PATIENCE, Peer, Piece, Reply};
 pub use person::Person;
 pub use place::Place;
-pub use program::Program;
+pub use program::{Program, Running, free_address};
 pub use protected::Protected;
 pub use provider::{FakeProvider, calls, calls_stream, text, text_stream};
 pub use stream::Stream;

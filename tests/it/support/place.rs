@@ -46,6 +46,11 @@ impl Place {
         variables
     }
 
+    /// What a program said that serves at `address`.
+    pub fn log_of(&self, address: std::net::SocketAddr) -> String {
+        std::fs::read_to_string(self.folder.join(format!("{}.log", address.port()))).unwrap_or_default()
+    }
+
     /// The database itself, to look into and to break.
     pub async fn store(&self) -> Store {
         let location = match &self.database {

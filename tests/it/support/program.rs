@@ -1,8 +1,11 @@
 //! The program itself, run as people run it.
 
-use std::process::Stdio;
+use std::net::SocketAddr;
+use std::process::{Child, Stdio};
 
-use super::Place;
+use tokio::net::TcpStream;
+
+use super::{Client, PATIENCE, Place};
 
 /// How to start the program: with these variables and no others.
 pub struct Program(Vec<(String, String)>);
@@ -47,4 +50,72 @@ impl Program {
             stderr: text(&output.stderr),
         }
     }
+}
+
+/// The program while it serves. Killed when dropped.
+pub struct Running {
+    pub client: Client,
+    child: Child,
+}
+
+impl Program {
+    /// Runs it as a server at `address`, with this configuration, and waits until it listens.
+    pub async fn serve(&self, place: &Place, address: SocketAddr, configuration: &str) -> Running {
+        let file = place.folder().join(format!("{}.toml", address.port()));
+        std::fs::write(&file, configuration).expect("the configuration can be written");
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_toolgate"));
+        command.args(["serve", "--listen", &address.to_string(), "--config"]).arg(file);
+        command.env_clear().envs(self.0.iter().cloned());
+        let log = std::fs::File::create(place.folder().join(format!("{}.log", address.port()))).unwrap();
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let mut running =
+            Running { client: Client::new(address), child: command.spawn().expect("the program starts") };
+        let listening = async {
+            while TcpStream::connect(address).await.is_err() {
+                let ended = running.child.try_wait().expect("it is our own");
+                assert!(ended.is_none(), "it ended: {}", place.log_of(address));
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, listening).await.expect("it listens");
+        running
+    }
+}
+
+impl Running {
+    /// Ends it at once, as a crash does (SIGKILL).
+    pub fn kill(&mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("it ends");
+    }
+
+    /// Stops it where it stands (SIGSTOP).
+    pub fn pause(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Lets it go on (SIGCONT).
+    pub fn resume(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let id = self.child.id().to_string();
+        let done = std::process::Command::new("kill").args([signal, &id]).status();
+        assert!(done.expect("there is a `kill`").success());
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// An address of this machine where nobody listens.
+pub fn free_address() -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("there are free ports");
+    listener.local_addr().expect("it is bound")
 }

@@ -1,6 +1,6 @@
 //! An MCP server that wants a login, and the authorization server that gives it: on one origin, agreeing to everything.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Value, json};
@@ -14,6 +14,10 @@ pub struct Protected {
     pub peer: Peer,
     state: Arc<Mutex<State>>,
 }
+
+/// What the token endpoint does about one renewal. What it is given carries the renewal out, and says what it would
+/// answer.
+type Turn = Box<dyn FnOnce(&mut dyn FnMut() -> Reply) -> Reply + Send>;
 
 #[derive(Default)]
 struct State {
@@ -34,12 +38,21 @@ struct State {
     stricter: HashMap<String, String>,
     /// What an expired token gets instead of 401. Then tokens do not say when they end, either.
     disguise: Option<(u16, String)>,
+    /// Next renewals that are not as usual.
+    turns: VecDeque<Turn>,
+    /// Refresh tokens stay good, and no new ones are given.
+    keeps_refresh_tokens: bool,
+    /// Whom the next login is for.
+    owner: String,
+    /// Tool calls with the token of somebody else.
+    strangers: Vec<String>,
 }
 
 /// What a person agreed to.
 #[derive(Clone, Default)]
 struct Grant {
     scopes: BTreeSet<String>,
+    owner: String,
 }
 
 const METADATA: &str = "/.well-known/oauth-protected-resource";
@@ -114,6 +127,38 @@ impl Protected {
         self.lock().refreshes
     }
 
+    /// The next renewal goes like this.
+    pub fn at_renewal(&self, turn: impl FnOnce(&mut dyn FnMut() -> Reply) -> Reply + Send + 'static) {
+        self.lock().turns.push_back(Box::new(turn));
+    }
+
+    /// Refresh tokens stay good from now on, and no new ones are given.
+    pub fn keep_refresh_tokens(&self) {
+        self.lock().keeps_refresh_tokens = true;
+    }
+
+    /// The next logins are `owner`'s.
+    pub fn log_in_as(&self, owner: &str) {
+        owner.clone_into(&mut self.lock().owner);
+    }
+
+    /// Tool calls whose argument `owner` is not whom their token was given to.
+    pub fn strangers(&self) -> Vec<String> {
+        self.lock().strangers.clone()
+    }
+
+    /// The refresh tokens that it was sent, in order.
+    pub fn renewals(&self) -> Vec<String> {
+        let requests = self.peer.requests();
+        let renewals = requests.iter().filter(|request| is_renewal(request));
+        renewals.map(|request| field(&request.text(), "refresh_token")).collect()
+    }
+
+    /// Waits until it has been asked for `count` renewals.
+    pub async fn until_renewals(&self, count: usize) {
+        self.peer.until_requests_that(count, is_renewal).await;
+    }
+
     /// The access tokens that tool calls came with, in order.
     pub fn callers(&self) -> Vec<String> {
         let requests = self.peer.requests();
@@ -158,7 +203,10 @@ impl State {
             }
             "/revoke" => self.revoke(&request.text()),
             "/authorize" => self.authorize(&own, query),
-            "/token" => self.token(&request.text()),
+            "/token" => match is_renewal(request).then(|| self.turns.pop_front()).flatten() {
+                Some(turn) => turn(&mut || self.token(&request.text())),
+                None => self.token(&request.text()),
+            },
             "/login" => Reply::with_headers(200, &[("content-type", "text/html")], "<h1>Log in</h1>"),
             _ if path.starts_with(METADATA) => Reply::Json(
                 200,
@@ -201,7 +249,7 @@ impl State {
         } else {
             let code = self.name("code");
             let scopes = field("scope").split_whitespace().map(str::to_owned).collect();
-            self.codes.insert(code.clone(), Grant { scopes });
+            self.codes.insert(code.clone(), Grant { scopes, owner: self.owner.clone() });
             format!("code={code}")
         };
         let location = format!("{back}?{answer}&state={}&iss={issuer}", escaped(&state));
@@ -211,23 +259,29 @@ impl State {
     fn token(&mut self, form: &str) -> Reply {
         let grant = if field(form, "grant_type") == "refresh_token" {
             self.refreshes += 1;
-            self.refresh.remove(&field(form, "refresh_token"))
+            let token = field(form, "refresh_token");
+            if self.keeps_refresh_tokens {
+                self.refresh.get(&token).cloned()
+            } else {
+                self.refresh.remove(&token)
+            }
         } else {
             self.codes.remove(&field(form, "code"))
         };
         let Some(grant) = grant else { return Reply::Json(400, json!({ "error": "invalid_grant" })) };
-        let (access, refresh) = (self.name("access"), self.name("refresh"));
+        let access = self.name("access");
         self.access.insert(access.clone(), grant.clone());
-        self.refresh.insert(refresh.clone(), grant.clone());
-        let scope = grant.scopes.into_iter().collect::<Vec<_>>().join(" ");
-        let seconds = if self.disguise.is_some() { Value::Null } else { json!(3600) };
-        Reply::Json(
-            200,
-            json!({
-                "access_token": access, "token_type": "Bearer", "expires_in": seconds, "refresh_token": refresh,
-                "scope": scope,
-            }),
-        )
+        let mut answer = json!({ "access_token": access, "token_type": "Bearer" });
+        if self.disguise.is_none() {
+            answer["expires_in"] = json!(3600);
+        }
+        if !(self.keeps_refresh_tokens && field(form, "grant_type") == "refresh_token") {
+            let refresh = self.name("refresh");
+            self.refresh.insert(refresh.clone(), grant.clone());
+            answer["refresh_token"] = json!(refresh);
+            answer["scope"] = json!(grant.scopes.into_iter().collect::<Vec<_>>().join(" "));
+        }
+        Reply::Json(200, answer)
     }
 
     fn mcp(&mut self, tools: &[FakeTool], own: &str, path: &str, request: &Recorded) -> Reply {
@@ -248,12 +302,20 @@ impl State {
             );
         };
         let message = request.json();
+        let named = &message["params"]["arguments"]["owner"];
+        if named.as_str().is_some_and(|named| named != grant.owner) {
+            self.strangers.push(format!("{named} with the token of {}", grant.owner));
+        }
         let wanted = message["params"]["name"].as_str().and_then(|tool| self.stricter.get(tool));
         if let Some(scope) = wanted.filter(|scope| !grant.scopes.contains(*scope)) {
             return challenge(403, &format!(r#", error="insufficient_scope", scope="{scope}""#));
         }
         respond(tools, "private", request)
     }
+}
+
+fn is_renewal(request: &Recorded) -> bool {
+    request.path == "/token" && field(&request.text(), "grant_type") == "refresh_token"
 }
 
 /// A field of a query or a form.

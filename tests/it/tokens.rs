@@ -1,0 +1,272 @@
+//! Tokens that end, are refused, or cannot be renewed just now: one renewal each, whatever happens at the same time.
+
+use serde_json::{Value, json};
+
+use crate::support::{
+    Answer, FakeProvider, FakeTool, Gateway, Person, Place, Protected, Reply, ask, calls, settings, text,
+    with,
+};
+
+/// Requests at the same time.
+const MANY: usize = 200;
+
+/// A model that calls the tool once and then says `done`.
+async fn model() -> FakeProvider {
+    FakeProvider::answering(|request| {
+        let body = request.json();
+        let answered = body["messages"].as_array().unwrap().iter().any(|message| message["role"] == "tool");
+        if answered { text("done") } else { calls(&[("call_1", "s_t", json!({}))]) }
+    })
+    .await
+}
+
+/// Ann is logged in, and her gateway can be stopped and started again.
+struct House {
+    mcp: Protected,
+    provider: FakeProvider,
+    place: Place,
+    gateway: Gateway,
+}
+
+impl House {
+    async fn new() -> House {
+        let (mcp, provider) = (Protected::start(vec![FakeTool::text("t", "x")]).await, model().await);
+        let place = Place::new().await;
+        let mut chosen = settings(&provider);
+        place.give_to(&mut chosen);
+        let gateway = Gateway::start(chosen, toolgate::egress::system_lookup()).await;
+        let house = House { mcp, provider, place, gateway };
+        house.log_in().await;
+        house
+    }
+
+    async fn log_in(&self) {
+        let page = Person::new().log_in(&link(&self.chat().await)).await;
+        assert_eq!(page.status, 200, "{}", page.text);
+    }
+
+    /// Starts the gateway again, where it was, the access token being over meanwhile.
+    async fn grow_old(mut self) -> House {
+        let mut chosen = settings(&self.provider);
+        self.place.give_to(&mut chosen);
+        chosen.listen = self.gateway.address;
+        self.gateway.stop().await;
+        let store = self.place.store().await;
+        let old = "UPDATE connection_secrets SET issued_at = 1, expires_at = 2";
+        assert_eq!(store.execute(old, Vec::new()).await.unwrap(), 1);
+        store.close().await;
+        self.gateway = Gateway::start(chosen, toolgate::egress::system_lookup()).await;
+        self
+    }
+
+    fn body(&self) -> Value {
+        with(ask(&[self.mcp.entry("s")]), json!({ "user": "ann" }))
+    }
+
+    async fn chat(&self) -> Answer {
+        self.gateway.client.chat(&self.body()).await
+    }
+
+    async fn chats(&self, count: usize) -> Vec<Answer> {
+        let chats = (0..count).map(|_| {
+            let (client, body) = (self.gateway.client.clone(), self.body());
+            tokio::spawn(async move { client.chat(&body).await })
+        });
+        let mut answers = Vec::new();
+        for chat in chats.collect::<Vec<_>>() {
+            answers.push(chat.await.unwrap());
+        }
+        answers
+    }
+
+    /// `status` and `reason` of the connection, and the generation of its tokens.
+    async fn state(&self) -> (String, Option<String>, i64) {
+        let store = self.place.store().await;
+        let sql = "SELECT status, reason, generation FROM connections
+                   JOIN connection_secrets ON connection_secrets.connection = connections.id";
+        let rows = store.rows(sql, Vec::new()).await.unwrap();
+        store.close().await;
+        assert_eq!(rows.len(), 1);
+        let row = &rows[0];
+        (row.text("status").unwrap(), row.opt_text("reason").unwrap(), row.int("generation").unwrap())
+    }
+
+    /// Lets the pause after a failure be over.
+    async fn end_pause(&self) {
+        let store = self.place.store().await;
+        store.execute("UPDATE connection_secrets SET retry_at = 0", Vec::new()).await.unwrap();
+        store.close().await;
+    }
+}
+
+fn link(answer: &Answer) -> String {
+    let json = answer.json();
+    let link = &json["toolgate"]["authorization_required"][0]["connect_url"];
+    link.as_str().unwrap_or_else(|| panic!("a link: {json}")).to_owned()
+}
+
+fn is_done(answer: &Answer) -> bool {
+    answer.status == 200 && answer.content().ends_with("done")
+}
+
+fn active(generation: i64) -> (String, Option<String>, i64) {
+    ("active".to_owned(), None, generation)
+}
+
+#[tokio::test]
+async fn many_requests_with_an_expired_token_renew_it_once_and_all_succeed() {
+    let house = House::new().await.grow_old().await;
+    for answer in house.chats(MANY).await {
+        assert!(is_done(&answer), "{}", answer.text());
+    }
+    assert_eq!(house.mcp.renewals().len(), 1);
+    let callers = house.mcp.callers();
+    assert_eq!(callers.len(), MANY);
+    assert!(callers.iter().all(|caller| *caller == callers[0]), "all with the new token");
+    assert_eq!(house.state().await, active(2));
+}
+
+#[tokio::test]
+async fn many_requests_whose_token_is_refused_renew_it_once_and_all_succeed() {
+    let house = House::new().await;
+    assert!(is_done(&house.chat().await));
+    house.mcp.expire();
+    for answer in house.chats(MANY).await {
+        assert!(is_done(&answer), "{}", answer.text());
+    }
+    assert_eq!(house.mcp.renewals().len(), 1);
+    assert_eq!(house.state().await, active(2));
+}
+
+#[tokio::test]
+async fn a_fresh_token_that_is_refused_again_needs_a_login_and_is_not_renewed_for_ever() {
+    let house = House::new().await;
+    // Its tokens are good for nothing from now on.
+    for _ in 0..10 {
+        house.mcp.at_renewal(|renew| {
+            let Reply::Json(status, mut answer) = renew() else { panic!("a renewal is answered in JSON") };
+            answer["access_token"] = json!("worthless");
+            Reply::Json(status, answer)
+        });
+    }
+    house.mcp.expire();
+    for answer in house.chats(20).await {
+        link(&answer);
+    }
+    assert_eq!(house.mcp.renewals().len(), 1, "{:?}", house.mcp.renewals());
+    assert_eq!(house.state().await, ("needs_reauth".to_owned(), Some("refused".to_owned()), 2));
+    link(&house.chat().await);
+    assert_eq!(house.mcp.renewals().len(), 1);
+    house.log_in().await;
+    assert!(is_done(&house.chat().await));
+}
+
+#[tokio::test]
+async fn a_refusal_is_remembered_when_the_connection_is_read_anew() {
+    let house = House::new().await;
+    for _ in 0..10 {
+        house.mcp.at_renewal(|renew| {
+            let Reply::Json(status, mut answer) = renew() else { panic!("a renewal is answered in JSON") };
+            answer["access_token"] = json!("worthless");
+            Reply::Json(status, answer)
+        });
+    }
+    house.mcp.expire();
+    // Every login of the same user makes the gateway forget what it keeps of them.
+    let other = Protected::start(vec![FakeTool::text("t", "x")]).await;
+    for _ in 0..3 {
+        link(&house.chat().await);
+        let body = with(ask(&[other.entry("o")]), json!({ "user": "ann" }));
+        house.gateway.client.chat(&body).await;
+    }
+    assert_eq!(house.mcp.renewals().len(), 1, "{:?}", house.mcp.renewals());
+}
+
+#[tokio::test]
+async fn a_token_endpoint_that_is_out_of_order_does_not_end_the_connection() {
+    let mut house = House::new().await;
+    let page = "<html>Sorry!</html>";
+    let html = [("content-type", "text/html")];
+    for (index, turn) in [
+        Reply::with_headers(503, &[("retry-after", "1")], ""),
+        Reply::with_headers(500, &html, page),
+        Reply::with_headers(200, &html, page),
+        Reply::with_headers(429, &[], ""),
+        Reply::with_headers(400, &html, page),
+        Reply::Hangup,
+        Reply::Json(400, json!({ "error": "temporarily_unavailable" })),
+        Reply::Json(200, json!({ "token_type": "Bearer" })),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        house = house.grow_old().await;
+        house.mcp.at_renewal(|_| turn);
+        let before = house.mcp.renewals().len();
+        let answer = house.chat().await;
+        assert!(!answer.text().contains("connect_url"), "turn {index}: {}", answer.text());
+        assert!(!is_done(&answer) || !answer.text().contains("Sorry"), "turn {index}");
+        assert_eq!(house.mcp.renewals().len(), before + 1, "turn {index}: it is asked once");
+        house.chat().await;
+        assert_eq!(house.mcp.renewals().len(), before + 1, "turn {index}: and not again at once");
+        let generation = i64::try_from(index).unwrap() + 1;
+        assert_eq!(house.state().await, active(generation), "turn {index}");
+        house.end_pause().await;
+        assert!(is_done(&house.chat().await), "turn {index}: afterwards all is well");
+        assert_eq!(house.state().await, active(generation + 1), "turn {index}");
+    }
+}
+
+#[tokio::test]
+async fn while_a_refused_token_cannot_be_renewed_nobody_is_asked_to_log_in() {
+    let house = House::new().await;
+    house.mcp.expire();
+    house.mcp.at_renewal(|_| Reply::with_headers(503, &[], ""));
+    let answer = house.chat().await;
+    assert!(!answer.text().contains("connect_url"), "{}", answer.text());
+    assert_eq!(house.state().await, active(1));
+    house.end_pause().await;
+    assert!(is_done(&house.chat().await));
+}
+
+#[tokio::test]
+async fn only_a_grant_that_is_not_valid_any_more_ends_the_connection() {
+    let house = House::new().await;
+    house.mcp.end_grants();
+    for answer in house.chats(20).await {
+        link(&answer);
+    }
+    assert_eq!(house.mcp.renewals().len(), 1, "{:?}", house.mcp.renewals());
+    assert_eq!(house.state().await, ("needs_reauth".to_owned(), Some("ended".to_owned()), 1));
+    house.log_in().await;
+    assert!(is_done(&house.chat().await));
+    assert_eq!(house.state().await, active(2));
+}
+
+#[tokio::test]
+async fn an_answer_without_a_refresh_token_keeps_the_old_one() {
+    let mut house = House::new().await;
+    house.mcp.keep_refresh_tokens();
+    for _ in 0..3 {
+        house = house.grow_old().await;
+        assert!(is_done(&house.chat().await));
+    }
+    let renewals = house.mcp.renewals();
+    assert_eq!(renewals.len(), 3);
+    assert!(renewals.iter().all(|token| *token == renewals[0]), "{renewals:?}");
+    assert_eq!(house.state().await, active(4));
+}
+
+#[tokio::test]
+async fn a_client_that_hangs_up_does_not_lose_the_renewed_tokens() {
+    let house = House::new().await.grow_old().await;
+    let gate = crate::support::Gate::new();
+    let opened = gate.clone();
+    house.mcp.at_renewal(move |renew| renew().after(&gate));
+    let connection = house.gateway.client.connect(&house.body()).await;
+    house.mcp.until_renewals(1).await;
+    drop(connection);
+    opened.open();
+    assert!(is_done(&house.chat().await));
+    assert_eq!((house.mcp.renewals().len(), house.state().await), (1, active(2)));
+}
