@@ -4,19 +4,18 @@ use http::Uri;
 use serde::{Deserialize, Serialize};
 
 use super::access::Holdings;
-use super::clients::NoClient;
-use super::doctor::by_hand;
+use super::offer::wanted_scopes;
 use super::service::{Connections, Inner};
 use super::vault::Bound;
-use super::{Application, Error, FlowError, Owner, PendingFlow, Reason, Wanted};
+use super::{Application, Error, FlowError, Owner, PendingFlow, Reason, Scopes, Wanted};
 use crate::crypto::sha256;
 use crate::id::{random_bytes, random_id};
-use crate::oauth::{self, Discovered, Trace, join_scopes, split_scopes};
+use crate::oauth::{self, split_scopes};
 use crate::store::{FLOW_CALLBACK_KEY, FLOW_LINK, FlowRow, ProjectProof};
 
 /// How long a link is good, in milliseconds.
 pub(super) const LIFE: i64 = 600_000;
-/// A pending flow is joined while it lasts this long, in milliseconds.
+/// A pending flow is joined while it lasts this long at least, in milliseconds.
 const JOIN: i64 = 60_000;
 /// Open flows of one user; more are a program gone wild.
 const MOST_PENDING: i64 = 500;
@@ -59,10 +58,10 @@ impl Connections {
     /// registered yet.
     ///
     /// # Errors
-    /// [`FlowError::NotOffered`] with what is wrong, or when the store fails.
-    pub async fn start_flow(&self, owner: &Owner, wanted: Wanted) -> Result<PendingFlow, FlowError> {
+    /// Why there can be none, or when the store fails.
+    pub async fn start_flow(&self, owner: &Owner, mut wanted: Wanted) -> Result<PendingFlow, FlowError> {
         let inner = &self.0;
-        let found = inner.discover(&wanted).await?;
+        let found = inner.discover(&mut wanted).await?;
         inner.forget(owner);
         let holdings = inner.holdings(owner).await?;
         let scopes = wanted_scopes(inner, &holdings, &found, &wanted)?;
@@ -120,22 +119,23 @@ impl Connections {
         };
         let join_hash = join_hash(&row);
         row.join_hash = Some(join_hash.clone());
-        if let Some(pending) = inner.store.find_flow_to_join(&join_hash, now + JOIN).await? {
+        // Nobody waits for a link that ends sooner than the waiting.
+        let lasting = i64::try_from(wanted.lasting.as_millis()).unwrap_or(LIFE).clamp(JOIN, LIFE);
+        if let Some(pending) = inner.store.find_flow_to_join(&join_hash, now + lasting).await? {
             return Ok(inner.pending(&pending, &inner.link_of(&pending)?));
         }
         if inner.store.count_pending_flows(&row.project, &row.user, now).await? >= MOST_PENDING {
-            let message = "too many logins are open for this user; finish one, or wait ten minutes";
-            return Err(FlowError::NotOffered(message.to_owned()));
+            return Err(FlowError::TooMany);
         }
         let pending = inner.pending(&row, &link);
         let mut open = inner.store.begin().await?;
-        if let Some(joined) = open.add_or_join_flow(&row, now + JOIN).await? {
+        if let Some(joined) = open.add_or_join_flow(&row, now + lasting).await? {
             return Ok(inner.pending(&joined, &inner.link_of(&joined)?));
         }
         // Somebody may have finished the very login between the server's refusal and now.
-        if wanted.reason == Reason::FirstUse
-            && let Some(made) = just_made(&holdings, &row, now)
-        {
+        let may_be_made = matches!(wanted.reason, Reason::FirstUse | Reason::Expired | Reason::Revoked)
+            && matches!(wanted.scopes, Scopes::AsAsked);
+        if may_be_made && let Some(made) = just_made(&holdings, &row, now) {
             open.end_flow(&row, "pending", "granted", None, Some(&made), now).await?;
             open.commit().await?;
             return Ok(pending);
@@ -144,7 +144,7 @@ impl Connections {
         inner.tell_flow(&mut open, &row, "authorization.requested", Some(&pending.connect_url)).await?;
         open.commit().await?;
         // And who finished it at this very moment could not see this flow yet. Whoever finishes it from now on does.
-        if wanted.reason == Reason::FirstUse {
+        if may_be_made {
             inner.forget(owner);
             if let Some(made) = just_made(&*inner.holdings(owner).await?, &row, now) {
                 let mut open = inner.store.begin().await?;
@@ -196,33 +196,6 @@ fn new_link() -> String {
     base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(random_bytes::<32>())
 }
 
-/// What to ask for: what the server wants now, and what the connection has already.
-fn wanted_scopes(
-    inner: &Inner,
-    holdings: &Holdings,
-    found: &Discovered,
-    wanted: &Wanted,
-) -> Result<Vec<String>, FlowError> {
-    let mut scopes = found.scopes.clone();
-    let challenged = wanted.challenge.as_ref().is_some_and(|challenge| challenge.scope.is_some());
-    let configured = inner.clients.scopes(&found.server.issuer);
-    if !challenged && !configured.is_empty() {
-        scopes = configured.to_vec();
-    }
-    let Some(held) = holdings.0.iter().find(|held| held.row.resource == found.resource) else {
-        return Ok(scopes);
-    };
-    let had = split_scopes(&held.row.scopes);
-    let active = held.current().ended.is_none();
-    if active && wanted.reason == Reason::StepUp && scopes.iter().all(|scope| had.contains(scope)) {
-        let host = host_of(&wanted.uri);
-        return Err(FlowError::NotOffered(format!(
-            "{host} says that the login does not suffice, but names only permissions that it has"
-        )));
-    }
-    Ok(join_scopes(&had, &scopes))
-}
-
 pub(super) fn host_of(uri: &Uri) -> String {
     uri.authority().map(|authority| authority.as_str().to_owned()).unwrap_or_default()
 }
@@ -232,6 +205,7 @@ pub(super) fn reason_name(reason: Reason) -> &'static str {
         Reason::FirstUse => "first_use",
         Reason::Expired => "expired",
         Reason::Revoked => "revoked",
+        Reason::Refused => "refused",
         Reason::StepUp => "step_up",
         Reason::ReAuthorize => "reauthorize",
     }
@@ -241,6 +215,7 @@ pub(super) fn reason_of(name: &str) -> Reason {
     match name {
         "expired" => Reason::Expired,
         "revoked" => Reason::Revoked,
+        "refused" => Reason::Refused,
         "step_up" => Reason::StepUp,
         "reauthorize" => Reason::ReAuthorize,
         _ => Reason::FirstUse,
@@ -248,31 +223,6 @@ pub(super) fn reason_of(name: &str) -> Reason {
 }
 
 impl Inner {
-    async fn discover(&self, wanted: &Wanted) -> Result<Discovered, FlowError> {
-        let mut trace = Trace::new();
-        let found =
-            oauth::discover(&self.egress, &wanted.uri, wanted.challenge.as_ref(), &self.quirks, &mut trace)
-                .await;
-        let found = found.map_err(|error| FlowError::NotOffered(error.to_string()))?;
-        // Better said now than on the page behind the link.
-        if !self.clients.has_way(&found) {
-            return Err(FlowError::NotOffered(by_hand(&found, &self.clients.redirect_uri)));
-        }
-        // Nobody said that there is an authorization server. Most servers that ask for a key and say no more have none,
-        // and a link would lead nowhere: it has to register us before one is shown.
-        if found.server.assumed {
-            match self.client_for(&found, &found.scopes).await {
-                Ok(_) => {}
-                Err(NoClient::Store(error)) => return Err(error.into()),
-                Err(NoClient::Registration(_)) => {
-                    let host = host_of(&wanted.uri);
-                    return Err(FlowError::NotOffered(format!("{host} offers no login by OAuth")));
-                }
-            }
-        }
-        Ok(found)
-    }
-
     /// How the people of a project are proven.
     pub(super) async fn policy(&self, project: &str) -> Result<Policy, Error> {
         if let Some(name) = project.strip_prefix("project:")

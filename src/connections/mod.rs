@@ -11,7 +11,9 @@ mod error;
 mod flow;
 mod link;
 mod list;
+mod offer;
 mod pages;
+mod probe;
 pub mod quirks;
 mod refresh;
 mod revoke;
@@ -23,7 +25,7 @@ mod wait;
 mod webhooks;
 mod work;
 
-pub use error::{Error, FlowError, PageError};
+pub use error::{Error, FlowError, NotBegun, PageError};
 pub use pages::*;
 pub use service::{Connections, Parts};
 pub use types::*;

@@ -13,7 +13,7 @@ use super::return_to::is_link;
 use super::site::{Site, Visitor};
 use super::words;
 use crate::config::Secret;
-use crate::connections::{FlowPage, LinkView, PageError, Proof, Proven, Reason, Stage};
+use crate::connections::{FlowPage, LinkView, NotBegun, PageError, Proof, Proven, Reason, Stage};
 
 /// Most scopes that are shown one by one.
 const MOST_SCOPES: usize = 30;
@@ -157,10 +157,9 @@ fn asked(flow: &FlowPage, now: i64) -> Asked {
         profile: Some(words::line(&flow.profile)).filter(|profile| !profile.is_empty()),
         why: match flow.reason {
             Reason::FirstUse => None,
-            Reason::Expired => {
-                Some("You connected it before; the server does not accept that login any more.")
-            }
-            Reason::Revoked => Some("You connected it before, and it was disconnected since."),
+            Reason::Expired => Some("You connected it before, and that login has expired since."),
+            Reason::Revoked => Some("You connected it before, and that login was withdrawn since."),
+            Reason::Refused => Some("The server keeps refusing the login that you gave it before."),
             Reason::StepUp => Some("The server needs more rights for this than you gave it before."),
             Reason::ReAuthorize => Some("You asked to change what it may do."),
         },
@@ -249,6 +248,16 @@ impl Site {
                 (StatusCode::FORBIDDEN, Message::provider_refused(&flow.host, Some(again(&flow.link))))
             }
             PageError::Failed(flow) => (StatusCode::BAD_GATEWAY, Message::not_usable(&flow.host)),
+            PageError::NotBegun { host, why } => {
+                let back =
+                    Action::Link { path: "/connections".to_owned(), words: "Your connections".to_owned() };
+                let (status, message) = match why {
+                    NotBegun::NotOffered => (StatusCode::BAD_GATEWAY, Message::no_login(&host)),
+                    NotBegun::Unusable => (StatusCode::BAD_GATEWAY, Message::not_changed(&host)),
+                    NotBegun::TooMany => (StatusCode::TOO_MANY_REQUESTS, Message::too_many_logins(&host)),
+                };
+                (status, message.with(back))
+            }
             PageError::Store(error) => {
                 tracing::warn!(%error, "a link could not be looked up");
                 (StatusCode::SERVICE_UNAVAILABLE, Message::broken())

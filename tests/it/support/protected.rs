@@ -46,6 +46,10 @@ struct State {
     owner: String,
     /// Tool calls with the token of somebody else.
     strangers: Vec<String>,
+    /// It tells its tools without a login.
+    lists_openly: bool,
+    /// It is broken.
+    down: bool,
 }
 
 /// What a person agreed to.
@@ -117,6 +121,16 @@ impl Protected {
         self.lock().stricter.insert(tool.to_owned(), scope.to_owned());
     }
 
+    /// It tells its tools to everybody from now on; calls want a login.
+    pub fn list_openly(&self) {
+        self.lock().lists_openly = true;
+    }
+
+    /// It answers everything with 503 from now on.
+    pub fn break_down(&self) {
+        self.lock().down = true;
+    }
+
     /// An expired token gets this answer instead of 401.
     pub fn disguise(&self, status: u16, body: &str) {
         self.lock().disguise = Some((status, body.to_owned()));
@@ -177,6 +191,9 @@ impl State {
     fn answer(&mut self, tools: &[FakeTool], request: &Recorded) -> Reply {
         let own = format!("http://{}", request.header("host").unwrap_or_default());
         let (path, query) = request.path.split_once('?').unwrap_or((&request.path, ""));
+        if self.down {
+            return Reply::Json(503, json!({}));
+        }
         match path {
             "/.well-known/oauth-authorization-server" => {
                 let mut document = json!({
@@ -285,6 +302,9 @@ impl State {
     }
 
     fn mcp(&mut self, tools: &[FakeTool], own: &str, path: &str, request: &Recorded) -> Reply {
+        if self.lists_openly && request.json()["method"] != "tools/call" {
+            return respond(tools, "private", request);
+        }
         let token = request.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
         let challenge = |status: u16, more: &str| {
             let challenge = format!(r#"Bearer resource_metadata="{own}{METADATA}{path}"{more}"#);
