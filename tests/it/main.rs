@@ -6,6 +6,7 @@
 
 mod any_host;
 mod apart;
+mod asking;
 mod callers;
 mod chat;
 mod cli;
@@ -18,8 +19,10 @@ mod keys;
 mod oauth;
 mod operating;
 mod pages;
+mod people;
 mod projects;
 mod quirks;
+mod rivals;
 mod sealed;
 mod secrets;
 mod sign_in;

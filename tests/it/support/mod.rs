@@ -5,6 +5,7 @@ mod browser;
 mod gate;
 mod gateway;
 mod http;
+pub mod issuer;
 mod logs;
 mod mcp;
 mod peer;
