@@ -9,6 +9,7 @@ mod apart;
 mod callers;
 mod chat;
 mod cli;
+mod clients;
 mod connections_api;
 mod connections_cli;
 mod doctor;

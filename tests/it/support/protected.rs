@@ -44,6 +44,10 @@ struct State {
     keeps_refresh_tokens: bool,
     /// Whom the next login is for.
     owner: String,
+    /// Says with the tokens whom they are for.
+    tells_owners: bool,
+    /// Clients that were registered.
+    clients: u32,
     /// Tool calls with the token of somebody else.
     strangers: Vec<String>,
 }
@@ -142,6 +146,17 @@ impl Protected {
         owner.clone_into(&mut self.lock().owner);
     }
 
+    /// From now on it says with the tokens whom they are for.
+    pub fn tell_owners(&self) {
+        self.lock().tells_owners = true;
+    }
+
+    /// What it was told when clients were registered, in order.
+    pub fn registrations(&self) -> Vec<Value> {
+        let requests = self.peer.requests();
+        requests.iter().filter(|request| request.path == "/register").map(Recorded::json).collect()
+    }
+
     /// Tool calls whose argument `owner` is not whom their token was given to.
     pub fn strangers(&self) -> Vec<String> {
         self.lock().strangers.clone()
@@ -194,7 +209,8 @@ impl State {
             }
             "/register" => {
                 let mut client = request.json();
-                client["client_id"] = json!("client-1");
+                self.clients += 1;
+                client["client_id"] = json!(format!("client-{}", self.clients));
                 client["token_endpoint_auth_method"] = json!(self.auth_method());
                 if !self.mark.is_empty() {
                     client["client_secret"] = json!(format!("secret{}", self.mark));
@@ -275,6 +291,9 @@ impl State {
         if self.disguise.is_none() {
             answer["expires_in"] = json!(3600);
         }
+        if self.tells_owners {
+            answer["user"] = json!(grant.owner);
+        }
         if !(self.keeps_refresh_tokens && field(form, "grant_type") == "refresh_token") {
             let refresh = self.name("refresh");
             self.refresh.insert(refresh.clone(), grant.clone());
@@ -319,7 +338,7 @@ fn is_renewal(request: &Recorded) -> bool {
 }
 
 /// A field of a query or a form.
-fn field(text: &str, name: &str) -> String {
+pub fn field(text: &str, name: &str) -> String {
     let pairs = text.split('&').filter_map(|pair| pair.split_once('='));
     let value = pairs.filter(|(key, _)| *key == name).map(|(_, value)| value).next().unwrap_or_default();
     let mut bytes = Vec::new();
