@@ -85,7 +85,7 @@ fn show(site: &Site, visitor: &Visitor, finished: Result<Finished, PageError>) -
             };
             let message = Message::other_account(&flow.host, &before, &now)
                 .with(act("Use this account", "keep", false))
-                .with(act("Do not connect", "drop", true));
+                .with(act("Do not use it", "drop", true));
             site.message(visitor, StatusCode::OK, message)
         }
         Err(error) => site.page_error(visitor, error),

@@ -194,6 +194,7 @@ fn several(site: &Site, visitor: &Visitor, link: &str, flows: &[FlowPage]) -> Re
         application: words::sentence(&first.application.name),
         application_is_known: first.application.verified,
         rows: rows.collect(),
+        all_connected: flows.iter().all(|flow| flow.stage == Stage::Granted),
         done: flows.iter().filter(|flow| !is_open(flow)).count(),
         total: flows.len(),
         next: next.map(|flow| NextServer {
@@ -222,10 +223,15 @@ impl Site {
         let (app, host) = (&*flow.application.name, flow.host.as_str());
         let (status, message) = match flow.stage {
             Stage::Granted => (StatusCode::OK, Message::already_connected(app, host)),
-            Stage::Declined => (StatusCode::OK, Message::declined(app, host)),
-            Stage::Failed => (StatusCode::BAD_GATEWAY, Message::provider_refused(host, None)),
+            Stage::Declined => {
+                let had_it = matches!(flow.reason, Reason::StepUp | Reason::ReAuthorize);
+                (StatusCode::OK, Message::declined(app, host, had_it))
+            }
+            Stage::Failed => (StatusCode::BAD_GATEWAY, Message::not_usable(host, None)),
             Stage::Mismatched => return self.wrong_person(visitor, flow),
-            Stage::Expired | Stage::Open | Stage::OtherAccount => (StatusCode::GONE, Message::expired(app, host)),
+            Stage::Expired | Stage::Open | Stage::OtherAccount => {
+                (StatusCode::GONE, Message::expired(app, host))
+            }
         };
         self.message(visitor, status, message)
     }
@@ -256,9 +262,12 @@ impl Site {
                 (StatusCode::BAD_REQUEST, Message::no_cookie(link.as_deref().map(again)))
             }
             PageError::Refused(flow) => {
-                (StatusCode::FORBIDDEN, Message::provider_refused(&flow.host, Some(again(&flow.link))))
+                let message = Message::not_granted(&flow.application.name, &flow.host);
+                (StatusCode::FORBIDDEN, message)
             }
-            PageError::Failed(flow) => (StatusCode::BAD_GATEWAY, Message::not_usable(&flow.host)),
+            PageError::Failed(flow) => {
+                (StatusCode::BAD_GATEWAY, Message::not_usable(&flow.host, Some(again(&flow.link))))
+            }
             PageError::Store(error) => {
                 tracing::warn!(%error, "a link could not be looked up");
                 (StatusCode::SERVICE_UNAVAILABLE, Message::broken())

@@ -118,11 +118,18 @@ impl Message {
         .state("good", "used")
     }
 
-    pub fn declined(app: &str, host: &str) -> Self {
+    /// `had_it`: it was to do more than it could before.
+    pub fn declined(app: &str, host: &str, had_it: bool) -> Self {
+        let (host, app) = (words::address(host), words::sentence(app));
+        let (title, so) = if had_it {
+            (format!("Nothing was changed for {host}"), format!("{app} can do what it could before."))
+        } else {
+            (format!("{host} was not connected"), format!("{app} cannot use it in your name."))
+        };
         Message::new(
-            format!("{} was not connected", words::address(host)),
+            title,
             &[
-                &format!("You declined. {} cannot use it in your name.", words::sentence(app)),
+                &format!("You declined. {so}"),
                 "If that was a mistake, go back to the application and ask again: it shows a new link.",
             ],
         )
@@ -144,19 +151,15 @@ impl Message {
         }
     }
 
-    pub fn provider_refused(host: &str, again: Option<Action>) -> Self {
-        let message = Message::new(
+    pub fn not_granted(app: &str, host: &str) -> Self {
+        Message::new(
             format!("{} was not connected", words::address(host)),
             &[
-                "The server did not grant access, and gave a reason that only its operator can use.",
-                "Nothing was stored. You can try again, or go back to your application.",
+                "You said no there, or the server does not grant this to you. Nothing was stored.",
+                &format!("If you want to try again, go back to {}: it shows a new link.", words::line(app)),
             ],
         )
-        .state("bad", "not granted");
-        match again {
-            Some(action) => message.with(action),
-            None => message,
-        }
+        .state("warn", "not granted")
     }
 
     pub fn no_cookie(again: Option<Action>) -> Self {
@@ -190,12 +193,16 @@ impl Message {
         .state("warn", "another account")
     }
 
-    pub fn not_usable(host: &str) -> Self {
-        Message::new(
+    pub fn not_usable(host: &str, again: Option<Action>) -> Self {
+        let message = Message::new(
             format!("{} cannot be connected now", words::address(host)),
-            &["It gave no usable answer. Nothing was stored. Try again in a minute."],
+            &["It gave no answer that can be trusted. Nothing was stored. Try again in a minute; if that does not help, tell whoever runs the gateway."],
         )
-        .state("bad", "failed")
+        .state("bad", "failed");
+        match again {
+            Some(action) => message.with(action),
+            None => message,
+        }
     }
 
     // Signing in
