@@ -19,6 +19,7 @@ mod keys;
 mod oauth;
 mod operating;
 mod pages;
+mod pages_links;
 mod projects;
 mod quirks;
 mod sealed;

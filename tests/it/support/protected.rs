@@ -44,8 +44,8 @@ struct State {
     keeps_refresh_tokens: bool,
     /// Whom the next login is for.
     owner: String,
-    /// Says with the tokens whom they are for.
-    tells_owners: bool,
+    /// Token answers say whose they are.
+    tells_accounts: bool,
     /// Clients that were registered.
     clients: u32,
     /// Tool calls with the token of somebody else.
@@ -141,14 +141,14 @@ impl Protected {
         self.lock().keeps_refresh_tokens = true;
     }
 
+    /// It says with every token whose account it is of.
+    pub fn tell_accounts(&self) {
+        self.lock().tells_accounts = true;
+    }
+
     /// The next logins are `owner`'s.
     pub fn log_in_as(&self, owner: &str) {
         owner.clone_into(&mut self.lock().owner);
-    }
-
-    /// From now on it says with the tokens whom they are for.
-    pub fn tell_owners(&self) {
-        self.lock().tells_owners = true;
     }
 
     /// What it was told when clients were registered, in order.
@@ -288,11 +288,11 @@ impl State {
         let access = self.name("access");
         self.access.insert(access.clone(), grant.clone());
         let mut answer = json!({ "access_token": access, "token_type": "Bearer" });
+        if self.tells_accounts {
+            answer["email"] = json!(grant.owner);
+        }
         if self.disguise.is_none() {
             answer["expires_in"] = json!(3600);
-        }
-        if self.tells_owners {
-            answer["user"] = json!(grant.owner);
         }
         if !(self.keeps_refresh_tokens && field(form, "grant_type") == "refresh_token") {
             let refresh = self.name("refresh");
