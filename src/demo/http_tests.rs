@@ -185,9 +185,13 @@ async fn a_modern_client_discovers_lists_and_calls() {
     );
     assert_eq!(listed["result"]["tools"][0]["name"], "roll_dice");
 
-    let called =
-        modern("/demo/mcp", "tools/call", json!({"name": "calculate", "arguments": {"expression": "6*7"}}), &[])
-            .await;
+    let called = modern(
+        "/demo/mcp",
+        "tools/call",
+        json!({"name": "calculate", "arguments": {"expression": "6*7"}}),
+        &[],
+    )
+    .await;
     assert_eq!(called.headers["content-type"], "application/json");
     assert_eq!(called.json()["result"]["content"][0]["text"], "6*7 = 42");
     assert_eq!(called.json()["id"], 7);
@@ -297,7 +301,8 @@ async fn the_private_server_wants_the_demo_token() {
     assert_eq!(listed["result"]["cacheScope"], "private");
     let called = modern("/demo/private/mcp", "tools/call", json!({"name": "whoami"}), token).await.json();
     assert!(called["result"]["content"][0]["text"].as_str().unwrap().contains("nobody's"));
-    let metadata = send("GET", "/.well-known/oauth-protected-resource/demo/private/mcp", &[], "").await.json();
+    let metadata =
+        send("GET", "/.well-known/oauth-protected-resource/demo/private/mcp", &[], "").await.json();
     assert_eq!(metadata["resource"], "http://127.0.0.1:8787/demo/private/mcp");
 }
 

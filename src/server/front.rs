@@ -174,7 +174,10 @@ fn is_welcome_here(method: &Method, path: &str, headers: &HeaderMap) -> bool {
 fn is_page(path: &str) -> bool {
     path.starts_with("/connect/")
         || path.starts_with("/login/")
-        || matches!(path, "/oauth/callback" | "/connections" | "/account" | "/login" | "/demo/oauth/authorize")
+        || matches!(
+            path,
+            "/oauth/callback" | "/connections" | "/account" | "/login" | "/demo/oauth/authorize"
+        )
 }
 
 fn names_loopback(authority: &str) -> bool {

@@ -11,6 +11,7 @@ mod chat;
 mod cli;
 mod connections_api;
 mod connections_cli;
+mod demo;
 mod doctor;
 mod egress;
 mod instances;

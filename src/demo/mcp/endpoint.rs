@@ -64,7 +64,8 @@ fn refuse_stranger(here: Option<Here>, brought_something: bool) -> Response {
     if let Some(here) = here {
         challenge.push_str(&format!(", resource_metadata=\"{}\"", here.resource_metadata()));
     }
-    let text = format!("This demo server wants a login. Without one, `Authorization: Bearer {DEMO_TOKEN}` will do.");
+    let text =
+        format!("This demo server wants a login. Without one, `Authorization: Bearer {DEMO_TOKEN}` will do.");
     let refusal = Refusal::new(StatusCode::UNAUTHORIZED, INVALID_REQUEST, text);
     let mut response = router::json(refusal.status, &refusal.to_json(None));
     if let Ok(challenge) = HeaderValue::from_str(&challenge) {

@@ -90,8 +90,7 @@ pub async fn answer(State(demo): State<Demo>, request: Request) -> Response {
 /// The checks of RFC 6749 §4.1.1, RFC 7636 §4.4.1 and RFC 8707 §2: first whether the client and its address are known,
 /// for nobody else may be answered.
 async fn asked(demo: &Demo, uri: &Uri, headers: &HeaderMap) -> Result<Asked, Trouble> {
-    let here =
-        Here::of(headers).ok_or(Trouble::Page("this page was called by another machine's name"))?;
+    let here = Here::of(headers).ok_or(Trouble::Page("this page was called by another machine's name"))?;
     let query = uri.query().unwrap_or_default();
     if query.len() > MAX_QUERY_BYTES {
         return Err(Trouble::Page("the application's request is too long"));
@@ -166,7 +165,9 @@ impl Back {
             return page::trouble("This login cannot go on", "the application's address is none");
         };
         let state = self.state.as_deref().map(|state| ("state", state));
-        url.query_pairs_mut().extend_pairs(fields.iter().copied().chain(state)).append_pair("iss", &self.issuer);
+        url.query_pairs_mut()
+            .extend_pairs(fields.iter().copied().chain(state))
+            .append_pair("iss", &self.issuer);
         let Ok(location) = HeaderValue::try_from(url.as_str()) else {
             return page::trouble("This login cannot go on", "the application's address is none");
         };

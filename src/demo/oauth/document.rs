@@ -48,7 +48,8 @@ pub async fn fetch(egress: &Egress, id: &str) -> Result<Client, &'static str> {
             .map_err(|_| "the document at its client id cannot be reached")?;
         let kind = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let kind = kind.unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        let is_json = kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"));
+        let is_json =
+            kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"));
         if response.status() != StatusCode::OK || !is_json {
             return Err("there is no document at its client id");
         }
@@ -63,7 +64,8 @@ pub async fn fetch(egress: &Egress, id: &str) -> Result<Client, &'static str> {
     if document.client_id != id {
         return Err("the document at its client id is another client's");
     }
-    if document.client_secret.is_some() || document.token_endpoint_auth_method.is_some_and(|method| method != "none")
+    if document.client_secret.is_some()
+        || document.token_endpoint_auth_method.is_some_and(|method| method != "none")
     {
         return Err("the document at its client id wants a secret, and this server knows none");
     }

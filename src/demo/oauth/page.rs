@@ -18,8 +18,8 @@ pub fn login(status: StatusCode, asked: &Asked, id: &str, note: Option<&str>) ->
     let back = escaped(&back.unwrap_or_default());
     let name = if asked.client.name.is_empty() { "An application" } else { &asked.client.name };
     let vouched = match &asked.client.host {
-        Some(host) => format!("{} says so of itself.", escaped(host)),
-        None => "It calls itself that; nobody has checked it.".to_owned(),
+        Some(host) => format!("That application is known by its address at {}.", escaped(host)),
+        None => "The application calls itself so; nobody has checked it.".to_owned(),
     };
     let note = note.map(|note| format!("<p class=\"note\" role=\"alert\">{}</p>", escaped(note)));
     let main = format!(
@@ -89,8 +89,9 @@ pub fn protect(response: &mut Response, leads_to: Option<&str>) {
     );
     let headers = response.headers_mut();
     // An origin has no character that ends a directive; what had one gets the stricter policy.
-    let policy = HeaderValue::try_from(policy)
-        .unwrap_or(HeaderValue::from_static("default-src 'none'; form-action 'self'; frame-ancestors 'none'"));
+    let policy = HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static(
+        "default-src 'none'; form-action 'self'; frame-ancestors 'none'",
+    ));
     headers.insert("content-security-policy", policy);
     for (name, value) in [
         ("referrer-policy", "no-referrer"),

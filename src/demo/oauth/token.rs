@@ -53,8 +53,6 @@ async fn issued(demo: &Demo, request: Request) -> Result<Issued, Refusal> {
             let token = fields.get("refresh_token", "`refresh_token` is missing")?;
             demo.memory.refresh(now, client_id, token, resource)
         }
-        _ => {
-            Err(Refusal::new("unsupported_grant_type", "there is `authorization_code` and `refresh_token`"))
-        }
+        _ => Err(Refusal::new("unsupported_grant_type", "there is `authorization_code` and `refresh_token`")),
     }
 }

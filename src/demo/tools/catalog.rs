@@ -162,7 +162,8 @@ fn run(
         "whoami" => Output::Text(match visitor {
             Some(Visitor::Named(name)) => format!("You are {name}: so you said when you logged in here."),
             Some(Visitor::Nameless) | None => {
-                "You brought the demo's fixed access token, which is nobody's. Log in to be somebody.".to_owned()
+                "You brought the demo's fixed access token, which is nobody's. Log in to be somebody."
+                    .to_owned()
             }
         }),
         // `fail`, the only one left: `call` has checked the name.
