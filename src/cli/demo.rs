@@ -118,9 +118,9 @@ impl Visitor {
         let mut waiting = question.clone();
         waiting["toolgate"] = json!({"on_auth": "wait"});
         self.ask(&waiting).await?;
-        self.output.line("From now on no link is needed:");
+        self.output.line("\nFrom now on no link is needed:");
         self.ask(&question).await?;
-        self.output.line("Who has an access token already sends it along:");
+        self.output.line("\nWho has an access token already sends it along:");
         let mut entry = entry;
         entry["authorization"] = json!(demo::DEMO_TOKEN);
         self.ask(&request("Who am I?", json!([entry]))).await?;
