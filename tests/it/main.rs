@@ -12,6 +12,7 @@ mod cli;
 mod clients;
 mod connections_api;
 mod connections_cli;
+mod demo;
 mod doctor;
 mod egress;
 mod instances;
