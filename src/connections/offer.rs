@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use super::access::Holdings;
-use super::clients::NoClient;
-use super::doctor::by_hand;
+use super::clients::{NoClient, within};
 use super::flow::host_of;
 use super::probe::{Said, ask};
 use super::service::Inner;
@@ -55,13 +54,13 @@ impl Inner {
             }
         };
         // Better said now than on the page behind the link.
-        if !self.clients.has_way(&found) {
-            return Err(FlowError::NotOffered(by_hand(&found, &self.clients.redirect_uri)));
+        if let Some(why) = self.clients.no_way(&found) {
+            return Err(FlowError::NotOffered(why));
         }
         // Nobody said that there is an authorization server. Most servers that ask for a key and say no more have none,
         // and a link would lead nowhere: it has to register us before one is shown.
         if found.server.assumed {
-            match self.client_for(&found, &found.scopes).await {
+            match self.client_for(&found, &found.scopes, false).await {
                 Ok(_) => {}
                 Err(NoClient::Store(error)) => return Err(error.into()),
                 Err(NoClient::Registration(error @ RegistrationError::Temporary { .. })) => {
@@ -85,7 +84,7 @@ fn busy(trace: &Trace) -> Option<&str> {
 }
 
 /// What to ask for: what the server wants now, or the application, and what the connection has already; or just what is
-/// named.
+/// named. Never more than the operator's client may ask for.
 pub(super) fn wanted_scopes(
     inner: &Inner,
     holdings: &Holdings,
@@ -94,18 +93,28 @@ pub(super) fn wanted_scopes(
 ) -> Result<Vec<String>, FlowError> {
     let held = holdings.0.iter().find(|held| held.row.resource == found.resource);
     let had = held.map(|held| split_scopes(&held.row.scopes)).unwrap_or_default();
+    let most = inner.clients.most_scopes(found);
+    let challenged = wanted.challenge.as_ref().is_some_and(|challenge| challenge.scope.is_some());
+    let (asked, is_firm) = match &wanted.scopes {
+        Scopes::Also(named) | Scopes::Exactly(named) => (named, true),
+        Scopes::AsAsked => (&found.scopes, challenged && wanted.reason == Reason::StepUp),
+    };
+    let beyond = asked.iter().find(|scope| !most.is_empty() && !most.contains(scope));
+    if let Some(beyond) = beyond.filter(|_| is_firm) {
+        return Err(FlowError::NotOffered(format!(
+            "the permission `{beyond}` of {} is not among the `scopes` of its `[[oauth_clients]]`",
+            host_of(&wanted.uri)
+        )));
+    }
     let lists_offline = found.server.scopes_supported.iter().any(|scope| scope == OFFLINE);
-    let offline: &[String] = if lists_offline { &[OFFLINE.to_owned()] } else { &[] };
+    let is_lasting = lists_offline && (most.is_empty() || most.iter().any(|scope| scope == OFFLINE));
+    let offline: &[String] = if is_lasting { &[OFFLINE.to_owned()] } else { &[] };
     let scopes = match &wanted.scopes {
         // Who did not see it among what the login is for has not taken it away, and the login is to last.
         Scopes::Exactly(named) if had.iter().any(|scope| scope == OFFLINE) => return Ok(named.clone()),
         Scopes::Exactly(named) => return Ok(join_scopes(named, offline)),
         Scopes::Also(named) => join_scopes(named, offline),
-        Scopes::AsAsked => {
-            let challenged = wanted.challenge.as_ref().is_some_and(|challenge| challenge.scope.is_some());
-            let configured = inner.clients.scopes(&found.server.issuer);
-            if !challenged && !configured.is_empty() { configured.to_vec() } else { found.scopes.clone() }
-        }
+        Scopes::AsAsked => within(found.scopes.clone(), most, challenged),
     };
     let is_active = held.is_some_and(|held| held.current().ended.is_none());
     if is_active && wanted.reason == Reason::StepUp && scopes.iter().all(|scope| had.contains(scope)) {

@@ -1,6 +1,7 @@
 //! `/v1/connections` and `…/check` of addresses that nobody has asked before: what they say decides, not what is guessed.
 
 use serde_json::{Value, json};
+use toolgate::config::OauthClient;
 
 use crate::support::authorization_server::{
     AuthorizationServer, RESOURCE_METADATA, SERVER_METADATA, resource_metadata,
@@ -178,6 +179,31 @@ async fn too_many_open_logins_are_not_called_a_public_server() {
     assert!(last["reason"].as_str().unwrap().contains("too many logins are open"), "{last}");
     let refused = start(&gateway, &mcp.url()).await;
     assert_eq!((refused.status, &refused.json()["error"]["code"]), (429, &json!("too_many_logins")));
+}
+
+#[tokio::test]
+async fn nobody_asks_for_more_than_the_operators_client_may() {
+    let peer = AuthorizationServer::new().start().await;
+    let provider = FakeProvider::answering(|_| text("hello")).await;
+    let gateway = Gateway::configured(&provider, |settings| {
+        settings.oauth_clients.push(OauthClient {
+            issuer: peer.url(""),
+            client_id: "mine".into(),
+            resources: vec![peer.host()],
+            scopes: vec!["read".into(), "write".into()],
+            ..OauthClient::default()
+        });
+    })
+    .await;
+    let start = async |scopes: Value| {
+        let wanted = json!({ "user": "ann", "server_url": peer.url("/mcp"), "scopes": scopes });
+        gateway.client.post("/v1/connections", &[], &wanted).await
+    };
+    let within = start(json!(["write"])).await;
+    assert_eq!((within.status, &within.json()["scopes"]), (201, &json!(["write"])));
+    let beyond = start(json!(["read", "admin"])).await;
+    assert_eq!((beyond.status, &beyond.json()["error"]["code"]), (404, &json!("login_not_offered")));
+    assert!(beyond.text().contains("`admin`"), "{}", beyond.text());
 }
 
 #[tokio::test]

@@ -130,7 +130,7 @@ async fn what_a_server_may_do_can_be_taken_away_on_the_page_too_or_it_says_why_n
     let link = link.strip_prefix(&format!("http://{}", gateway.address)).unwrap_or(&link).to_owned();
     let asked = ann.visit(&link).await.text();
     assert!(asked.contains("files:read") && !asked.contains("files:write"), "{asked}");
-    assert!(asked.contains("You asked to change what it may do."), "{asked}");
+    assert!(asked.contains("This changes what is allowed."), "{asked}");
 
     mcp.break_down();
     let page = ann.visit("/connections").await;

@@ -143,6 +143,7 @@ async fn another_person_changes_nothing_with_my_connections_id_and_project() {
 
     let page = anna.visit("/connections").await;
     let done = anna.submit(&page, &disconnect, &[]).await;
-    assert!(done.text().contains("the server has revoked the access"), "{}", done.text());
+    assert!(done.text().contains("Disconnected"), "{}", done.text());
+    assert_eq!(mcp.revoked().len(), 2, "refresh and access token");
     assert_eq!(listed(&mut anna).await, Vec::<Value>::new());
 }

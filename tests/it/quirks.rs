@@ -403,7 +403,8 @@ async fn who_brings_a_credential_or_can_have_no_login_is_not_held_up() {
         with(guarded.entry("s"), json!({ "authorization": "mine" })),
         with(guarded.entry("s"), json!({ "headers": { "X-Goog-Api-Key": "mine" } })),
     ] {
-        let answer = gateway.client.chat(&with(ask(&[entry.clone()]), json!({ "user": "ann" }))).await;
+        let answer =
+            gateway.client.chat(&with(ask(std::slice::from_ref(&entry)), json!({ "user": "ann" }))).await;
         assert_eq!(answer.content(), "hello", "{entry}: {}", answer.text());
     }
 }

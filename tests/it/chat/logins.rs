@@ -211,21 +211,21 @@ async fn a_login_that_has_ended_is_not_called_the_first_one() {
     let provider = calling("s_t", || ()).await;
     let gateway = Gateway::with(&provider).await;
     let (reason, page) = reasons(&gateway, &mcp).await;
-    assert_eq!(reason, "It wants you to log in.");
+    assert_eq!(reason, "It wants you to log in. Then ask again.");
     assert!(!page.contains("before"), "{page}");
     logged_in(&gateway, "ann", &mcp.entry("s")).await;
     mcp.end_grants();
     // The first request finds out, the second one knows.
     for _ in 0..2 {
         let (reason, page) = reasons(&gateway, &mcp).await;
-        assert_eq!(reason, "The login was withdrawn. Log in again to go on.");
+        assert_eq!(reason, "The login was withdrawn. Log in again to go on. Then ask again.");
         assert!(page.contains("that login was withdrawn since"), "{page}");
     }
     let list = whole(gateway.client.send("GET", "/v1/connections", &[], "").await).await.json();
     let path = format!("/v1/connections/{}", list["data"][0]["id"].as_str().unwrap());
     whole(gateway.client.send("DELETE", &path, &[], "").await).await;
     let (reason, _) = reasons(&gateway, &mcp).await;
-    assert_eq!(reason, "It wants you to log in.", "who has disconnected begins anew");
+    assert_eq!(reason, "It wants you to log in. Then ask again.", "who has disconnected begins anew");
 }
 
 #[tokio::test]
@@ -244,7 +244,7 @@ async fn a_login_that_has_expired_is_said_to_have() {
     let gateway = again().await;
     for _ in 0..2 {
         let (reason, page) = reasons(&gateway, &mcp).await;
-        assert_eq!(reason, "The login has expired. Log in again.");
+        assert_eq!(reason, "The login has expired. Log in again. Then ask again.");
         assert!(page.contains("that login has expired since"), "{page}");
     }
 }
@@ -259,9 +259,9 @@ async fn a_login_that_is_refused_again_and_again_has_words_of_its_own() {
     let gateway = Gateway::with(&provider).await;
     logged_in(&gateway, "ann", &mcp.entry("s")).await;
     let (reason, page) = reasons(&gateway, &mcp).await;
-    assert_eq!(reason, "It does not accept the login any more. Log in again.");
-    assert!(page.contains("The server keeps refusing the login that you gave it before."), "{page}");
-    assert!(!page.contains("You asked to change"), "{page}");
+    assert_eq!(reason, "It does not accept the login any more. Log in again. Then ask again.");
+    assert!(page.contains("The server keeps refusing the login that was given before."), "{page}");
+    assert!(!page.contains("This changes what is allowed"), "{page}");
 }
 
 #[tokio::test]
