@@ -209,6 +209,7 @@ impl Inner {
             let mut open = self.store.begin().await?;
             open.hold_flow(&flow, sealed, &is, now).await?;
             open.commit().await?;
+            self.note_flow(&flow, "flow.other_account", "authorization server", None).await?;
             return Ok(Finished::OtherAccount { flow: page(), before, now: is });
         }
         self.store_connection(&flow, &link, "returned", gained).await

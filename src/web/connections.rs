@@ -105,8 +105,8 @@ fn row(connection: OwnConnection, now: i64) -> ConnectionRow {
         true => ("warn", "needs you", Some(advice.to_owned())),
     };
     ConnectionRow {
-        host: words::line(&connection.host),
-        resource: words::line(&connection.resource),
+        host: words::address(&connection.host),
+        resource: words::address(&connection.resource),
         account: connection.account.as_deref().map(words::line),
         application: words::sentence(&connection.application.name),
         project: connection.project.strip_prefix("project:").map(words::line),
