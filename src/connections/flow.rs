@@ -89,6 +89,7 @@ impl Connections {
             project: owner.project.to_string(),
             link_hash: sha256(link.as_bytes()).to_vec(),
             sealed_link: inner.vault.seal(&FLOW_LINK, bound, link.as_bytes()),
+            join_hash: None,
             user: owner.user.to_string(),
             profile: owner.profile.to_string(),
             resource: found.resource.clone(),
@@ -117,35 +118,43 @@ impl Connections {
             expires_at: now + LIFE,
             id,
         };
-        let turn = inner.turn_to_start(owner).await;
-        if let Some(pending) = inner.store.find_pending_flow(&row, now + JOIN).await? {
-            let link = inner.link_of(&pending)?;
-            return Ok(inner.pending(&pending, &link));
+        let join_hash = join_hash(&row);
+        row.join_hash = Some(join_hash.clone());
+        if let Some(pending) = inner.store.find_flow_to_join(&join_hash, now + JOIN).await? {
+            return Ok(inner.pending(&pending, &inner.link_of(&pending)?));
         }
         if inner.store.count_pending_flows(&row.project, &row.user, now).await? >= MOST_PENDING {
             let message = "too many logins are open for this user; finish one, or wait ten minutes";
             return Err(FlowError::NotOffered(message.to_owned()));
         }
-        inner.store.create_flow(&row).await?;
-        drop(turn);
+        let pending = inner.pending(&row, &link);
+        let mut open = inner.store.begin().await?;
+        if let Some(joined) = open.add_or_join_flow(&row, now + JOIN).await? {
+            return Ok(inner.pending(&joined, &inner.link_of(&joined)?));
+        }
         // Somebody may have finished the very login between the server's refusal and now.
         if wanted.reason == Reason::FirstUse
-            && let Some(held) = holdings.0.iter().find(|held| held.row.resource == row.resource)
-            && held.current().ended.is_none()
-            && now - held.current().issued_at < JUST_MADE
+            && let Some(made) = just_made(&holdings, &row, now)
         {
-            let mut open = inner.store.begin().await?;
-            open.end_flow(&row, "pending", "granted", None, Some(&held.row.id), now).await?;
+            open.end_flow(&row, "pending", "granted", None, Some(&made), now).await?;
             open.commit().await?;
-            row.state = "granted".to_owned();
-            return Ok(inner.pending(&row, &link));
+            return Ok(pending);
         }
-        let mut entry = inner.audit(owner, "flow.created", "caller");
-        entry.flow = Some(row.id.clone());
-        entry.resource = Some(row.resource.clone());
-        inner.note(entry).await?;
-        let pending = inner.pending(&row, &link);
-        inner.tell_flow(&row, "authorization.requested", Some(&pending.connect_url)).await?;
+        open.add_audit(&inner.flow_entry(&row, "flow.created", "caller", None)).await?;
+        inner.tell_flow(&mut open, &row, "authorization.requested", Some(&pending.connect_url)).await?;
+        open.commit().await?;
+        // And who finished it at this very moment could not see this flow yet. Whoever finishes it from now on does.
+        if wanted.reason == Reason::FirstUse {
+            inner.forget(owner);
+            if let Some(made) = just_made(&*inner.holdings(owner).await?, &row, now) {
+                let mut open = inner.store.begin().await?;
+                if open.end_flow(&row, "pending", "granted", None, Some(&made), now).await? {
+                    inner.tell_flow(&mut open, &row, "authorization.completed", None).await?;
+                    open.commit().await?;
+                    inner.wake(&row.id).await;
+                }
+            }
+        }
         Ok(pending)
     }
 
@@ -161,6 +170,24 @@ impl Connections {
         self.0.store.create_batch(&owner.project, &id, &sha256(link.as_bytes()), &ids, end + LIFE).await?;
         Ok(format!("{}/connect/{link}", self.0.public_url))
     }
+}
+
+/// What makes two wishes for a login the same: then one flow serves both.
+fn join_hash(flow: &FlowRow) -> Vec<u8> {
+    let alike = (
+        (&flow.project, &flow.user, &flow.profile),
+        (&flow.resource, &flow.server_url, &flow.scopes),
+        (&flow.application, &flow.callback_url),
+    );
+    sha256(&serde_json::to_vec(&alike).expect("texts are JSON")).to_vec()
+}
+
+/// The connection to what `flow` is for, when it was made, or made anew, just now.
+fn just_made(holdings: &Holdings, flow: &FlowRow, now: i64) -> Option<String> {
+    let held = holdings.0.iter().find(|held| held.row.resource == flow.resource)?;
+    let current = held.current();
+    let is_new = current.ended.is_none() && now - current.issued_at < JUST_MADE;
+    is_new.then(|| held.row.id.clone())
 }
 
 /// What stands in a link: 256 bits.

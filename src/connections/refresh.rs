@@ -212,6 +212,9 @@ impl Inner {
             // A newer login or rotation is there already.
             let newest = self.store.find_secrets(&row.project, &row.id).await?;
             let Some(newest) = newest else {
+                // The connection was ended meanwhile, with the tokens that were spent just then: these live on.
+                self.forget(&held.owner);
+                self.revoke_late(row, tokens).await?;
                 return Ok(Renewed::LoginNeeded { reason: Reason::Revoked });
             };
             let current = self.open_current(row, &newest)?;

@@ -11,7 +11,7 @@ use super::{Error, Owner, RevokeOutcome};
 use crate::config::Secret;
 use crate::egress::Reach;
 use crate::id::random_id;
-use crate::oauth::{self, Hint, Revoked, TokenEndpoint};
+use crate::oauth::{self, Hint, Revoked, TokenEndpoint, Tokens};
 use crate::store::{
     CONNECTION_ACCESS, CONNECTION_REFRESH, ConnectionRow, REVOCATION_ACCESS, REVOCATION_REFRESH,
     RevocationRow,
@@ -77,33 +77,15 @@ impl Connections {
         let Some(secrets) = open.end_connection(row, reason, now).await? else {
             return Ok(RevokeOutcome::NotFound);
         };
-        let endpoints: Option<Endpoints> = serde_json::from_slice(&row.endpoints).ok();
         let revocation = secrets.and_then(|secrets| {
-            let id = random_id("rev_");
             let from = Bound { row: &row.id, project: &row.project, user: &row.user };
-            let to = Bound { row: &id, project: &row.project, user: &row.user };
             // What does not open cannot be revoked; it is of no use to anybody either.
             let access = inner.vault.open(&CONNECTION_ACCESS, from, &secrets.sealed_access).ok()?;
             let refresh = secrets
                 .sealed_refresh
                 .as_ref()
                 .and_then(|sealed| inner.vault.open(&CONNECTION_REFRESH, from, sealed).ok());
-            let can = endpoints.as_ref().is_some_and(|endpoints| endpoints.revocation.is_some());
-            Some(RevocationRow {
-                project: row.project.clone(),
-                connection: row.id.clone(),
-                user: row.user.clone(),
-                sealed_refresh: refresh
-                    .filter(|_| can)
-                    .map(|token| inner.vault.seal(&REVOCATION_REFRESH, to, &token)),
-                sealed_access: can.then(|| inner.vault.seal(&REVOCATION_ACCESS, to, &access)),
-                issuer: row.issuer.clone(),
-                client_id: row.client_id.clone(),
-                endpoints: row.endpoints.clone(),
-                attempts: 0,
-                outcome: if can { "waiting" } else { "unsupported" }.to_owned(),
-                id,
-            })
+            Some(inner.revocation(row, &access, refresh.as_ref().map(|refresh| refresh.as_slice())))
         });
         if let Some(revocation) = &revocation {
             open.add_revocation(revocation, now, GRACE).await?;
@@ -145,6 +127,37 @@ pub(super) fn outcome_of(outcome: &str) -> RevokeOutcome {
 }
 
 impl Inner {
+    /// The revocation of these tokens of a connection.
+    fn revocation(&self, row: &ConnectionRow, access: &[u8], refresh: Option<&[u8]>) -> RevocationRow {
+        let id = random_id("rev_");
+        let bound = Bound { row: &id, project: &row.project, user: &row.user };
+        let endpoints: Option<Endpoints> = serde_json::from_slice(&row.endpoints).ok();
+        let can = endpoints.is_some_and(|endpoints| endpoints.revocation.is_some());
+        let seal = |column, token: &[u8]| can.then(|| self.vault.seal(column, bound, token));
+        RevocationRow {
+            project: row.project.clone(),
+            connection: row.id.clone(),
+            user: row.user.clone(),
+            sealed_refresh: refresh.and_then(|refresh| seal(&REVOCATION_REFRESH, refresh)),
+            sealed_access: seal(&REVOCATION_ACCESS, access),
+            issuer: row.issuer.clone(),
+            client_id: row.client_id.clone(),
+            endpoints: row.endpoints.clone(),
+            attempts: 0,
+            outcome: if can { "waiting" } else { "unsupported" }.to_owned(),
+            id,
+        }
+    }
+
+    /// Revokes tokens that came when their connection had been ended already.
+    pub(super) async fn revoke_late(&self, row: &ConnectionRow, tokens: &Tokens) -> Result<(), Error> {
+        let refresh = tokens.refresh.as_ref().map(|refresh| refresh.expose().as_bytes());
+        let revocation = self.revocation(row, tokens.access.expose().as_bytes(), refresh);
+        let mut open = self.store.begin().await?;
+        open.add_revocation(&revocation, self.now(), 0).await?;
+        Ok(open.commit().await?)
+    }
+
     /// Makes the revocations that are due.
     pub(super) async fn revoke_due(&self, only: Option<&str>) -> Result<(), Error> {
         for due in self.store.take_revocations(&self.instance, self.now(), LEASE, only).await? {
