@@ -13,6 +13,7 @@ mod connections_api;
 mod connections_cli;
 mod doctor;
 mod egress;
+mod flows;
 mod instances;
 mod keys;
 mod oauth;

@@ -23,7 +23,7 @@ pub use http::{Answer, Client, whole};
 pub use logs::Logs;
 pub use mcp::{FakeMcp, FakeTool, rpc_result, text_result};
 pub use peer::{PATIENCE, Peer, Piece, Reply};
-pub use person::Person;
+pub use person::{Page, Person};
 pub use place::Place;
 pub use program::{Program, Running, free_address};
 pub use protected::Protected;

@@ -272,6 +272,9 @@ impl State {
         let access = self.name("access");
         self.access.insert(access.clone(), grant.clone());
         let mut answer = json!({ "access_token": access, "token_type": "Bearer" });
+        if !grant.owner.is_empty() {
+            answer["username"] = json!(grant.owner);
+        }
         if self.disguise.is_none() {
             answer["expires_in"] = json!(3600);
         }
