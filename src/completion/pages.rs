@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::{Map, Value};
 use tokio::time::{Instant, sleep, timeout_at};
+use url::Url;
 
 use super::event::{AuthorizationRequired, LinkKind};
 use super::execute::{Calling, Kept};
@@ -51,7 +52,7 @@ impl Calling<'_> {
                 }
                 () = logins.stopping() => return Err(Kept::Waited(Came::Stopping, pages)),
             }
-            match self.once(access, arguments, Some(&required)).await {
+            match self.once(access, arguments, Some(&required)).await? {
                 Err(Error::PageRequired(again)) => required = *again,
                 other => {
                     for page in &pages {
@@ -63,39 +64,41 @@ impl Calling<'_> {
         }
     }
 
-    /// What the reader is shown, in the gateway's words; `None` when an address is none that it shows.
+    /// What the reader is shown; `None` when an address is none that it shows.
     fn pages(&self, required: &PageRequired) -> Option<Vec<Missing>> {
+        required.pages.iter().map(|page| self.page(page)).collect()
+    }
+
+    /// What the reader is shown of a page, in the gateway's words; `None` when its address is none that it shows.
+    pub(super) fn page(&self, page: &Url) -> Option<Missing> {
         let (parts, spec) = (&self.logins.parts, &self.server.spec);
-        let shown = required.pages.iter().map(|page| {
-            let loopback = match page.host()? {
-                url::Host::Domain(name) => name == "localhost",
-                url::Host::Ipv4(address) => address.is_loopback(),
-                url::Host::Ipv6(address) => address.is_loopback(),
-            };
-            let bare = page.username().is_empty() && page.password().is_none();
-            let allowed = page.scheme() == "https" || (parts.local && loopback);
-            // A page of the gateway's own would look like a login link of the gateway's own.
-            if !allowed || !bare || parts.links.lead_to(page) {
-                return None;
-            }
-            let reason = format!(
-                "{} asks that you open this page before it goes on. It is not a page of this gateway: check the address.",
-                spec.host()
-            );
-            Some(Missing {
-                shown: Arc::new(AuthorizationRequired {
-                    resource: spec.server_url.clone(),
-                    server_label: spec.label.clone(),
-                    host: spec.host().to_owned(),
-                    connect_url: Some(page.to_string()),
-                    scopes: Vec::new(),
-                    reason,
-                    expires_at: None,
-                    kind: LinkKind::Elicitation,
-                }),
-                flow: None,
-            })
-        });
-        shown.collect()
+        let loopback = match page.host()? {
+            url::Host::Domain(name) => name == "localhost",
+            url::Host::Ipv4(address) => address.is_loopback(),
+            url::Host::Ipv6(address) => address.is_loopback(),
+        };
+        let bare = page.username().is_empty() && page.password().is_none();
+        let allowed = page.scheme() == "https" || (parts.local && loopback);
+        // A page of the gateway's own would look like a login link of the gateway's own.
+        if !allowed || !bare || parts.links.lead_to(page) {
+            return None;
+        }
+        let reason = format!(
+            "{} asks that you open this page before it goes on. It is not a page of this gateway: check the address.",
+            spec.host()
+        );
+        Some(Missing {
+            shown: Arc::new(AuthorizationRequired {
+                resource: spec.server_url.clone(),
+                server_label: spec.label.clone(),
+                host: spec.host().to_owned(),
+                connect_url: Some(page.to_string()),
+                scopes: Vec::new(),
+                reason,
+                expires_at: None,
+                kind: LinkKind::Elicitation,
+            }),
+            flow: None,
+        })
     }
 }

@@ -75,7 +75,8 @@ impl Connections {
             quirks,
         };
         let page = || Box::new(inner.page(&flow, link, None));
-        let (client, source) = match inner.client_for(&found, &found.scopes).await {
+        let again = flow.state == "started";
+        let (client, source) = match inner.client_for(&found, &found.scopes, again).await {
             Ok(client) => client,
             Err(NoClient::Store(error)) => return Err(error.into()),
             Err(NoClient::Registration(error)) => {
@@ -287,6 +288,7 @@ impl Inner {
         if !open.end_flow(flow, from, "declined", Some(place), None, self.now()).await? {
             return Ok(false);
         }
+        self.revoke_held(&mut open, flow).await?;
         open.add_audit(&self.flow_entry(flow, "flow.declined", "person", Some(place))).await?;
         self.tell_flow(&mut open, flow, "authorization.denied", None).await?;
         open.commit().await?;

@@ -217,9 +217,8 @@ impl Store {
         let changed = self
             .execute(
                 "UPDATE flows SET state = 'started', browser_hash = $3, state_hash = $4, sealed_verifier = $5,
-                    client = $6, expires_at = $7, changed_at = $8, sealed_tokens = NULL
-                 WHERE project = $1 AND id = $2 AND state IN ('pending', 'started', 'confirming')
-                    AND expires_at > $8",
+                    client = $6, expires_at = $7, changed_at = $8
+                 WHERE project = $1 AND id = $2 AND state IN ('pending', 'started') AND expires_at > $8",
                 values![
                     &flow.project,
                     &flow.id,
@@ -408,7 +407,8 @@ impl Transaction {
     }
 
     /// Ends some of the flows whose time is up, and gives them: `most` at once, so that who does something to one of
-    /// them meanwhile waits shortly only.
+    /// them meanwhile waits shortly only. Tokens that waited for the person's word are still in it: see
+    /// [`Transaction::clear_held_tokens`].
     ///
     /// # Errors
     /// See [`Error`].
@@ -416,7 +416,7 @@ impl Transaction {
         let rows = self
             .rows(
                 "UPDATE flows SET state = 'expired', changed_at = $1, sealed_verifier = NULL,
-                    sealed_tokens = NULL, state_hash = NULL, reference_hash = NULL
+                    state_hash = NULL, reference_hash = NULL
                  WHERE expires_at <= $1 AND state IN ('pending', 'started', 'returned', 'confirming')
                     AND id IN (SELECT f.id FROM flows f WHERE f.expires_at <= $1
                         AND f.state IN ('pending', 'started', 'returned', 'confirming')
@@ -428,7 +428,20 @@ impl Transaction {
         rows.iter().map(FlowRow::read).collect()
     }
 
-    /// Ends every other open flow of the same owner and resource that a login has made needless, and gives their ids.
+    /// Forgets the tokens that waited in a flow.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn clear_held_tokens(&mut self, flow: &FlowRow) -> Result<(), Error> {
+        self.execute(
+            "UPDATE flows SET sealed_tokens = NULL WHERE project = $1 AND id = $2",
+            values![&flow.project, &flow.id],
+        )
+        .await
+        .map(drop)
+    }
+
+    /// Ends every other open flow of the same owner and resource that a login has made needless, and gives them.
     ///
     /// # Errors
     /// See [`Error`].
@@ -437,13 +450,13 @@ impl Transaction {
         flow: &FlowRow,
         connection: &str,
         now: i64,
-    ) -> Result<Vec<String>, Error> {
+    ) -> Result<Vec<FlowRow>, Error> {
         let rows = self
             .rows(
                 "UPDATE flows SET state = 'granted', connection = $6, changed_at = $7, sealed_verifier = NULL,
                     sealed_tokens = NULL, state_hash = NULL, reference_hash = NULL
                  WHERE project = $1 AND user_name = $2 AND profile = $3 AND resource = $4 AND scopes = $5
-                    AND state IN ('pending', 'started') RETURNING id",
+                    AND state IN ('pending', 'started') RETURNING *",
                 values![
                     &flow.project,
                     flow.user.as_bytes(),
@@ -455,7 +468,7 @@ impl Transaction {
                 ],
             )
             .await?;
-        rows.iter().map(|row| row.text("id")).collect()
+        rows.iter().map(FlowRow::read).collect()
     }
 
     /// Ends a flow that is in `from`. False when it was not.
