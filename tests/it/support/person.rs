@@ -36,17 +36,6 @@ impl Person {
 
     /// Follows a login link to its end and agrees to everything on the way. Gives the last page.
     pub async fn log_in(&mut self, link: &str) -> Page {
-        self.walk(link, true).await
-    }
-
-    /// Agrees to everything before the authorization server, and gives the address there. [`Person::log_in`] goes on
-    /// from it.
-    pub async fn leave(&mut self, link: &str) -> String {
-        let page = self.walk(link, false).await;
-        leaving(&page.text).unwrap_or_else(|| panic!("it leads away: {}", page.text))
-    }
-
-    async fn walk(&mut self, link: &str, leaves: bool) -> Page {
         let mut page = self.open(link).await;
         for _ in 0..MOST_PAGES {
             let origin = origin(&page.address).to_owned();
@@ -56,9 +45,9 @@ impl Person {
                 page = self.open(&next).await;
             } else if let Some((action, fields)) = form(&page.text, "continue") {
                 page = self.submit(&format!("{origin}{action}"), &fields).await;
-            } else if let Some(target) = leaving(&page.text).filter(|_| leaves) {
+            } else if let Some(target) = leaving(&page.text) {
                 page = self.open(&target).await;
-            } else if let Some(path) = going_on(&page.text).filter(|_| leaves) {
+            } else if let Some(path) = going_on(&page.text) {
                 page = self.open(&format!("{origin}{path}")).await;
             } else {
                 return page;

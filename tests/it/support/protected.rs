@@ -44,8 +44,6 @@ struct State {
     keeps_refresh_tokens: bool,
     /// Requests for this path are answered only once the gate is open; so many more of them.
     held: Option<(&'static str, Gate, usize)>,
-    /// Clients that were registered.
-    clients: u32,
     /// Whom the next login is for.
     owner: String,
     /// Token answers say whose they are.
