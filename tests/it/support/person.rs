@@ -86,12 +86,6 @@ impl Person {
         leaving(&page.text).unwrap_or_else(|| panic!("{} leads nowhere: {}", page.address, page.text))
     }
 
-    /// Presses the button of a page that says `action`.
-    pub async fn press(&mut self, page: &Page, action: &str) -> Page {
-        let (path, fields) = form(&page.text, action).unwrap_or_else(|| panic!("no {action}: {}", page.text));
-        self.submit(&format!("{}{path}", origin(&page.address)), &fields).await
-    }
-
     /// Opens the link and says no there.
     pub async fn decline(&mut self, link: &str) -> Page {
         let page = self.open(link).await;
@@ -169,9 +163,7 @@ fn form(text: &str, action: &str) -> Option<(String, String)> {
     let form = form.into_iter().find(|form| form.contains(&button))?;
     let mut fields = Vec::new();
     for tag in form.split('<').filter(|tag| tag.starts_with("input")) {
-        if let (Some(name), Some(value)) = (attribute(tag, "name"), attribute(tag, "value"))
-            && name != "action"
-        {
+        if let (Some(name), Some(value)) = (attribute(tag, "name"), attribute(tag, "value")) {
             fields.push(format!("{name}={}", escaped(&value)));
         }
     }
