@@ -12,7 +12,7 @@ use super::form::Fields;
 use super::limits::is_only_looked_at;
 use super::message::{Action, Message};
 use super::site::{Site, Visitor};
-use crate::connections::{Callback, Finished, LinkView, PageError};
+use crate::connections::{Callback, Finished, LinkView, PageError, Proof};
 
 /// `GET /oauth/callback`
 pub(super) async fn finish(
@@ -27,7 +27,10 @@ pub(super) async fn finish(
     }
     let fields = Fields::parse(uri.query().unwrap_or_default().as_bytes()).into_pairs();
     let finished = site.connections.finish(Callback { fields, browser: site.browser(&headers) }).await;
-    show(&site, &visitor, finished)
+    match finished {
+        Err(PageError::Unknown) => site.message(&visitor, StatusCode::NOT_FOUND, Message::unknown_return()),
+        finished => show(&site, &visitor, finished),
+    }
 }
 
 /// `POST /connect/{link}/account`: whether to keep a login that is of another account than the one before.
@@ -49,6 +52,9 @@ pub(super) async fn account(
         Err(error) => return site.page_error(&visitor, error),
     };
     let Some(proven) = proof_of(&site, &visitor, &flow) else {
+        if flow.proof == Proof::Gateway {
+            return site.see(&visitor, &format!("/login?return_to=/connect/{link}"));
+        }
         return site.message(&visitor, StatusCode::FORBIDDEN, Message::no_cookie(None));
     };
     if fields.get("action") != Some("keep") {

@@ -212,8 +212,10 @@ fn asked(flow: &FlowPage, now: i64) -> Asked {
                 Some("You connected it before; the server does not accept that login any more.")
             }
             Reason::Revoked => Some("You connected it before, and it was disconnected since."),
-            Reason::StepUp => Some("The server needs more rights for this than you gave it before."),
-            Reason::ReAuthorize => Some("You asked to change what it may do."),
+            Reason::StepUp => {
+                Some("For what is asked now, the server wants more rights than you gave before.")
+            }
+            Reason::ReAuthorize => Some("It was connected before. This changes what is allowed."),
         },
         since: words::ago(now, flow.created_at_ms),
         until: words::ago(now, flow.expires_at_ms),

@@ -84,6 +84,19 @@ impl Message {
         .state("warn", "not found")
     }
 
+    /// A way back that is not known (any more): reloading the page after a login leads here, too.
+    pub fn unknown_return() -> Self {
+        Message::new(
+            "This page works only once",
+            &[
+                "It brings you back from a login. Nothing was changed now.",
+                "If you have just connected a server, it is among your connections. If not, go back to your application and ask again: it shows a new link.",
+            ],
+        )
+        .state("warn", "used")
+        .with(Action::Link { path: "/connections".to_owned(), words: "Connections".to_owned() })
+    }
+
     pub fn expired(app: &str, host: &str) -> Self {
         Message::new(
             "This link has expired",

@@ -43,7 +43,7 @@ fn connect(text: Option<&str>, step_to: Next, known: bool) -> String {
         asked.application = "An unverified application with a key ending x7Qk".into();
         asked.label = "files.example.com".into();
         asked.scopes.clear();
-        asked.why = Some("The server needs more rights than you gave it before.");
+        asked.why = Some("For what is asked now, the server wants more rights than you gave before.");
     }
     let signed_in = matches!(step_to, Next::Leave);
     ConnectPage {
@@ -163,7 +163,7 @@ fn pages(text: Option<&str>) -> Vec<(&'static str, String)> {
         rows: (0..count).map(|number| connection(text, number)).collect(),
         notice: (count > 0).then(|| Notice {
             tone: "good",
-            words: or("Disconnected from tickets.example.net: its access was revoked there."),
+            words: or("Disconnected: tickets.example.net has revoked the access."),
         }),
     };
     vec![
@@ -195,6 +195,7 @@ fn pages(text: Option<&str>) -> Vec<(&'static str, String)> {
         ("not-opened", message(Message::not_opened())),
         ("expired", message(Message::expired(&app, &host))),
         ("unknown-link", message(Message::unknown_link())),
+        ("unknown-return", message(Message::unknown_return())),
         (
             "wrong-person",
             message(Message::wrong_person(&host, Some(post("Sign in with another account", true)))),

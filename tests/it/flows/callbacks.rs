@@ -45,7 +45,7 @@ async fn a_code_of_somebody_else_cannot_be_put_into_a_way_back() {
     assert!(page.text.contains("cannot be connected now"), "{}", page.text);
     house.nothing_stored(&own.url(), &["flow.failed"]).await;
     let page = victim.open(&to).await;
-    assert!(page.text.contains("not known"), "its state is used up: {}", page.text);
+    assert!(page.text.contains("works only once"), "its state is used up: {}", page.text);
     house.nothing_stored(&own.url(), &["flow.failed"]).await;
     house.nothing_stored(&mcp.url(), &[]).await;
 }
@@ -57,7 +57,7 @@ async fn a_replayed_way_back_stores_nothing_more() {
     let back = almost(&mut anna, &house.link("", "anna", &mcp.url()).await).await;
     assert!(anna.open(&back).await.text.contains("You have authorised"));
     let page = anna.open(&back).await;
-    assert!(page.status == 404 && page.text.contains("not known"), "{}", page.text);
+    assert!(page.status == 404 && page.text.contains("works only once"), "{}", page.text);
     assert_eq!((asked(&mcp, "/token"), house.accounts(&mcp.url()).await.len()), (1, 1));
     assert_eq!(house.audit(&mcp.url()).await, ["connection.created"]);
 }

@@ -78,6 +78,14 @@ impl Person {
         panic!("the login does not end: {}", page.address);
     }
 
+    /// Follows a login link to where the person would leave for the authorization server, and gives that address.
+    pub async fn leave(&mut self, link: &str) -> String {
+        let page = self.open(link).await;
+        let (action, fields) = form(&page.text, "continue").expect("a form to go on");
+        let page = self.submit(&format!("{}{action}", origin(link)), &fields).await;
+        leaving(&page.text).unwrap_or_else(|| panic!("{} leads nowhere: {}", page.address, page.text))
+    }
+
     /// Opens the link and says no there.
     pub async fn decline(&mut self, link: &str) -> Page {
         let page = self.open(link).await;
@@ -156,7 +164,9 @@ fn form(text: &str, action: &str) -> Option<(String, String)> {
     let mut fields = Vec::new();
     for tag in form.split('<').filter(|tag| tag.starts_with("input")) {
         if let (Some(name), Some(value)) = (attribute(tag, "name"), attribute(tag, "value")) {
-            fields.push(format!("{name}={}", escaped(&value)));
+            if name != "action" {
+                fields.push(format!("{name}={}", escaped(&value)));
+            }
         }
     }
     if !is_path && !fields.iter().any(|field| field.starts_with("action=")) {
