@@ -11,7 +11,6 @@ const QUESTION: &str = "Is this the right account?";
 async fn came_back_as_bob(house: &House, mcp: &Protected, anna: &mut Person) -> (String, Page) {
     if house.accounts(&mcp.url()).await.is_empty() {
         mcp.answer_revocations(200);
-        mcp.tell_accounts();
         mcp.log_in_as("anna");
         anna.log_in(&house.link("", "anna", &mcp.url()).await).await;
     }

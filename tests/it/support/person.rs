@@ -163,10 +163,10 @@ fn form(text: &str, action: &str) -> Option<(String, String)> {
     let form = form.into_iter().find(|form| form.contains(&button))?;
     let mut fields = Vec::new();
     for tag in form.split('<').filter(|tag| tag.starts_with("input")) {
-        if let (Some(name), Some(value)) = (attribute(tag, "name"), attribute(tag, "value")) {
-            if name != "action" {
-                fields.push(format!("{name}={}", escaped(&value)));
-            }
+        if let (Some(name), Some(value)) = (attribute(tag, "name"), attribute(tag, "value"))
+            && name != "action"
+        {
+            fields.push(format!("{name}={}", escaped(&value)));
         }
     }
     if !is_path && !fields.iter().any(|field| field.starts_with("action=")) {
