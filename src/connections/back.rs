@@ -129,7 +129,7 @@ impl Inner {
                 return Err(PageError::Refused(page()));
             }
             if matches!(error.as_str(), "invalid_client" | "unauthorized_client" | "invalid_scope") {
-                self.lose_client(left.source, &kept.server.issuer, &left.id).await?;
+                self.doubt_client(left.source, &kept.server.issuer, &left.id).await?;
             }
             self.fail(&flow, "flow.failed", &code_of(&error)).await?;
             return Err(PageError::Failed(page()));

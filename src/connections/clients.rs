@@ -2,17 +2,29 @@
 //!
 //! MCP 2026-07-28 authorization, client registration: in that order.
 
-use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use moka::sync::Cache;
 use serde::{Deserialize, Serialize};
 
 use super::Error;
+use super::flow::LIFE;
 use super::service::Inner;
 use super::vault::Bound;
 use crate::config::{OauthClient, Secret, Settings};
-use crate::oauth::{self, AuthMethod, Client, ClientDocument, Discovered, RegistrationError, join_scopes};
+use crate::oauth::{
+    self, AuthMethod, Client, ClientDocument, Discovered, Registered, RegistrationError, join_scopes,
+    split_scopes,
+};
 use crate::store::{REGISTRATION_SECRET, RegistrationRow};
+
+/// Issuers that refused our document, and for how long that is remembered.
+const MOST_REFUSALS: u64 = 10_000;
+const REFUSAL_AGE: Duration = Duration::from_secs(3600);
+/// A client made this shortly ago, in milliseconds, is not made anew because a browser brought an error.
+const YOUNG: i64 = 600_000;
 
 /// Where a client comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,7 +46,9 @@ pub(super) struct Clients {
     /// The address of our document, where servers can reach it.
     document_url: Option<String>,
     /// Issuers that did not take the document.
-    refused: Mutex<HashSet<String>>,
+    refused: Cache<String, ()>,
+    /// Issuers where we are being registered: by one login at a time.
+    turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 /// Why there is no client.
@@ -58,7 +72,8 @@ impl Clients {
             public_url.starts_with("https://").then(|| format!("{public_url}/oauth/client-metadata.json"))
         });
         let document = ClientDocument::new(public_url, &redirect_uri);
-        Ok(Clients { configured, redirect_uri, document, document_url, refused: Mutex::default() })
+        let refused = Cache::builder().max_capacity(MOST_REFUSALS).time_to_live(REFUSAL_AGE).build();
+        Ok(Clients { configured, redirect_uri, document, document_url, refused, turns: Mutex::default() })
     }
 
     pub(super) fn document(&self) -> String {
@@ -69,9 +84,16 @@ impl Clients {
         serde_json::to_string(&document).expect("texts and lists are JSON")
     }
 
-    /// This issuer does not take our document; it is registered with from now on.
-    pub(super) fn refuse_document(&self, issuer: &str) {
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner).insert(issuer.to_owned());
+    /// This issuer does not take our document; for a while it is registered with instead.
+    fn refuse_document(&self, issuer: &str) {
+        self.refused.insert(issuer.to_owned(), ());
+    }
+
+    /// Where registrations at an issuer come one after the other.
+    fn turn(&self, issuer: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+        Arc::clone(turns.entry(issuer.to_owned()).or_default())
     }
 
     /// The operator's client at an issuer.
@@ -107,10 +129,12 @@ impl Clients {
     }
 
     fn takes_document(&self, found: &Discovered) -> Option<&str> {
-        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        self.document_url.as_deref().filter(|_| {
-            found.server.client_id_metadata_document_supported && !refused.contains(&found.server.issuer)
-        })
+        // Without another way it is tried again.
+        let is_refused =
+            found.server.registration_endpoint.is_some() && self.refused.contains_key(&found.server.issuer);
+        self.document_url
+            .as_deref()
+            .filter(|_| found.server.client_id_metadata_document_supported && !is_refused)
     }
 }
 
@@ -154,44 +178,66 @@ impl Inner {
         if let Some(url) = self.clients.takes_document(found) {
             return Ok((Client::public(url), Source::Document));
         }
-        if let Some(known) = self.registered(issuer).await.map_err(NoClient::Store)? {
+        if let Some(known) = self.registered(issuer, scopes).await.map_err(NoClient::Store)? {
             return Ok((known, Source::Registered));
         }
-        let mut document = self.clients.document.clone();
-        // Some servers refuse later what a client did not name when it was registered.
-        let named = join_scopes(&join_scopes(scopes, &found.scopes_listed), &found.server.scopes_supported);
-        document.scope = Some(named.join(" ")).filter(|scope| !scope.is_empty());
-        let made =
-            oauth::register(&self.egress, &found.server, &document).await.map_err(NoClient::Registration)?;
-        let place = format!("{issuer} {}", self.clients.redirect_uri);
-        let bound = Bound { row: &place, project: "", user: "" };
-        let row = RegistrationRow {
-            issuer: issuer.clone(),
-            redirect_uri: self.clients.redirect_uri.clone(),
-            client_id: made.id.clone(),
-            sealed_secret: made
-                .secret
-                .as_ref()
-                .map(|secret| self.vault.seal(&REGISTRATION_SECRET, bound, secret.expose().as_bytes())),
-            auth_method: method_name(made.auth_method).to_owned(),
-        };
-        let kept = self.store.keep_registration(&row, self.now()).await;
-        kept.map_err(|error| NoClient::Store(error.into()))?;
-        // Another instance may have been first; then its client is everybody's.
-        match self.registered(issuer).await.map_err(NoClient::Store)? {
-            Some(client) => Ok((client, Source::Registered)),
-            None => Ok((made, Source::Registered)),
+        let turn = self.clients.turn(issuer);
+        let _turn = turn.lock().await;
+        if let Some(known) = self.registered(issuer, scopes).await.map_err(NoClient::Store)? {
+            return Ok((known, Source::Registered));
         }
+        let made = self.register(found, scopes).await?;
+        Ok((made, Source::Registered))
     }
 
-    /// The client that `issuer` made for us.
-    pub(super) async fn registered(&self, issuer: &str) -> Result<Option<Client>, Error> {
-        let row = self.store.find_registration(issuer, &self.clients.redirect_uri).await?;
+    async fn register(&self, found: &Discovered, scopes: &[String]) -> Result<Client, NoClient> {
+        let store = |error| NoClient::Store(Error::from(error));
+        let (issuer, redirect_uri) = (&found.server.issuer, &self.clients.redirect_uri);
+        let now = self.now();
+        let before = self.store.find_registration(issuer, redirect_uri, now).await.map_err(store)?;
+        let before = before.map(|row| split_scopes(&row.scopes)).unwrap_or_default();
+        // Some servers refuse later what a client did not name when it was registered.
+        let named = [&found.scopes_listed, &found.server.scopes_supported, &before]
+            .into_iter()
+            .fold(join_scopes(scopes, &[]), |all, more| join_scopes(&all, more))
+            .join(" ");
+        let mut document = self.clients.document.clone();
+        document.scope = Some(named.clone()).filter(|scope| !scope.is_empty());
+        let Registered { client, secret_expires_at_seconds } =
+            oauth::register(&self.egress, &found.server, &document).await.map_err(NoClient::Registration)?;
+        let place = place_of(issuer, redirect_uri, &client.id);
+        let bound = Bound { row: &place, project: "", user: "" };
+        let sealed_secret = client
+            .secret
+            .as_ref()
+            .map(|secret| self.vault.seal(&REGISTRATION_SECRET, bound, secret.expose().as_bytes()));
+        let row = RegistrationRow {
+            issuer: issuer.clone(),
+            redirect_uri: redirect_uri.clone(),
+            client_id: client.id.clone(),
+            sealed_secret,
+            auth_method: method_name(client.auth_method).to_owned(),
+            scopes: named,
+            // An end that is over already is a mistake of the server: it has just given the secret.
+            expires_at: secret_expires_at_seconds.map(|end| end * 1000).filter(|end| *end > now),
+        };
+        self.store.keep_registration(&row, now).await.map_err(store)?;
+        Ok(client)
+    }
+
+    /// The client that `issuer` made for us, if it may ask for these scopes and outlives a flow.
+    async fn registered(&self, issuer: &str, scopes: &[String]) -> Result<Option<Client>, Error> {
+        let until = self.now() + LIFE;
+        let row = self.store.find_registration(issuer, &self.clients.redirect_uri, until).await?;
+        let row = row.filter(|row| {
+            let named = split_scopes(&row.scopes);
+            scopes.iter().all(|scope| named.contains(scope))
+        });
         row.map(|row| self.registered_client(row)).transpose()
     }
 
     fn registered_client(&self, row: RegistrationRow) -> Result<Client, Error> {
-        let place = format!("{} {}", row.issuer, row.redirect_uri);
+        let place = place_of(&row.issuer, &row.redirect_uri, &row.client_id);
         let bound = Bound { row: &place, project: "", user: "" };
         let secret = row
             .sealed_secret
@@ -224,15 +270,10 @@ impl Inner {
         Ok(client.filter(|client| client.id == id).map(|client| Client { auth_method: method, ..client }))
     }
 
-    /// The server does not know this client any more: the next login gets another one.
+    /// The server itself says that it does not know this client any more: the next login gets another one.
     pub(super) async fn lose_client(&self, source: Source, issuer: &str, id: &str) -> Result<(), Error> {
         match source {
-            Source::Configured => {
-                tracing::error!(
-                    oauth.issuer = issuer,
-                    "the authorization server refuses the client of `oauth_clients`"
-                );
-            }
+            Source::Configured => refused_operator(issuer),
             Source::Document => self.clients.refuse_document(issuer),
             Source::Registered => {
                 let redirect = &self.clients.redirect_uri;
@@ -241,6 +282,32 @@ impl Inner {
         }
         Ok(())
     }
+
+    /// A browser says that the server does not want this client. Whoever has the browser can say so: the next login gets
+    /// another client, and nobody loses theirs.
+    pub(super) async fn doubt_client(&self, source: Source, issuer: &str, id: &str) -> Result<(), Error> {
+        match source {
+            Source::Configured => refused_operator(issuer),
+            Source::Document => self.clients.refuse_document(issuer),
+            Source::Registered => {
+                let (redirect, now) = (&self.clients.redirect_uri, self.now());
+                self.store.retire_registration(issuer, redirect, id, now - YOUNG, now).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn refused_operator(issuer: &str) {
+    tracing::error!(
+        oauth.issuer = issuer,
+        "the authorization server refuses the client of `oauth_clients`; check its id and secret"
+    );
+}
+
+/// What the secret of a registration is sealed to.
+fn place_of(issuer: &str, redirect_uri: &str, client_id: &str) -> String {
+    format!("{issuer} {redirect_uri} {client_id}")
 }
 
 fn method_name(method: AuthMethod) -> &'static str {

@@ -31,7 +31,7 @@ pub use metadata::ServerMetadata;
 pub use pkce::Pkce;
 pub use protected_resource::{ProtectedResource, covers};
 pub use quirks::{QuirkTable, Quirks};
-pub use register::register;
+pub use register::{Registered, register};
 pub use revoke::{Hint, Revoked, revoke};
 pub use scope::{join as join_scopes, split as split_scopes};
 pub use token::{Tokens, read as read_token_response};

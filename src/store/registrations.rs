@@ -1,4 +1,4 @@
-//! Clients that authorization servers made for this gateway on request.
+//! Clients that authorization servers made for this gateway on request. An issuer may have made several.
 
 use super::{Error, Row, Store, values};
 
@@ -10,6 +10,10 @@ pub struct RegistrationRow {
     pub client_id: String,
     pub sealed_secret: Option<Vec<u8>>,
     pub auth_method: String,
+    /// Space-separated: those that it was registered for.
+    pub scopes: String,
+    /// When the secret expires, in milliseconds since 1970.
+    pub expires_at: Option<i64>,
 }
 
 impl RegistrationRow {
@@ -20,12 +24,14 @@ impl RegistrationRow {
             client_id: row.text("client_id")?,
             sealed_secret: row.opt_bytes("sealed_secret")?,
             auth_method: row.text("auth_method")?,
+            scopes: row.text("scopes")?,
+            expires_at: row.opt_int("expires_at")?,
         })
     }
 }
 
 impl Store {
-    /// The client that `issuer` made for this redirect address, unless it is known to be void.
+    /// The client for new logins at `issuer` with this redirect address: the newest that is good until `until`.
     ///
     /// # Errors
     /// See [`Error`].
@@ -33,11 +39,14 @@ impl Store {
         &self,
         issuer: &str,
         redirect_uri: &str,
+        until: i64,
     ) -> Result<Option<RegistrationRow>, Error> {
         let row = self
             .row(
-                "SELECT * FROM registrations WHERE issuer = $1 AND redirect_uri = $2 AND invalid_at IS NULL",
-                values![issuer, redirect_uri],
+                "SELECT * FROM registrations WHERE issuer = $1 AND redirect_uri = $2 AND invalid_at IS NULL
+                 AND retired_at IS NULL AND (expires_at IS NULL OR expires_at > $3)
+                 ORDER BY created_at DESC, client_id LIMIT 1",
+                values![issuer, redirect_uri, until],
             )
             .await?;
         row.as_ref().map(RegistrationRow::read).transpose()
@@ -55,33 +64,57 @@ impl Store {
     ) -> Result<Option<RegistrationRow>, Error> {
         let row = self
             .row(
-                "SELECT * FROM registrations WHERE issuer = $1 AND client_id = $2 AND invalid_at IS NULL",
+                "SELECT * FROM registrations WHERE issuer = $1 AND client_id = $2 AND invalid_at IS NULL
+                 ORDER BY created_at DESC, redirect_uri LIMIT 1",
                 values![issuer, client_id],
             )
             .await?;
         row.as_ref().map(RegistrationRow::read).transpose()
     }
 
-    /// Keeps a client, unless another instance was first; a void one is replaced.
+    /// Keeps a client. A server that gives the same id again has renewed it.
     ///
     /// # Errors
     /// See [`Error`].
     pub async fn keep_registration(&self, registration: &RegistrationRow, now: i64) -> Result<(), Error> {
         self.execute(
-            "INSERT INTO registrations (issuer, redirect_uri, client_id, sealed_secret, auth_method, created_at)
-             VALUES ($1, $2, $3, $4, $5, $6)
-             ON CONFLICT (issuer, redirect_uri) DO UPDATE SET client_id = excluded.client_id,
-                sealed_secret = excluded.sealed_secret, auth_method = excluded.auth_method,
-                created_at = excluded.created_at, invalid_at = NULL
-             WHERE registrations.invalid_at IS NOT NULL",
+            "INSERT INTO registrations
+                (issuer, redirect_uri, client_id, sealed_secret, auth_method, scopes, created_at, expires_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+             ON CONFLICT (issuer, redirect_uri, client_id) DO UPDATE SET sealed_secret = excluded.sealed_secret,
+                auth_method = excluded.auth_method, scopes = excluded.scopes, created_at = excluded.created_at,
+                expires_at = excluded.expires_at, retired_at = NULL, invalid_at = NULL",
             values![
                 &registration.issuer,
                 &registration.redirect_uri,
                 &registration.client_id,
                 registration.sealed_secret.clone(),
                 &registration.auth_method,
+                &registration.scopes,
                 now,
+                registration.expires_at,
             ],
+        )
+        .await
+        .map(drop)
+    }
+
+    /// No new login uses this client, if it was made before `before`. Those who have logged in with it keep it.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn retire_registration(
+        &self,
+        issuer: &str,
+        redirect_uri: &str,
+        client_id: &str,
+        before: i64,
+        now: i64,
+    ) -> Result<(), Error> {
+        self.execute(
+            "UPDATE registrations SET retired_at = $5
+             WHERE issuer = $1 AND redirect_uri = $2 AND client_id = $3 AND created_at < $4 AND retired_at IS NULL",
+            values![issuer, redirect_uri, client_id, before, now],
         )
         .await
         .map(drop)

@@ -20,6 +20,7 @@ mod operating;
 mod pages;
 mod projects;
 mod quirks;
+mod registrations;
 mod sealed;
 mod secrets;
 mod sign_in;

@@ -56,6 +56,14 @@ impl Person {
         panic!("the login does not end: {}", page.address);
     }
 
+    /// Agrees here, and gives where to go to agree there.
+    pub async fn leave(&mut self, link: &str) -> String {
+        let page = self.open(link).await;
+        let (action, fields) = form(&page.text, "continue").expect("a form to agree");
+        let page = self.submit(&format!("{}{action}", origin(link)), &fields).await;
+        leaving(&page.text).expect("a way to the authorization server")
+    }
+
     /// Opens the link and says no there.
     pub async fn decline(&mut self, link: &str) -> Page {
         let page = self.open(link).await;

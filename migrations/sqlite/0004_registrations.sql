@@ -1,0 +1,28 @@
+-- An issuer may have made several clients for us: one that knows more scopes, or whose secret lasts longer, follows
+-- another, which those who logged in with it keep. Their secrets are sealed to the client's id, too; clients with a secret
+-- sealed as before are made anew.
+ALTER TABLE registrations RENAME TO registrations_before;
+
+CREATE TABLE registrations (
+    issuer TEXT NOT NULL,
+    redirect_uri TEXT NOT NULL,
+    client_id TEXT NOT NULL,
+    sealed_secret BLOB,
+    auth_method TEXT NOT NULL,
+    scopes TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    -- When its secret expires.
+    expires_at INTEGER,
+    -- Since when no new login uses it.
+    retired_at INTEGER,
+    -- Since when the server does not know it any more.
+    invalid_at INTEGER,
+    PRIMARY KEY (issuer, redirect_uri, client_id)
+) STRICT;
+
+INSERT INTO registrations
+    (issuer, redirect_uri, client_id, sealed_secret, auth_method, scopes, created_at, expires_at, retired_at, invalid_at)
+SELECT issuer, redirect_uri, client_id, sealed_secret, auth_method, '', created_at, expires_at, NULL, invalid_at
+FROM registrations_before WHERE sealed_secret IS NULL;
+
+DROP TABLE registrations_before;
