@@ -114,8 +114,7 @@ impl Inner {
 
     async fn try_to_take_in(&self, flow: &FlowRow, from: &str, gained: &Gained) -> Result<Attempt, Error> {
         let mut open = self.store.begin().await?;
-        let known =
-            open.find_connection_to(&flow.project, &flow.user, &flow.profile, &flow.resource).await?;
+        let known = open.find_connection_to(&flow.project, &flow.user, &flow.profile, &flow.resource).await?;
         let before = known.as_ref().and_then(|known| known.account.as_deref());
         if from == "returned"
             && let (Some(before), Some(now)) = (before, gained.account.as_deref())
