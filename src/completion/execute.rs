@@ -14,6 +14,7 @@ use super::following::Following;
 use super::held::explain as explain_wait;
 use super::logins::{Came, Logins, Missing, Refused, expired};
 use super::options::OnAuth;
+use super::pages::Pages;
 use super::sink::{Gone, Sink};
 use super::turn::Call;
 use crate::connections::Access;
@@ -154,21 +155,32 @@ impl Calling<'_> {
         let (logins, spec) = (self.logins, &self.server.spec);
         let (mut renewals, mut asked) = (0, 0);
         let mut renewed: Option<Access> = None;
+        let mut pages: Option<Pages> = None;
         loop {
             let access = match renewed.take() {
                 Some(access) => Some(access),
                 // Looked up for every call: a run may outlive a token, and a connection may be ended meanwhile.
                 None => logins.find_access(spec).await.map_err(|error| self.unknown(&error))?,
             };
-            let answer = self.once(access.as_ref(), arguments, None).await?;
+            let after = pages.as_ref().map(Pages::required);
+            let answer = self.once(access.as_ref(), arguments, after).await?;
             let seen = answer.as_ref().map(|raw| &raw[..raw.len().min(LOOKED_AT)]);
             let challenge = match answer {
                 Err(Error::Unauthorized(challenge)) => challenge,
                 _ if logins.is_expiry(spec, access.as_ref(), &seen).await => expired(),
                 Err(Error::PageRequired(required)) => {
-                    return self.through_pages(access.as_ref(), arguments, *required).await;
+                    // It has taken the token, and time goes by: another one may be due, also more than once.
+                    renewals = 0;
+                    pages = Some(self.open_pages(pages.take(), *required).await?);
+                    continue;
                 }
-                other => return other.map_err(Kept::Error),
+                Ok(raw) => {
+                    if let Some(pages) = &pages {
+                        self.show_dealt_with(pages, &raw).await?;
+                    }
+                    return Ok(raw);
+                }
+                Err(error) => return Err(Kept::Error(error)),
             };
             // Forbidden for another reason than missing permissions: no login changes that.
             let forbidden = challenge.status == StatusCode::FORBIDDEN.as_u16()

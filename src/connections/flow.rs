@@ -4,8 +4,7 @@ use http::Uri;
 use serde::{Deserialize, Serialize};
 
 use super::access::Holdings;
-use super::clients::NoClient;
-use super::doctor::by_hand;
+use super::clients::{NoClient, within};
 use super::service::{Connections, Inner};
 use super::vault::Bound;
 use super::{Application, Error, FlowError, Owner, PendingFlow, Reason, Wanted, probe};
@@ -109,6 +108,9 @@ impl Connections {
             outcome: None,
             browser_hash: None,
             proven: false,
+            asked_hash: None,
+            proof_hash: None,
+            sealed_batch: None,
             sealed_verifier: None,
             client: None,
             sealed_tokens: None,
@@ -205,9 +207,16 @@ fn wanted_scopes(
 ) -> Result<Vec<String>, FlowError> {
     let mut scopes = found.scopes.clone();
     let challenged = wanted.challenge.as_ref().is_some_and(|challenge| challenge.scope.is_some());
-    let configured = inner.clients.scopes(&found.server.issuer);
-    if !challenged && !configured.is_empty() {
-        scopes = configured.to_vec();
+    let most = inner.clients.most_scopes(found);
+    if !most.is_empty() {
+        let beyond = scopes.iter().find(|scope| challenged && !most.contains(scope));
+        if let Some(beyond) = beyond.filter(|_| wanted.reason == Reason::StepUp) {
+            return Err(FlowError::NotPossible(format!(
+                "{} wants the permission `{beyond}`, which is not among the `scopes` of its `[[oauth_clients]]`",
+                host_of(&wanted.uri)
+            )));
+        }
+        scopes = within(scopes, most, challenged);
     }
     let Some(held) = holdings.0.iter().find(|held| held.row.resource == found.resource) else {
         return Ok(scopes);
@@ -258,13 +267,13 @@ impl Inner {
             _ => FlowError::NotPossible(error.to_string()),
         })?;
         // Better said now than on the page behind the link.
-        if !self.clients.has_way(&found) {
-            return Err(FlowError::NotPossible(by_hand(&found, &self.clients.redirect_uri)));
+        if let Some(why) = self.clients.no_way(&found) {
+            return Err(FlowError::NotPossible(why));
         }
         // Nobody said that there is an authorization server. Most servers that ask for a key and say no more have none,
         // and a link would lead nowhere: it has to register us before one is shown.
         if found.server.assumed {
-            match self.client_for(&found, &found.scopes).await {
+            match self.client_for(&found, &found.scopes, false).await {
                 Ok(_) => {}
                 Err(NoClient::Store(error)) => return Err(error.into()),
                 Err(NoClient::Registration(_)) => {

@@ -13,6 +13,7 @@ mod link;
 mod list;
 mod pages;
 mod probe;
+mod proof;
 pub mod quirks;
 mod refresh;
 mod revoke;

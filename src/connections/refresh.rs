@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::access::{Current, Held};
+use super::access::{Current, Endpoints, Held};
 use super::clients::Source;
 use super::service::{Connections, Inner};
 use super::vault::Bound;
@@ -74,7 +74,8 @@ impl Inner {
             // Whatever can fail, and is not the renewal itself, comes before the lease: an error would keep it.
             let bound = Bound { row: &row.id, project: &row.project, user: &row.user };
             let refresh = self.vault.open_text(&CONNECTION_REFRESH, bound, sealed)?;
-            let endpoints = &held.endpoints;
+            // Of this row, not of what is in memory: another login may have led to another server since.
+            let endpoints: Endpoints = serde_json::from_slice(&row.endpoints).map_err(|_| Error::Store)?;
             let client = self.client_of(
                 endpoints.source,
                 &row.issuer,
@@ -96,7 +97,7 @@ impl Inner {
             if self.now() >= until {
                 continue;
             }
-            return self.spend(held, &row, &secrets, &client, refresh).await;
+            return self.spend(held, &row, &endpoints, &secrets, &client, refresh).await;
         }
     }
 
@@ -105,12 +106,12 @@ impl Inner {
         &self,
         held: &Held,
         row: &ConnectionRow,
+        endpoints: &Endpoints,
         secrets: &SecretsRow,
         client: &Client,
         refresh: Secret,
     ) -> Result<Renewed, Error> {
         let generation = secrets.generation;
-        let endpoints = &held.endpoints;
         let resource: Option<http::Uri> = row.resource.parse().ok();
         let quirks = self.quirks.find(Some(&row.issuer), resource.as_ref());
         let endpoint = TokenEndpoint {

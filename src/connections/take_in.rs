@@ -28,8 +28,8 @@ const MOST_TRIES: usize = 10;
 /// Tokens on their way into a connection; sealed where they wait for the person.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Gained {
-    access: String,
-    refresh: Option<String>,
+    pub(super) access: String,
+    pub(super) refresh: Option<String>,
     issued_at: i64,
     expires_at: Option<i64>,
     scopes: String,
@@ -93,6 +93,12 @@ impl Inner {
                     if state.as_deref() == Some("granted") {
                         return Ok(self.finished(flow, link, gained).await);
                     }
+                    // Nobody will use these. Those that waited went with their flow.
+                    if from == "returned" && state.as_deref() != Some("confirming") {
+                        let mut open = self.store.begin().await.map_err(Error::from)?;
+                        self.revoke_gained(&mut open, flow, gained).await?;
+                        open.commit().await.map_err(Error::from)?;
+                    }
                     return Err(PageError::Expired(page()));
                 }
                 Ok(Attempt::Overtaken) => {
@@ -126,14 +132,31 @@ impl Inner {
             if !open.hold_flow(flow, sealed, now, self.now()).await? {
                 return Ok(Attempt::Over);
             }
+            let entry = self.flow_entry(flow, "flow.other_account", "authorization server", None);
+            open.add_audit(&entry).await?;
             open.commit().await?;
             return Ok(Attempt::Held { before: before.to_owned(), now: now.to_owned() });
         }
-        let row = self.connection_row(flow, gained, known.as_ref())?;
+        let mut row = self.connection_row(flow, gained, known.as_ref())?;
+        // Another account, or the account of another server, is another connection: nothing that was kept for the one
+        // before, such as a session at the server, is used for it, and that one's tokens end.
+        let replaced = known.as_ref().filter(|known| {
+            let account = gained.account.as_deref();
+            known.issuer != row.issuer || (account.is_some() && before.is_some() && account != before)
+        });
+        if replaced.is_some() {
+            row.id = random_id("conn_");
+        }
         if !open.end_flow(flow, from, "granted", None, Some(&row.id), row.changed_at).await? {
             return Ok(Attempt::Over);
         }
-        let stored = self.put_in(&mut open, &row, gained, known.as_ref()).await;
+        if let Some(replaced) = replaced
+            && self.end_in(&mut open, replaced, "replaced", "person", 0).await?.is_none()
+        {
+            return Ok(Attempt::Overtaken);
+        }
+        let known = known.as_ref().filter(|_| replaced.is_none());
+        let stored = self.put_in(&mut open, &row, gained, known).await;
         match stored {
             Ok(true) => {}
             Ok(false) | Err(store::Error::Exists) => return Ok(Attempt::Overtaken),
@@ -144,15 +167,17 @@ impl Inner {
         let mut entry = self.flow_entry(flow, event, "person", None);
         entry.connection = Some(row.id);
         open.add_audit(&entry).await?;
-        self.tell_flow(&mut open, flow, "authorization.completed", None).await?;
+        for done in std::iter::once(flow).chain(&likewise) {
+            self.tell_flow(&mut open, done, "authorization.completed", None).await?;
+        }
         open.commit().await?;
-        for id in &likewise {
-            self.wake_here(id);
+        for other in &likewise {
+            self.wake_here(&other.id);
         }
         Ok(Attempt::Stored)
     }
 
-    fn connection_row(
+    pub(super) fn connection_row(
         &self,
         flow: &FlowRow,
         gained: &Gained,
@@ -175,7 +200,6 @@ impl Inner {
             verified: application.verified,
         };
         let now = self.now();
-        let account = gained.account.clone().or_else(|| known.and_then(|known| known.account.clone()));
         Ok(ConnectionRow {
             project: flow.project.clone(),
             id: known.map_or_else(|| random_id("conn_"), |known| known.id.clone()),
@@ -185,7 +209,8 @@ impl Inner {
             issuer: kept.server.issuer,
             client_id: left.id,
             scopes: gained.scopes.clone(),
-            account,
+            // Not whose it was before: a login that does not tell may be anybody's.
+            account: gained.account.clone(),
             application: flow.application.clone(),
             endpoints: serde_json::to_vec(&endpoints).expect("texts are JSON"),
             status: "active".to_owned(),

@@ -65,6 +65,7 @@ impl Inner {
             return Ok(false);
         }
         for flow in &expired {
+            self.revoke_held(&mut open, flow).await?;
             open.add_audit(&self.flow_entry(flow, "flow.expired", "gateway", None)).await?;
             self.tell_flow(&mut open, flow, "authorization.expired", None).await?;
         }

@@ -1,7 +1,6 @@
 //! Dynamic client registration (RFC 7591).
 
 use serde::Deserialize;
-use serde_json::Value;
 
 use super::error::code_of;
 use super::fetch::{self, Failure};
@@ -9,8 +8,6 @@ use super::{AuthMethod, Client, ClientDocument, RegistrationError, ServerMetadat
 use crate::config::Secret;
 use crate::egress::{self, Egress, Reach, parse_uri};
 
-/// The last second that is told from never: in the year 9999.
-const MAX_SECONDS: i64 = 253_402_300_799;
 /// Longest client id or secret, in bytes.
 const MAX_BYTES: usize = 4096;
 
@@ -18,17 +15,17 @@ const MAX_BYTES: usize = 4096;
 struct Document {
     client_id: Option<String>,
     client_secret: Option<String>,
+    client_secret_expires_at: Option<i64>,
     token_endpoint_auth_method: Option<String>,
-    client_secret_expires_at: Option<Value>,
     error: Option<String>,
 }
 
-/// A client that was made on request.
+/// A client that a server has just made.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Registered {
+pub struct NewClient {
     pub client: Client,
-    /// When its secret expires, in seconds since 1970 (RFC 7591 §3.2.1). `None` when it never does, or has none.
-    pub secret_expires_at_seconds: Option<i64>,
+    /// When its secret ends, in Unix seconds; `None` when it does not (RFC 7591 §3.2.1).
+    pub secret_ends: Option<i64>,
 }
 
 /// Registers the client that `document` describes. How it proves itself is agreed on from what the server lists.
@@ -39,7 +36,7 @@ pub async fn register(
     egress: &Egress,
     server: &ServerMetadata,
     document: &ClientDocument,
-) -> Result<Registered, RegistrationError> {
+) -> Result<NewClient, RegistrationError> {
     let issuer_host = || host_of(&server.issuer);
     let Some(endpoint) = &server.registration_endpoint else {
         return Err(RegistrationError::NotOffered { host: issuer_host() });
@@ -99,7 +96,7 @@ fn is_allow_list(code: &str) -> bool {
     )
 }
 
-fn client_of(read: Option<Document>, asked: AuthMethod) -> Result<Registered, &'static str> {
+fn client_of(read: Option<Document>, asked: AuthMethod) -> Result<NewClient, &'static str> {
     let read = read.ok_or("it is not JSON")?;
     let is_good = |text: &str, visible: fn(u8) -> bool| {
         (1..=MAX_BYTES).contains(&text.len()) && text.bytes().all(visible)
@@ -121,19 +118,8 @@ fn client_of(read: Option<Document>, asked: AuthMethod) -> Result<Registered, &'
         (Some("client_secret_basic"), Some(_)) => AuthMethod::ClientSecretBasic,
         (Some(_) | None, Some(_)) => asked,
     };
-    let end = read.client_secret_expires_at.as_ref().and_then(seconds);
-    let secret_expires_at_seconds = end.filter(|end| *end > 0 && auth_method != AuthMethod::None);
-    let client = Client { id, secret: secret.map(Secret::new), auth_method };
-    Ok(Registered { client, secret_expires_at_seconds })
-}
-
-/// A time as a number or as digits.
-fn seconds(value: &Value) -> Option<i64> {
-    match value {
-        Value::String(text) => text.trim().parse().ok(),
-        number => number.as_i64().or_else(|| number.as_f64().map(|seconds| seconds as i64)),
-    }
-    .map(|seconds| seconds.min(MAX_SECONDS))
+    let secret_ends = read.client_secret_expires_at.filter(|end| *end > 0 && secret.is_some());
+    Ok(NewClient { client: Client { id, secret: secret.map(Secret::new), auth_method }, secret_ends })
 }
 
 pub(super) fn host_of(url: &str) -> String {

@@ -27,12 +27,6 @@ const STEPS: &[(i64, &str, &str, &str)] = &[
         include_str!("../../migrations/sqlite/0003_one_flow_per_login.sql"),
         include_str!("../../migrations/postgres/0003_one_flow_per_login.sql"),
     ),
-    (
-        4,
-        "registrations",
-        include_str!("../../migrations/sqlite/0004_registrations.sql"),
-        include_str!("../../migrations/postgres/0004_registrations.sql"),
-    ),
 ];
 
 impl Store {

@@ -109,11 +109,10 @@ async fn more_permissions_than_a_client_was_registered_for_get_another_and_nobod
 #[tokio::test]
 async fn a_client_whose_secret_expires_is_followed_by_another() {
     let mcp = Protected::marked(vec![FakeTool::text("t", "x")], "canary").await;
-    // It ends before a person who begins now may be done.
-    mcp.end_secrets_at(in_seconds(300));
+    mcp.end_secrets_at(in_seconds(86_400));
     let house = House::new(mcp).await;
     house.log_in("ann").await;
-    house.mcp.end_secrets_at(in_seconds(86_400));
+    house.execute("UPDATE registrations SET expires_at = 1").await;
     house.log_in("bob").await;
     house.log_in("cyd").await;
     assert_eq!(house.mcp.registrations().len(), 2);
@@ -147,52 +146,13 @@ async fn a_client_that_the_server_has_forgotten_is_made_anew_at_the_next_login()
 }
 
 #[tokio::test]
-async fn nobody_can_take_the_client_of_others_away_with_a_forged_answer() {
-    for error in ["invalid_client", "unauthorized_client", "invalid_scope"] {
-        let house = House::new(server().await).await;
-        house.log_in("ann").await;
-        // As if it had been made long ago: only then is another one made.
-        house.execute("UPDATE registrations SET created_at = 1").await;
-        let mut eve = Person::new();
-        let address = eve.leave(&link(&house.chat("eve").await)).await;
-        let state = address.split("state=").nth(1).unwrap().split('&').next().unwrap();
-        let issuer = house.mcp.peer.url("").replace(':', "%3A").replace('/', "%2F");
-        let back = format!(
-            "http://{}/oauth/callback?state={state}&error={error}&iss={issuer}",
-            house.gateway.address
-        );
-        let page = eve.open(&back).await;
-        assert!(page.status >= 400, "{error}: {}", page.status);
-        house.mcp.expire();
-        house.runs("ann").await;
-        assert_eq!(house.mcp.token_clients().last().unwrap(), "client-1", "{error}");
-        house.log_in("eve").await;
-        let eve_again = house.mcp.token_clients().pop().unwrap();
-        assert_eq!(eve_again, "client-2", "{error}: where it was true, another one helps");
-    }
-}
-
-#[tokio::test]
-async fn a_forged_answer_does_not_make_one_client_after_the_other() {
-    let house = House::new(server().await).await;
-    house.log_in("ann").await;
-    let mut eve = Person::new();
-    let address = eve.leave(&link(&house.chat("eve").await)).await;
-    let state = address.split("state=").nth(1).unwrap().split('&').next().unwrap();
-    let issuer = house.mcp.peer.url("").replace(':', "%3A").replace('/', "%2F");
-    let query = format!("state={state}&error=invalid_client&iss={issuer}");
-    eve.open(&format!("http://{}/oauth/callback?{query}", house.gateway.address)).await;
-    house.log_in("bob").await;
-    assert_eq!(house.mcp.registrations().len(), 1);
-}
-
-#[tokio::test]
 async fn a_wrong_secret_of_the_operator_ends_no_login() {
     let mcp = server().await;
     let mine = OauthClient {
         issuer: mcp.peer.url(""),
         client_id: "mine".to_owned(),
         client_secret: Some(Secret::new("secret")),
+        resources: vec![mcp.peer.host()],
         ..OauthClient::default()
     };
     let house = House::with(mcp, vec![mine]).await;
