@@ -104,6 +104,7 @@ pub async fn serve_until(
         clock,
         public_url: public_url.clone(),
         local,
+        pages_per_minute: if local { 0 } else { settings.rate_limit.pages_per_minute },
     };
     let site = Arc::new(web::Site::new(parts).map_err(Error::Settings)?);
     let engine =

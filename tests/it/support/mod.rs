@@ -26,7 +26,7 @@ pub use peer::{PATIENCE, Peer, Piece, Reply};
 pub use person::{Page, Person};
 pub use place::Place;
 pub use program::{Program, Running, free_address};
-pub use protected::Protected;
+pub use protected::{Protected, escaped, field};
 pub use provider::{FakeProvider, calls, calls_stream, text, text_stream};
 pub use stream::Stream;
 pub use wire::Recorded;
