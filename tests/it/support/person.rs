@@ -133,10 +133,10 @@ fn form(text: &str, action: &str) -> Option<(String, String)> {
     let form = form.into_iter().find(|form| form.contains(&button))?;
     let mut fields = vec![format!("action={action}")];
     for tag in form.split('<').filter(|tag| tag.starts_with("input")) {
-        if let (Some(name), Some(value)) = (attribute(tag, "name"), attribute(tag, "value")) {
-            if name != "action" {
-                fields.push(format!("{name}={}", escaped(&value)));
-            }
+        if let (Some(name), Some(value)) = (attribute(tag, "name"), attribute(tag, "value"))
+            && name != "action"
+        {
+            fields.push(format!("{name}={}", escaped(&value)));
         }
     }
     Some((attribute(form, "action")?, fields.join("&")))
