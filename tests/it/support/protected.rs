@@ -46,8 +46,6 @@ struct State {
     held: Option<(&'static str, Gate, usize)>,
     /// Whom the next login is for.
     owner: String,
-    /// Token answers say whose they are.
-    tells_accounts: bool,
     /// Clients that were registered.
     clients: u32,
     /// Tool calls with the token of somebody else.
@@ -163,11 +161,6 @@ impl Protected {
     /// Refresh tokens stay good from now on, and no new ones are given.
     pub fn keep_refresh_tokens(&self) {
         self.lock().keeps_refresh_tokens = true;
-    }
-
-    /// It says with every token whose account it is of.
-    pub fn tell_accounts(&self) {
-        self.lock().tells_accounts = true;
     }
 
     /// The next logins are `owner`'s.
@@ -312,7 +305,7 @@ impl State {
         let access = self.name("access");
         self.access.insert(access.clone(), grant.clone());
         let mut answer = json!({ "access_token": access, "token_type": "Bearer" });
-        if self.tells_accounts {
+        if !grant.owner.is_empty() {
             answer["email"] = json!(grant.owner);
         }
         if self.disguise.is_none() {
