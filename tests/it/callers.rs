@@ -232,3 +232,37 @@ async fn a_caller_s_key_is_not_shown_to_providers_to_find_out_whose_it_is() {
     assert_eq!(provider.peer.only_request().header("authorization"), Some("Bearer sk-mine"));
     assert_eq!(provider.peer.only_request().header("api-key"), None, "a key of this gateway stays here");
 }
+
+#[tokio::test]
+async fn local_mode_does_not_serve_what_a_proxy_sends_on() {
+    let provider = FakeProvider::answering(|_| text("hi")).await;
+    let local = Gateway::with(&provider).await;
+    let traces = [
+        ("forwarded", "for=203.0.113.7"),
+        ("x-forwarded-for", "203.0.113.7"),
+        ("x-forwarded-proto", "https"),
+        ("x-forwarded-host", "127.0.0.1"),
+        ("x-real-ip", "127.0.0.1"),
+        ("via", "1.1 proxy"),
+    ];
+    for trace in traces {
+        for path in
+            ["/v1/chat/completions", "/v1/connections/check", "/connect/x", "/connections", "/metrics"]
+        {
+            let answer = local.client.post(path, &[trace], &ask(&[])).await;
+            assert_eq!(answer.status, 403, "{trace:?} {path}");
+            let error = answer.json()["error"].clone();
+            assert_eq!(error["code"], "not_local");
+            let message = error["message"].as_str().unwrap();
+            assert!(message.contains(trace.0) && message.contains("public_url"), "{message}");
+        }
+    }
+    assert_eq!(provider.peer.requests().len(), 0);
+    let shared = shared(&provider, |_| {}).await;
+    let key = bearer(PROJECT_KEY);
+    for trace in traces {
+        let headers = [("authorization", key.as_str()), trace];
+        let answer = shared.client.post("/v1/chat/completions", &headers, &ask(&[])).await;
+        assert_eq!(answer.status, 200, "behind a proxy there is a key: {}", answer.text());
+    }
+}
