@@ -5,7 +5,9 @@ use toolgate::config::{ApiKey, Models, Provider, Secret, Settings};
 use toolgate::crypto::ApiKeyHash;
 use toolgate::egress::system_lookup;
 
-use crate::support::{Answer, FakeProvider, Gateway, Logs, Reply, ask, settings, text, with};
+use crate::support::{
+    Answer, FakeProvider, FakeTool, Gateway, Logs, Protected, Reply, ask, settings, text, with,
+};
 
 const PROJECT_KEY: &str = "tgk_0123456789abcdefghjkmnpq";
 
@@ -265,4 +267,29 @@ async fn local_mode_does_not_serve_what_a_proxy_sends_on() {
         let answer = shared.client.post("/v1/chat/completions", &headers, &ask(&[])).await;
         assert_eq!(answer.status, 200, "behind a proxy there is a key: {}", answer.text());
     }
+}
+
+#[tokio::test]
+async fn a_user_that_cannot_be_read_is_not_taken_for_nobody() {
+    let provider = FakeProvider::answering(|_| text("hi")).await;
+    let mcp = Protected::start(vec![FakeTool::echo("t")]).await;
+    let gateway = Gateway::with(&provider).await;
+    for headers in [
+        vec![("x-toolgate-user", "jos\u{e9}")],
+        vec![("x-toolgate-user", "ann"), ("x-toolgate-user", "bob")],
+        vec![("x-toolgate-user", ""), ("x-toolgate-user", "bob")],
+    ] {
+        for body in [ask(&[mcp.entry("s")]), with(ask(&[mcp.entry("s")]), json!({ "user": "ann" }))] {
+            let answer = gateway.client.post("/v1/chat/completions", &headers, &body).await;
+            assert_eq!(answer.status, 400, "{headers:?}: {}", answer.text());
+            assert_eq!(answer.json()["error"]["param"], "X-Toolgate-User");
+        }
+    }
+    let profile = [("x-toolgate-profile", "caf\u{e9}")];
+    let answer = gateway.client.post("/v1/chat/completions", &profile, &ask(&[mcp.entry("s")])).await;
+    assert_eq!((answer.status, answer.json()["error"]["param"].as_str()), (400, Some("x-toolgate-profile")));
+    let credential = [("x-mcp-authorization", "s\u{e9}cret")];
+    let answer = gateway.client.post("/v1/chat/completions", &credential, &ask(&[mcp.entry("s")])).await;
+    assert_eq!((answer.status, answer.json()["error"]["param"].as_str()), (400, Some("x-mcp-authorization")));
+    assert_eq!(mcp.peer.requests().len(), 0, "nobody was asked for anybody");
 }
