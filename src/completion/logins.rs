@@ -110,6 +110,7 @@ impl Logins {
                 None => spec.authorization.clone(),
             },
             connection: access.map(|access| Arc::clone(&access.connection)),
+            resource: access.map(|access| Arc::clone(&access.resource)),
             headers: spec.headers.clone(),
             scope: Arc::clone(&self.scope),
         }
