@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::defuse::OwnLinks;
 use super::event::{AuthorizationRequired, LinkKind, LoginHeaders, Notice, RunError};
 use super::logins::{Asked, Missing};
 use super::prepare::Error;
@@ -28,28 +29,30 @@ impl Found {
     }
 }
 
-/// Sorts what the servers said.
+/// Sorts what the servers said. Their own words may stand in what is said of them here, which is in the gateway's voice:
+/// `links` of ours are taken out of it.
 ///
 /// # Errors
 /// When an indispensable server cannot be used, and no login would change that.
-pub fn gather(asked: Vec<Asked>) -> Result<Found, Error> {
+pub fn gather(asked: Vec<Asked>, links: &OwnLinks) -> Result<Found, Error> {
     let mut found = Found::default();
     let (mut failed, mut nobody, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
+    let safe = |text: &str| links.broken_in(text).into_owned();
     for asked in asked {
         match asked {
             Asked::Ready(resolved) => {
-                found.notices.extend(remarks(&resolved));
+                found.notices.extend(remarks(&resolved, links));
                 found.ready.push(resolved);
             }
             Asked::Missing(spec, missing) => found.missing.push((spec, missing)),
             Asked::Failed(spec, tools::Error::Refused(refusal)) => {
-                return Err(not_allowed(&spec, &refusal.to_string()).into());
+                return Err(not_allowed(&spec, &safe(&refusal.to_string())).into());
             }
             Asked::Failed(spec, error) if spec.optional => {
-                let message = format!("{} could not be used and was left out: {error}.", spec.host());
+                let message = safe(&format!("{} could not be used and was left out: {error}.", spec.host()));
                 found.notices.push(Notice { code: "server_unreachable".into(), message });
             }
-            Asked::Failed(spec, error) => failed.push((spec, error.to_string())),
+            Asked::Failed(spec, error) => failed.push((spec, safe(&error.to_string()))),
             Asked::Nobody(spec) if spec.optional => {
                 let message =
                     format!("{} wants a login, and the request names no user. It was left out.", spec.host());
@@ -122,7 +125,7 @@ pub fn authorization_required(
 }
 
 /// What a reader should know about a server that answered.
-fn remarks(server: &Resolved) -> Vec<Notice> {
+fn remarks(server: &Resolved, links: &OwnLinks) -> Vec<Notice> {
     let host = server.spec.host();
     let mut notices = Vec::new();
     if !server.absent.is_empty() {
@@ -143,6 +146,7 @@ fn remarks(server: &Resolved) -> Vec<Notice> {
             server.list.dropped.len(),
             shown.collect::<Vec<_>>().join(", ")
         );
+        let message = links.broken_in(&message).into_owned();
         notices.push(Notice { code: "tools_left_out".into(), message });
     }
     if server.chosen.is_empty() {

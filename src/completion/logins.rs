@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::defuse::OwnLinks;
 use super::engine::Parts;
 use super::event::{AuthorizationBatch, AuthorizationRequired, LinkKind, RunEvent};
 use super::options::OnAuth;
@@ -182,7 +183,7 @@ impl Logins {
         renewals: u32,
     ) -> Refused {
         if spec.authorization.is_some() {
-            return Refused::Missing(without_link(spec, challenge, None));
+            return Refused::Missing(without_link(spec, challenge, None, &self.parts.links));
         }
         let Some(owner) = &self.owner else { return Refused::Nobody };
         let reason = match access {
@@ -204,9 +205,9 @@ impl Logins {
             run_id: Some(self.run_id.clone()),
         };
         match self.parts.connections.start_flow(owner, wanted).await {
-            Ok(flow) => Refused::Missing(with_link(spec, flow, reason)),
+            Ok(flow) => Refused::Missing(with_link(spec, flow, reason, &self.parts.links)),
             Err(FlowError::Store(error)) => Refused::Unknown(error),
-            Err(error) => Refused::Missing(without_link(spec, challenge, Some(&error))),
+            Err(error) => Refused::Missing(without_link(spec, challenge, Some(&error), &self.parts.links)),
         }
     }
 
@@ -315,7 +316,7 @@ impl Logins {
     }
 }
 
-fn with_link(spec: &Spec, flow: PendingFlow, reason: Reason) -> Missing {
+fn with_link(spec: &Spec, flow: PendingFlow, reason: Reason, links: &OwnLinks) -> Missing {
     let reason = match reason {
         Reason::FirstUse => "It wants you to log in.",
         Reason::Expired => "The login has expired. Log in again.",
@@ -328,7 +329,7 @@ fn with_link(spec: &Spec, flow: PendingFlow, reason: Reason) -> Missing {
         server_label: spec.label.clone(),
         host: spec.host().to_owned(),
         connect_url: Some(flow.connect_url.clone()),
-        scopes: flow.scopes.clone(),
+        scopes: shown_scopes(flow.scopes.iter().map(String::as_str), links),
         reason: reason.to_owned(),
         expires_at: Some(flow.expires_at_ms / 1000),
         kind: LinkKind::Connection,
@@ -337,7 +338,7 @@ fn with_link(spec: &Spec, flow: PendingFlow, reason: Reason) -> Missing {
 }
 
 /// A login that the gateway cannot offer: the credential must come with the request.
-fn without_link(spec: &Spec, challenge: &Challenge, why: Option<&FlowError>) -> Missing {
+fn without_link(spec: &Spec, challenge: &Challenge, why: Option<&FlowError>, links: &OwnLinks) -> Missing {
     let host = spec.host();
     let how = format!(
         "in the field authorization of this tool, or in the header X-MCP-Authorization as {host}=TOKEN"
@@ -348,6 +349,8 @@ fn without_link(spec: &Spec, challenge: &Challenge, why: Option<&FlowError>) -> 
         }
         (Some(_), _, _) => format!("It refuses the credential it was given. Send a valid one {how}."),
         (None, _, Some(why)) => {
+            // Why not may repeat what the server says of itself.
+            let why = links.broken_in(&why.to_string()).into_owned();
             format!("It wants a login that cannot be offered here: {why}. Send its access token {how}.")
         }
         (None, _, None) => format!("It wants a login. Send its access token {how}."),
@@ -358,10 +361,15 @@ fn without_link(spec: &Spec, challenge: &Challenge, why: Option<&FlowError>) -> 
         server_label: spec.label.clone(),
         host: host.to_owned(),
         connect_url: None,
-        scopes: scopes.take(100).map(str::to_owned).collect(),
+        scopes: shown_scopes(scopes.take(100), links),
         reason,
         expires_at: None,
         kind: LinkKind::Connection,
     };
     Missing { shown: Arc::new(shown), flow: None }
+}
+
+/// Scopes as a reader sees them; a server may call one like a link of ours.
+fn shown_scopes<'s>(scopes: impl Iterator<Item = &'s str>, links: &OwnLinks) -> Vec<String> {
+    scopes.map(|scope| links.broken_in(scope).into_owned()).collect()
 }
