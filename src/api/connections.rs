@@ -189,7 +189,7 @@ async fn one(app: &App, who: &Who, owner: &Owner, url: String, uri: Uri) -> Resu
             "expires_at": flow.expires_at_ms / 1000,
         })),
         Err(FlowError::NotOffered(_)) => Ok(json!({ "url": url, "status": "public" })),
-        Err(FlowError::Store(error)) => Err(error.into()),
+        Err(error @ (FlowError::Store(_) | FlowError::Busy(_))) => Err(error.into()),
         Err(error) => {
             let reason = app.engine.without_links(&error.to_string());
             Ok(json!({ "url": url, "status": "unknown", "reason": reason }))

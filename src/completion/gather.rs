@@ -6,7 +6,9 @@ use super::defuse::OwnLinks;
 use super::event::{AuthorizationRequired, LinkKind, LoginHeaders, Notice, RunError};
 use super::logins::{Asked, Missing};
 use super::prepare::Error;
+use crate::connections::FlowError;
 use crate::openai::{ErrorBody, ErrorKind, InvalidField};
+use crate::rate_limit::RetryAfterSeconds;
 use crate::tools::{self, Resolved, Spec};
 
 /// The servers of one request.
@@ -37,6 +39,7 @@ impl Found {
 pub fn gather(asked: Vec<Asked>, links: &OwnLinks) -> Result<Found, Error> {
     let mut found = Found::default();
     let (mut failed, mut nobody, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
+    let mut busy = None::<RetryAfterSeconds>;
     let safe = |text: &str| links.broken_in(text).into_owned();
     for asked in asked {
         match asked {
@@ -59,6 +62,15 @@ pub fn gather(asked: Vec<Asked>, links: &OwnLinks) -> Result<Found, Error> {
                 found.notices.push(Notice { code: "user_required".into(), message });
             }
             Asked::Nobody(spec) => nobody.push(spec.host().to_owned()),
+            Asked::Busy(spec, after) if spec.optional => {
+                let message = format!(
+                    "{} wants a login, and {}. It was left out.",
+                    spec.host(),
+                    FlowError::Busy(after)
+                );
+                found.notices.push(Notice { code: "login_unknown".into(), message });
+            }
+            Asked::Busy(_, after) => busy = busy.max(Some(after)),
             Asked::Unknown(spec, error) => {
                 tracing::error!(mcp.host = spec.host(), %error, "a connection could not be looked up");
                 if spec.optional {
@@ -70,6 +82,9 @@ pub fn gather(asked: Vec<Asked>, links: &OwnLinks) -> Result<Found, Error> {
                 }
             }
         }
+    }
+    if let Some(after) = busy {
+        return Err(Error::Ended(too_many_logins(after)));
     }
     match (nobody.as_slice(), unknown.as_slice(), failed.as_slice()) {
         ([], [], []) => Ok(found),
@@ -89,6 +104,12 @@ pub fn unavailable(hosts: &str) -> RunError {
     let message = format!("the logins for {hosts} cannot be looked up right now; try again");
     let body = ErrorBody::new(ErrorKind::Server, Some("connections_unavailable"), message);
     RunError { retry_after: Some("5".to_owned()), ..ended(503, body) }
+}
+
+fn too_many_logins(after: RetryAfterSeconds) -> RunError {
+    let body =
+        ErrorBody::new(ErrorKind::RateLimit, Some("rate_limit_exceeded"), FlowError::Busy(after).to_string());
+    RunError { retry_after: Some(after.0.to_string()), ..ended(429, body) }
 }
 
 fn user_required(hosts: &[String]) -> RunError {

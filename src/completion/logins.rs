@@ -16,6 +16,7 @@ use super::sink::{Gone, Sink};
 use crate::connections::{
     self, Access, Application, FlowError, Owner, PendingFlow, Reason, Renewed, Waited, Wanted,
 };
+use crate::rate_limit::RetryAfterSeconds;
 use crate::tools::{self, Challenge, Outcome, Resolved, Server, Spec};
 
 /// How often one request or call gets another token before a login is asked for.
@@ -58,6 +59,8 @@ pub enum Refused {
     Missing(Missing),
     /// The request names nobody whose login it could be.
     Nobody,
+    /// No login can be begun before that.
+    Busy(RetryAfterSeconds),
     /// It cannot be known.
     Unknown(connections::Error),
 }
@@ -67,6 +70,7 @@ pub enum Asked {
     Ready(Resolved),
     Missing(Spec, Missing),
     Nobody(Spec),
+    Busy(Spec, RetryAfterSeconds),
     Failed(Spec, tools::Error),
     Unknown(Spec, connections::Error),
 }
@@ -148,6 +152,7 @@ impl Logins {
                 Refused::Renewed(renewed) => access = Some(renewed),
                 Refused::Missing(missing) => return Asked::Missing(spec, missing),
                 Refused::Nobody => return Asked::Nobody(spec),
+                Refused::Busy(after) => return Asked::Busy(spec, after),
                 Refused::Unknown(error) => return Asked::Unknown(spec, error),
             }
             renewals += 1;
@@ -207,6 +212,7 @@ impl Logins {
         match self.parts.connections.start_flow(owner, wanted).await {
             Ok(flow) => Refused::Missing(with_link(spec, flow, reason, &self.parts.links)),
             Err(FlowError::Store(error)) => Refused::Unknown(error),
+            Err(FlowError::Busy(after)) => Refused::Busy(after),
             Err(error) => Refused::Missing(without_link(spec, challenge, Some(&error), &self.parts.links)),
         }
     }
