@@ -2,6 +2,7 @@
 
 pub mod authorization_server;
 mod browser;
+mod cluster;
 mod gate;
 mod gateway;
 mod http;
@@ -17,16 +18,17 @@ mod stream;
 mod wire;
 
 pub use browser::{Browser, fields_of};
+pub use cluster::Cluster;
 pub use gate::Gate;
 pub use gateway::{Gateway, settings};
 pub use http::{Answer, Client, whole};
 pub use logs::Logs;
 pub use mcp::{FakeMcp, FakeTool, rpc_result, text_result};
 pub use peer::{PATIENCE, Peer, Piece, Reply};
-pub use person::Person;
+pub use person::{Page, Person};
 pub use place::Place;
 pub use program::{Program, Running, free_address};
-pub use protected::Protected;
+pub use protected::{Protected, escaped, field};
 pub use provider::{FakeProvider, calls, calls_stream, text, text_stream};
 pub use stream::Stream;
 pub use wire::Recorded;

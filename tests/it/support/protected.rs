@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde_json::{Value, json};
 
 use super::mcp::respond;
-use super::{FakeTool, Peer, Recorded, Reply};
+use super::{FakeTool, Gate, Peer, Recorded, Reply};
 
 /// The server. Every path below `/mcp` is a protected resource of its own.
 #[derive(Clone)]
@@ -42,8 +42,12 @@ struct State {
     turns: VecDeque<Turn>,
     /// Refresh tokens stay good, and no new ones are given.
     keeps_refresh_tokens: bool,
+    /// Requests for this path are answered only once the gate is open; so many more of them.
+    held: Option<(&'static str, Gate, usize)>,
     /// Whom the next login is for.
     owner: String,
+    /// Clients that were registered.
+    clients: u32,
     /// Tool calls with the token of somebody else.
     strangers: Vec<String>,
 }
@@ -63,7 +67,14 @@ impl Protected {
         let shared = Arc::clone(&state);
         let peer = Peer::start(move |request| {
             let mut state = shared.lock().unwrap_or_else(PoisonError::into_inner);
-            state.answer(&tools, request)
+            let reply = state.answer(&tools, request);
+            match &mut state.held {
+                Some((path, gate, count)) if *count > 0 && request.path.starts_with(*path) => {
+                    *count -= 1;
+                    reply.after(gate)
+                }
+                _ => reply,
+            }
         })
         .await;
         Protected { peer, state }
@@ -132,6 +143,21 @@ impl Protected {
         self.lock().turns.push_back(Box::new(turn));
     }
 
+    /// Requests for `path` are carried out as they come, and answered once the gate is open.
+    pub fn hold(&self, path: &'static str, gate: &Gate) {
+        self.lock().held = Some((path, gate.clone(), usize::MAX));
+    }
+
+    /// As [`Protected::hold`], only the next one.
+    pub fn hold_next(&self, path: &'static str, gate: &Gate) {
+        self.lock().held = Some((path, gate.clone(), 1));
+    }
+
+    /// Waits until it has had `count` requests for `path`.
+    pub async fn until_asked_for(&self, path: &str, count: usize) {
+        self.peer.until_requests_that(count, |request| request.path.starts_with(path)).await;
+    }
+
     /// Refresh tokens stay good from now on, and no new ones are given.
     pub fn keep_refresh_tokens(&self) {
         self.lock().keeps_refresh_tokens = true;
@@ -140,6 +166,12 @@ impl Protected {
     /// The next logins are `owner`'s.
     pub fn log_in_as(&self, owner: &str) {
         owner.clone_into(&mut self.lock().owner);
+    }
+
+    /// What it was told when clients were registered, in order.
+    pub fn registrations(&self) -> Vec<Value> {
+        let requests = self.peer.requests();
+        requests.iter().filter(|request| request.path == "/register").map(Recorded::json).collect()
     }
 
     /// Tool calls whose argument `owner` is not whom their token was given to.
@@ -194,7 +226,8 @@ impl State {
             }
             "/register" => {
                 let mut client = request.json();
-                client["client_id"] = json!("client-1");
+                self.clients += 1;
+                client["client_id"] = json!(format!("client-{}", self.clients));
                 client["token_endpoint_auth_method"] = json!(self.auth_method());
                 if !self.mark.is_empty() {
                     client["client_secret"] = json!(format!("secret{}", self.mark));
@@ -272,6 +305,9 @@ impl State {
         let access = self.name("access");
         self.access.insert(access.clone(), grant.clone());
         let mut answer = json!({ "access_token": access, "token_type": "Bearer" });
+        if !grant.owner.is_empty() {
+            answer["email"] = json!(grant.owner);
+        }
         if self.disguise.is_none() {
             answer["expires_in"] = json!(3600);
         }
@@ -319,7 +355,7 @@ fn is_renewal(request: &Recorded) -> bool {
 }
 
 /// A field of a query or a form.
-fn field(text: &str, name: &str) -> String {
+pub fn field(text: &str, name: &str) -> String {
     let pairs = text.split('&').filter_map(|pair| pair.split_once('='));
     let value = pairs.filter(|(key, _)| *key == name).map(|(_, value)| value).next().unwrap_or_default();
     let mut bytes = Vec::new();
