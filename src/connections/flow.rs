@@ -1,5 +1,7 @@
 //! Starting flows: the missing login becomes a link.
 
+use std::sync::Arc;
+
 use http::Uri;
 use serde::{Deserialize, Serialize};
 
@@ -58,9 +60,15 @@ impl Connections {
     /// registered yet.
     ///
     /// # Errors
-    /// [`FlowError::NotOffered`] and [`FlowError::NotPossible`] with what is wrong, or when the store fails.
+    /// [`FlowError::NotOffered`] and [`FlowError::NotPossible`] with what is wrong, [`FlowError::Busy`], or when the store
+    /// fails.
     pub async fn start_flow(&self, owner: &Owner, wanted: Wanted) -> Result<PendingFlow, FlowError> {
         let inner = &self.0;
+        if !wanted.application.verified {
+            // All of them are one here: a caller that nobody vouches for can be another one with every request.
+            let everybody: Arc<str> = "unverified".into();
+            inner.unverified.check(&everybody, inner.unverified_per_minute).map_err(FlowError::Busy)?;
+        }
         let found = inner.discover(&wanted).await?;
         inner.forget(owner);
         let holdings = inner.holdings(owner).await?;

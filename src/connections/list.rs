@@ -88,7 +88,8 @@ impl Connections {
                 FlowError::NotOffered(_)
                 | FlowError::NotPossible(_)
                 | FlowError::UserMismatch
-                | FlowError::Unknown,
+                | FlowError::Unknown
+                | FlowError::Busy(_),
             ) => Err(PageError::Unknown),
         }
     }

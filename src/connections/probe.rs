@@ -32,7 +32,7 @@ pub(super) async fn ask(egress: &Egress, uri: &Uri, trace: &mut Trace) -> Result
             hint: None,
         };
         let answer = match egress
-            .send_following(Reach::Requested, request(&method, uri), body(&method), PATIENCE)
+            .send_following(Reach::Requested, request(&method, uri), body(&method), PATIENCE, &|_| true)
             .await
         {
             Ok((answer, _)) => answer,
