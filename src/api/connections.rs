@@ -219,20 +219,28 @@ async fn one(app: &App, who: &Who, owner: &Owner, url: String, uri: Uri) -> Resu
             "expires_at": flow.expires_at_ms / 1000,
         })),
         Err(FlowError::NotNeeded(_)) => Ok(json!({ "url": url, "status": "public" })),
-        Err(FlowError::Store(error)) => Err(error.into()),
+        Err(error @ (FlowError::Store(_) | FlowError::Busy(_))) => Err(error.into()),
         Err(
             error @ (FlowError::NotOffered(_)
             | FlowError::Unusable(_)
             | FlowError::TooMany
             | FlowError::UserMismatch
             | FlowError::Unknown),
-        ) => Ok(json!({ "url": url, "status": "unknown", "reason": error.to_string() })),
+        ) => {
+            let reason = app.engine.without_links(&error.to_string());
+            Ok(json!({ "url": url, "status": "unknown", "reason": reason }))
+        }
     }
 }
 
 async fn start(app: &App, owner: &Owner, wanted: Wanted) -> Result<Response, ApiError> {
     let server_url = wanted.uri.to_string();
-    let flow = app.connections.start_flow(owner, wanted).await?;
+    let started = app.connections.start_flow(owner, wanted).await;
+    let flow = started.map_err(|error| match error {
+        // Why not may repeat what the server says of itself.
+        FlowError::NotOffered(why) => FlowError::NotOffered(app.engine.without_links(&why)),
+        other => other,
+    })?;
     let pending = json!({
         "status": "needs_login", "server_url": server_url, "resource": flow.resource, "host": flow.host,
         "connect_url": flow.connect_url, "scopes": flow.scopes, "expires_at": flow.expires_at_ms / 1000,

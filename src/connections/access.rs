@@ -92,6 +92,7 @@ impl Held {
     pub(super) fn access(&self, current: &Current) -> Access {
         Access {
             connection: self.row.id.as_str().into(),
+            resource: self.row.resource.as_str().into(),
             generation: current.generation,
             authorization: current.authorization.clone(),
         }
@@ -167,6 +168,16 @@ impl Connections {
             });
         }
         Ok(Some(held.access(&current)))
+    }
+
+    /// As [`Connections::find_access`], with what the store says now: a login at another instance may not have been
+    /// heard of yet.
+    ///
+    /// # Errors
+    /// As [`Connections::find_access`].
+    pub async fn find_access_anew(&self, owner: &Owner, uri: &Uri) -> Result<Option<Access>, Error> {
+        self.0.forget(owner);
+        self.find_access(owner, uri).await
     }
 
     /// The server refused `access`. Renews once per generation; a fresh token that is refused ends the connection

@@ -1,6 +1,7 @@
 //! Why a connection or a login could not be had.
 
 use super::pages::FlowPage;
+use crate::rate_limit::RetryAfterSeconds;
 use crate::store;
 
 /// What is stored cannot be read or written now.
@@ -43,6 +44,9 @@ pub enum FlowError {
     /// No such link or reference, or it was used, or has expired.
     #[error("there is no such login; ask for a new link")]
     Unknown,
+    /// Callers that nobody vouches for begin too many, all of them together.
+    #[error("too many logins are being asked for; try again in {} s", .0.0)]
+    Busy(RetryAfterSeconds),
     #[error(transparent)]
     Store(#[from] Error),
 }

@@ -1,5 +1,7 @@
 //! Starting flows: the missing login becomes a link.
 
+use std::sync::Arc;
+
 use http::Uri;
 use serde::{Deserialize, Serialize};
 
@@ -58,9 +60,14 @@ impl Connections {
     /// registered yet.
     ///
     /// # Errors
-    /// Why there can be none, or when the store fails.
+    /// Why there can be none, or not now, or when the store fails.
     pub async fn start_flow(&self, owner: &Owner, mut wanted: Wanted) -> Result<PendingFlow, FlowError> {
         let inner = &self.0;
+        if !wanted.application.verified {
+            // All of them are one here: a caller that nobody vouches for can be another one with every request.
+            let everybody: Arc<str> = "unverified".into();
+            inner.unverified.check(&everybody, inner.unverified_per_minute).map_err(FlowError::Busy)?;
+        }
         let found = inner.discover(&mut wanted).await?;
         inner.forget(owner);
         let holdings = inner.holdings(owner).await?;
@@ -108,6 +115,9 @@ impl Connections {
             outcome: None,
             browser_hash: None,
             proven: false,
+            asked_hash: None,
+            proof_hash: None,
+            sealed_batch: None,
             sealed_verifier: None,
             client: None,
             sealed_tokens: None,

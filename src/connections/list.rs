@@ -110,7 +110,7 @@ impl Connections {
             Err(FlowError::UserMismatch | FlowError::Unknown) => return Err(PageError::Unknown),
             Err(FlowError::NotNeeded(_) | FlowError::NotOffered(_)) => NotBegun::NotOffered,
             Err(FlowError::Unusable(_)) => NotBegun::Unusable,
-            Err(FlowError::TooMany) => NotBegun::TooMany,
+            Err(FlowError::TooMany | FlowError::Busy(_)) => NotBegun::TooMany,
         };
         Err(PageError::NotBegun { host, why })
     }

@@ -47,7 +47,7 @@ pub(super) async fn ask(
             hint: None,
         };
         let answer = match egress
-            .send_following(Reach::Requested, request(&method, uri), body(&method), patience)
+            .send_following(Reach::Requested, request(&method, uri), body(&method), patience, &|_| true)
             .await
         {
             Ok((answer, _)) => answer,

@@ -1,9 +1,12 @@
 //! A server as one user sees it: its address, what is sent along, and under which keys things are kept.
 
+use std::sync::Arc;
+
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use sha2::{Digest, Sha256};
 
+use crate::oauth::covers;
 use crate::tools::{Error, Server};
 
 /// Names something kept, without containing a secret.
@@ -15,12 +18,17 @@ pub(crate) struct Peer {
     pub(crate) uri: Uri,
     /// The user's headers, the credential among them. Values are marked sensitive.
     pub(crate) headers: HeaderMap,
+    /// What the credential is for, when it is for less than the whole origin.
+    resource: Option<Arc<str>>,
     /// Address and credential: whose tool list it is.
     pub(crate) private: Key,
     /// Address and headers without the credential: what a public tool list depends on.
     pub(crate) public: Key,
     /// Address, credential and scope: whose session it is.
     pub(crate) session: Key,
+    /// As `session`, with the very token: those of a connection change, and what a server says of one is not said of
+    /// the next.
+    pub(crate) request: Key,
 }
 
 impl Peer {
@@ -67,17 +75,28 @@ impl Peer {
             }
             hash.finalize().into()
         };
+        let session: Key = key(true, &format!("session {}", server.scope));
+        let mut request = Sha256::new();
+        request.update(session);
+        request.update(headers.get(AUTHORIZATION).map_or(&[][..], HeaderValue::as_bytes));
         Ok(Peer {
             uri: server.uri.clone(),
+            resource: server.resource.clone(),
             private: key(true, "list"),
             public: key(false, "public"),
-            session: key(true, &format!("session {}", server.scope)),
+            session,
+            request: request.finalize().into(),
             headers,
         })
     }
 }
 
 impl Peer {
+    /// Whether the credential may follow a redirect to `uri`, which is at the same origin.
+    pub(crate) fn covers(&self, uri: &Uri) -> bool {
+        self.resource.as_ref().is_none_or(|resource| covers(resource, uri))
+    }
+
     /// Whether no credential is sent.
     pub(crate) fn is_anonymous(&self) -> bool {
         !self.headers.contains_key(AUTHORIZATION)
@@ -148,6 +167,7 @@ mod tests {
             uri: "https://a.example/mcp".parse().unwrap(),
             authorization: authorization.map(Secret::new),
             connection: None,
+            resource: None,
             headers: headers
                 .iter()
                 .map(|(name, value)| (HeaderName::from_static(name), Secret::new(*value)))
@@ -180,6 +200,8 @@ mod tests {
         let refreshed = by(Some("conn_1"), "Bearer y", "a");
         assert!(first.private == refreshed.private && first.session == refreshed.session);
         assert!(first.headers != refreshed.headers);
+        assert!(first.request != refreshed.request);
+        assert!(first.request == by(Some("conn_1"), "Bearer x", "a").request);
         for other in [
             by(Some("conn_2"), "Bearer x", "a"),
             by(None, "Bearer x", "a"),
