@@ -61,7 +61,7 @@ impl Connections {
         let link = inner.link_of(&flow)?;
         if !callback.browser.as_ref().is_some_and(|browser| is_browser(&flow, browser)) {
             inner.note_flow(&flow, "flow.wrong_browser", "browser", None).await?;
-            return Err(PageError::NotThisBrowser(Some(link)));
+            return Err(PageError::NotThisBrowser(Some(Secret::new(link))));
         }
         let Some(flow) = inner.store.consume_state(&hash, inner.now()).await? else {
             inner.note_flow(&flow, "flow.unknown_state", "browser", Some("used or expired")).await?;
@@ -83,7 +83,7 @@ impl Connections {
         let page = || Box::new(inner.page(&flow, link, None));
         let browser = inner.check_proof(&flow, link, &proven).await?;
         if !is_browser(&flow, browser) {
-            return Err(PageError::NotThisBrowser(Some(link.to_owned())));
+            return Err(PageError::NotThisBrowser(Some(Secret::new(link))));
         }
         let Some(sealed) = flow.sealed_tokens.as_ref().filter(|_| flow.state == "confirming") else {
             return Err(PageError::Expired(page()));
