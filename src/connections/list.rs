@@ -23,7 +23,22 @@ impl Connections {
         profile: Option<&str>,
     ) -> Result<Vec<ConnectionView>, Error> {
         let rows = self.0.store.list_connections(project, user, profile).await?;
-        Ok(rows.iter().filter(|row| row.status != "revoked").map(view).collect())
+        Ok(rows.iter().map(view).collect())
+    }
+
+    /// One connection of a project, of this user where given, unless it has ended.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn find(
+        &self,
+        project: &str,
+        user: Option<&str>,
+        id: &str,
+    ) -> Result<Option<ConnectionView>, Error> {
+        let row = self.0.store.find_connection(project, id).await?;
+        let row = row.filter(|row| row.status != "revoked" && user.is_none_or(|user| user == row.user));
+        Ok(row.as_ref().map(view))
     }
 
     /// What the person with these ids connected under the gateway's own proof, or at their machine. What an
@@ -60,11 +75,7 @@ impl Connections {
     ) -> Result<String, PageError> {
         let own = self.own(ids).await?;
         let row = own.iter().find(|row| row.project == project && row.id == id).ok_or(PageError::Unknown)?;
-        let owner = Owner {
-            project: row.project.as_str().into(),
-            user: row.user.as_str().into(),
-            profile: row.profile.as_str().into(),
-        };
+        let owner = owner_of_row(row);
         let uri = endpoints(row).and_then(|endpoints| endpoints.server_url.parse().ok());
         let uri: http::Uri = uri.ok_or(PageError::Unknown)?;
         let wanted = Wanted {
@@ -114,6 +125,14 @@ impl Connections {
 
 fn endpoints(row: &ConnectionRow) -> Option<Endpoints> {
     serde_json::from_slice(&row.endpoints).ok()
+}
+
+pub(super) fn owner_of_row(row: &ConnectionRow) -> Owner {
+    Owner {
+        project: row.project.as_str().into(),
+        user: row.user.as_str().into(),
+        profile: row.profile.as_str().into(),
+    }
 }
 
 fn view(row: &ConnectionRow) -> ConnectionView {

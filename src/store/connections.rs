@@ -120,7 +120,7 @@ impl Store {
         rows.iter().map(ConnectionRow::read).collect()
     }
 
-    /// The connections of a project, of one user where given, revoked ones included.
+    /// The connections of a project, of one user where given, without revoked ones: the newest 10000.
     ///
     /// # Errors
     /// See [`Error`].
@@ -134,6 +134,7 @@ impl Store {
             .rows(
                 "SELECT * FROM connections
                  WHERE project = $1 AND ($2 = 0 OR user_name = $3) AND ($4 = 0 OR profile = $5)
+                    AND status <> 'revoked'
                  ORDER BY created_at DESC, id LIMIT 10000",
                 values![
                     project,
