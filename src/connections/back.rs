@@ -17,8 +17,7 @@ use crate::egress::Reach;
 use crate::id::random_id;
 use crate::oauth::{self, TokenEndpoint, TokenError, Tokens};
 use crate::store::{
-    AuditRow, CONNECTION_ACCESS, CONNECTION_REFRESH, ConnectionRow, FLOW_TOKENS, FLOW_VERIFIER, FlowRow,
-    NewSecrets,
+    CONNECTION_ACCESS, CONNECTION_REFRESH, ConnectionRow, FLOW_TOKENS, FLOW_VERIFIER, FlowRow, NewSecrets,
 };
 
 /// Tokens on their way into a connection; sealed where they wait for the person.
@@ -50,17 +49,17 @@ impl Connections {
     pub async fn finish(&self, callback: Callback) -> Result<Finished, PageError> {
         let inner = &self.0;
         let Some(answer) = read(callback.fields) else {
-            inner.note(unknown(inner, "flow.malformed_callback")).await?;
+            inner.note_stranger("flow.malformed_callback").await?;
             return Err(PageError::Unknown);
         };
         let hash = sha256(answer.state.as_bytes());
         let Some(flow) = inner.store.find_flow_by_state(&hash).await? else {
-            inner.note(unknown(inner, "flow.unknown_state")).await?;
+            inner.note_stranger("flow.unknown_state").await?;
             return Err(PageError::Unknown);
         };
         let link = inner.link_of(&flow)?;
         if !callback.browser.as_ref().is_some_and(|browser| is_browser(&flow, browser)) {
-            inner.note_flow(&flow, "flow.wrong_browser", "browser", None).await?;
+            inner.note_wrong_browser(&flow).await?;
             return Err(PageError::NotThisBrowser(Some(Secret::new(link))));
         }
         let Some(flow) = inner.store.consume_state(&hash, inner.now()).await? else {
@@ -92,16 +91,6 @@ impl Connections {
         let opened = inner.vault.open(&FLOW_TOKENS, bound, sealed)?;
         let gained: Gained = serde_json::from_slice(&opened).map_err(|_| Error::Store)?;
         inner.store_connection(&flow, link, "confirming", gained).await
-    }
-}
-
-fn unknown(inner: &Inner, event: &str) -> AuditRow {
-    AuditRow {
-        id: random_id("aud_"),
-        at: inner.now(),
-        event: event.to_owned(),
-        actor: "browser".to_owned(),
-        ..AuditRow::default()
     }
 }
 

@@ -48,10 +48,15 @@ impl KeptApplication {
     }
 }
 
-/// How a project's people are proven, and where its webhooks go.
+/// What who asks for a deleted project is told.
+const PROJECT_GONE: &str = "the project does not exist any more; ask the gateway's operator for a new key";
+
+/// How a project's people are proven.
 pub(super) struct Policy {
     pub proof: &'static str,
     pub verifier_url: Option<String>,
+    /// When the project was made; `None` when it is not one of the store.
+    pub made_at: Option<i64>,
 }
 
 impl Connections {
@@ -126,26 +131,29 @@ impl Connections {
             let message = "too many logins are open for this user; finish one, or wait ten minutes";
             return Err(FlowError::NotOffered(message.to_owned()));
         }
-        inner.store.create_flow(&row).await?;
-        drop(turn);
+        let mut open = inner.store.begin().await?;
+        if let Some(made_at) = policy.made_at
+            && !open.hold_project(&owner.project, made_at).await?
+        {
+            return Err(FlowError::NotOffered(PROJECT_GONE.to_owned()));
+        }
+        open.create_flow(&row).await?;
         // Somebody may have finished the very login between the server's refusal and now.
         if wanted.reason == Reason::FirstUse
             && let Some(held) = holdings.0.iter().find(|held| held.row.resource == row.resource)
             && held.current().ended.is_none()
             && now - held.current().issued_at < JUST_MADE
         {
-            let mut open = inner.store.begin().await?;
             open.end_flow(&row, "pending", "granted", None, Some(&held.row.id), now).await?;
             open.commit().await?;
             row.state = "granted".to_owned();
             return Ok(inner.pending(&row, &link));
         }
-        let mut entry = inner.audit(owner, "flow.created", "caller");
-        entry.flow = Some(row.id.clone());
-        entry.resource = Some(row.resource.clone());
-        inner.note(entry).await?;
         let pending = inner.pending(&row, &link);
-        inner.tell_flow(&row, "authorization.requested", Some(&pending.connect_url)).await?;
+        inner.note_flow_in(&mut open, &row, "flow.created", "caller", None).await?;
+        inner.tell_flow_in(&mut open, &row, "authorization.requested", Some(&pending.connect_url)).await?;
+        open.commit().await?;
+        drop(turn);
         Ok(pending)
     }
 
@@ -247,17 +255,22 @@ impl Inner {
     }
 
     /// How the people of a project are proven.
-    pub(super) async fn policy(&self, project: &str) -> Result<Policy, Error> {
-        if let Some(name) = project.strip_prefix("project:")
-            && let Some(found) = self.store.find_project(name).await?
-        {
-            return Ok(match found.proof {
-                ProjectProof::App => Policy { proof: "app", verifier_url: found.verifier_url },
-                ProjectProof::Gateway => Policy { proof: "gateway", verifier_url: None },
-            });
+    async fn policy(&self, project: &str) -> Result<Policy, FlowError> {
+        if let Some(name) = project.strip_prefix("project:") {
+            if let Some(found) = self.store.find_project(name).await? {
+                let made_at = Some(found.created_at);
+                return Ok(match found.proof {
+                    ProjectProof::App => Policy { proof: "app", verifier_url: found.verifier_url, made_at },
+                    ProjectProof::Gateway => Policy { proof: "gateway", verifier_url: None, made_at },
+                });
+            }
+            // Whoever still comes with a key of it must not leave anything to the next project of this name.
+            if !self.configured_projects.contains(name) {
+                return Err(FlowError::NotOffered(PROJECT_GONE.to_owned()));
+            }
         }
         let proof = if self.local { "local" } else { "gateway" };
-        Ok(Policy { proof, verifier_url: None })
+        Ok(Policy { proof, verifier_url: None, made_at: None })
     }
 
     pub(super) fn link_of(&self, flow: &FlowRow) -> Result<String, Error> {

@@ -9,12 +9,13 @@ use super::flow::{Kept, KeptApplication, LIFE, host_of, reason_of};
 use super::pages::{FlowPage, LinkView, Proof, Proven, Stage};
 use super::service::{Connections, Inner};
 use super::vault::Bound;
+use super::work::about;
 use super::{FlowError, Owner, PageError};
 use crate::config::Secret;
 use crate::crypto::{constant_time_eq, sha256};
 use crate::id::random_bytes;
 use crate::oauth::{self, AuthMethod, Authorize, Pkce, split_scopes};
-use crate::store::{FLOW_VERIFIER, FlowRow, Leaving};
+use crate::store::{AuditRow, FLOW_VERIFIER, FlowRow, Leaving, Transaction};
 
 /// What the way back needs, sealed.
 #[derive(Serialize, Deserialize)]
@@ -125,7 +126,7 @@ impl Connections {
     pub async fn note_wrong_person(&self, link: &str, ids: &[String]) -> Result<(), PageError> {
         let (flow, _) = self.0.open_flow(link).await?;
         if flow.proof == "gateway" && !ids.contains(&flow.user) {
-            self.0.note_mismatch(&flow, "signed-in person").await?;
+            self.0.note_mismatch(&flow, ids).await?;
         }
         Ok(())
     }
@@ -173,14 +174,18 @@ impl Connections {
         let hash = sha256(flow_ref.as_bytes());
         let now = inner.now();
         let flow = inner.store.find_flow_by_reference(project, &hash).await?.ok_or(FlowError::Unknown)?;
-        if !inner.store.prove_flow(&flow, &hash, now).await? {
-            return Err(FlowError::Unknown);
-        }
         if user != flow.user {
             // What was proven is that it is somebody else.
-            inner.store.disprove_flow(&flow, now).await?;
-            inner.note_mismatch(&flow, "application").await?;
+            let mut open = inner.store.begin().await?;
+            if !open.disprove_flow(&flow, &hash, now).await? {
+                return Err(FlowError::Unknown);
+            }
+            inner.note_mismatch_in(&mut open, &flow, "application", user).await?;
+            open.commit().await?;
             return Err(FlowError::UserMismatch);
+        }
+        if !inner.store.prove_flow(&flow, &hash, now).await? {
+            return Err(FlowError::Unknown);
         }
         let link = inner.link_of(&flow)?;
         let back = format!("{}/connect/{link}", inner.public_url);
@@ -225,7 +230,7 @@ impl Inner {
                 if ids.contains(&flow.user) {
                     return Ok(browser);
                 }
-                self.note_mismatch(flow, "signed-in person").await?;
+                self.note_mismatch(flow, ids).await?;
                 Err(PageError::UserMismatch(Box::new(self.page(flow, link, None))))
             }
             (Proven::App { browser }, "app") => {
@@ -242,9 +247,37 @@ impl Inner {
         }
     }
 
-    pub(super) async fn note_mismatch(&self, flow: &FlowRow, actor: &str) -> Result<(), super::Error> {
-        self.note_flow(flow, "flow.user_mismatch", actor, None).await?;
-        self.tell_flow(flow, "authorization.user_mismatch", None).await
+    /// Writes down that the way back of a flow was taken in another browser: once a minute.
+    pub(super) async fn note_wrong_browser(&self, flow: &FlowRow) -> Result<(), super::Error> {
+        const EVENT: &str = "flow.wrong_browser";
+        let mut entry = self.entry_of(flow, EVENT, "browser", None);
+        entry.id = about(&[EVENT, &flow.id, &entry.at.div_euclid(60_000).to_string()]);
+        let mut open = self.store.begin().await?;
+        open.add_audit_once(&entry).await?;
+        Ok(open.commit().await?)
+    }
+
+    async fn note_mismatch(&self, flow: &FlowRow, ids: &[String]) -> Result<(), super::Error> {
+        let mut open = self.store.begin().await?;
+        self.note_mismatch_in(&mut open, flow, "signed-in person", &ids.join("\n")).await?;
+        Ok(open.commit().await?)
+    }
+
+    /// Writes down and tells that `person` is not the user of a flow: once, however often they come.
+    async fn note_mismatch_in(
+        &self,
+        open: &mut Transaction,
+        flow: &FlowRow,
+        actor: &str,
+        person: &str,
+    ) -> Result<(), super::Error> {
+        const EVENT: &str = "flow.user_mismatch";
+        let mut entry = self.entry_of(flow, EVENT, actor, None);
+        entry.id = about(&[EVENT, &flow.id, person]);
+        if open.add_audit_once(&entry).await? {
+            self.tell_flow_in(open, flow, "authorization.user_mismatch", None).await?;
+        }
+        Ok(())
     }
 
     /// Writes down what happened to a flow.
@@ -255,11 +288,33 @@ impl Inner {
         actor: &str,
         detail: Option<&str>,
     ) -> Result<(), super::Error> {
+        self.note(self.entry_of(flow, event, actor, detail)).await
+    }
+
+    /// As `note_flow`, together with what happened.
+    pub(super) async fn note_flow_in(
+        &self,
+        open: &mut Transaction,
+        flow: &FlowRow,
+        event: &str,
+        actor: &str,
+        detail: Option<&str>,
+    ) -> Result<(), super::Error> {
+        Ok(open.add_audit(&self.entry_of(flow, event, actor, detail)).await?)
+    }
+
+    pub(super) fn entry_of(
+        &self,
+        flow: &FlowRow,
+        event: &str,
+        actor: &str,
+        detail: Option<&str>,
+    ) -> AuditRow {
         let mut entry = self.audit(&owner_of(flow), event, actor);
         entry.flow = Some(flow.id.clone());
         entry.resource = Some(flow.resource.clone());
         entry.detail = detail.map(str::to_owned);
-        self.note(entry).await
+        entry
     }
 
     /// Ends a flow because the person said no.
@@ -271,10 +326,12 @@ impl Inner {
     ) -> Result<(), super::Error> {
         let mut open = self.store.begin().await?;
         let ended = open.end_flow(flow, from, "declined", Some(place), None, self.now()).await?;
+        if ended {
+            self.note_flow_in(&mut open, flow, "flow.declined", "person", Some(place)).await?;
+            self.tell_flow_in(&mut open, flow, "authorization.denied", None).await?;
+        }
         open.commit().await?;
         if ended {
-            self.note_flow(flow, "flow.declined", "person", Some(place)).await?;
-            self.tell_flow(flow, "authorization.denied", None).await?;
             self.wake(&flow.id).await;
         }
         Ok(())

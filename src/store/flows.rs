@@ -84,44 +84,6 @@ pub struct Leaving<'a> {
 }
 
 impl Store {
-    /// Adds a flow.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub async fn create_flow(&self, flow: &FlowRow) -> Result<(), Error> {
-        self.execute(
-            "INSERT INTO flows (project, id, link_hash, sealed_link, user_name, profile, resource, server_url,
-                server_label, scopes, reason, application, proof, verifier_url, callback_url,
-                sealed_callback_key, run_id, discovered, state, created_at, expires_at, changed_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, 'pending',
-                $19, $20, $19)",
-            values![
-                &flow.project,
-                &flow.id,
-                &flow.link_hash,
-                &flow.sealed_link,
-                flow.user.as_bytes(),
-                flow.profile.as_bytes(),
-                &flow.resource,
-                &flow.server_url,
-                flow.server_label.as_bytes(),
-                &flow.scopes,
-                &flow.reason,
-                &flow.application,
-                &flow.proof,
-                flow.verifier_url.clone(),
-                flow.callback_url.clone(),
-                flow.sealed_callback_key.clone(),
-                flow.run_id.clone(),
-                &flow.discovered,
-                flow.created_at,
-                flow.expires_at,
-            ],
-        )
-        .await
-        .map(drop)
-    }
-
     /// A pending flow for the same login that lasts until `after` at least.
     ///
     /// # Errors
@@ -247,20 +209,6 @@ impl Store {
         Ok(changed == 1)
     }
 
-    /// The application has said that it is somebody else.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub async fn disprove_flow(&self, flow: &FlowRow, now: i64) -> Result<(), Error> {
-        self.execute(
-            "UPDATE flows SET proven = 0, browser_hash = NULL, changed_at = $3
-             WHERE project = $1 AND id = $2 AND state IN ('pending', 'started')",
-            values![&flow.project, &flow.id, now],
-        )
-        .await
-        .map(drop)
-    }
-
     /// The browser leaves for the authorization server. An earlier departure of the same flow is void.
     /// False when the flow has ended.
     ///
@@ -301,38 +249,6 @@ impl Store {
             )
             .await?;
         rows.first().map(FlowRow::read).transpose()
-    }
-
-    /// Ends flows whose time is up, and gives them.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub async fn expire_flows(&self, now: i64) -> Result<Vec<FlowRow>, Error> {
-        let rows = self
-            .change(
-                "UPDATE flows SET state = 'expired', changed_at = $1, sealed_verifier = NULL,
-                    sealed_tokens = NULL, state_hash = NULL, reference_hash = NULL
-                 WHERE expires_at <= $1 AND state IN ('pending', 'started', 'returned', 'confirming')
-                 RETURNING *",
-                values![now],
-            )
-            .await?;
-        rows.iter().map(FlowRow::read).collect()
-    }
-
-    /// Forgets flows that ended long ago.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub async fn forget_flows(&self, before: i64) -> Result<(), Error> {
-        self.execute("DELETE FROM flow_batches WHERE expires_at < $1", values![before]).await?;
-        self.execute(
-            "DELETE FROM flows WHERE expires_at < $1
-                AND state NOT IN ('pending', 'started', 'returned', 'confirming')",
-            values![before],
-        )
-        .await
-        .map(drop)
     }
 
     /// How far a flow is.
@@ -413,6 +329,86 @@ impl Store {
 }
 
 impl Transaction {
+    /// Adds a flow.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn create_flow(&mut self, flow: &FlowRow) -> Result<(), Error> {
+        self.execute(
+            "INSERT INTO flows (project, id, link_hash, sealed_link, user_name, profile, resource, server_url,
+                server_label, scopes, reason, application, proof, verifier_url, callback_url,
+                sealed_callback_key, run_id, discovered, state, created_at, expires_at, changed_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, 'pending',
+                $19, $20, $19)",
+            values![
+                &flow.project,
+                &flow.id,
+                &flow.link_hash,
+                &flow.sealed_link,
+                flow.user.as_bytes(),
+                flow.profile.as_bytes(),
+                &flow.resource,
+                &flow.server_url,
+                flow.server_label.as_bytes(),
+                &flow.scopes,
+                &flow.reason,
+                &flow.application,
+                &flow.proof,
+                flow.verifier_url.clone(),
+                flow.callback_url.clone(),
+                flow.sealed_callback_key.clone(),
+                flow.run_id.clone(),
+                &flow.discovered,
+                flow.created_at,
+                flow.expires_at,
+            ],
+        )
+        .await
+        .map(drop)
+    }
+
+    /// The application has said that it is somebody else; its reference is used up. False when it was before, or the
+    /// flow has ended.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn disprove_flow(
+        &mut self,
+        flow: &FlowRow,
+        reference_hash: &[u8],
+        now: i64,
+    ) -> Result<bool, Error> {
+        let changed = self
+            .execute(
+                "UPDATE flows SET proven = 0, browser_hash = NULL, reference_hash = NULL, changed_at = $4
+                 WHERE project = $1 AND id = $2 AND reference_hash = $3 AND state IN ('pending', 'started')
+                    AND expires_at > $4",
+                values![&flow.project, &flow.id, reference_hash, now],
+            )
+            .await?;
+        Ok(changed == 1)
+    }
+
+    /// Ends up to `most` flows whose time is up, and gives them.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn expire_flows(&mut self, now: i64, most: i64) -> Result<Vec<FlowRow>, Error> {
+        let rows = self
+            .rows(
+                "UPDATE flows SET state = 'expired', changed_at = $1, sealed_verifier = NULL,
+                    sealed_tokens = NULL, state_hash = NULL, reference_hash = NULL
+                 WHERE state IN ('pending', 'started', 'returned', 'confirming') AND (project, id) IN (
+                    SELECT project, id FROM flows WHERE expires_at <= $1
+                        AND state IN ('pending', 'started', 'returned', 'confirming')
+                    ORDER BY expires_at LIMIT $2)
+                 RETURNING *",
+                values![now, most],
+            )
+            .await?;
+        rows.iter().map(FlowRow::read).collect()
+    }
+
     /// Ends every other open flow of the same owner and resource that a login has made needless, and gives their ids.
     ///
     /// # Errors

@@ -21,6 +21,12 @@ const STEPS: &[(i64, &str, &str, &str)] = &[
         include_str!("../../migrations/sqlite/0002_connections.sql"),
         include_str!("../../migrations/postgres/0002_connections.sql"),
     ),
+    (
+        3,
+        "fair_work",
+        include_str!("../../migrations/sqlite/0003_fair_work.sql"),
+        include_str!("../../migrations/postgres/0003_fair_work.sql"),
+    ),
 ];
 
 impl Store {
