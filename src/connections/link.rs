@@ -15,7 +15,7 @@ use crate::config::Secret;
 use crate::crypto::{constant_time_eq, sha256};
 use crate::id::random_bytes;
 use crate::oauth::{self, AuthMethod, Authorize, Pkce, split_scopes};
-use crate::store::{AuditRow, FLOW_VERIFIER, FlowRow, Leaving, Transaction};
+use crate::store::{AuditRow, FLOW_VERIFIER, FlowRow, Leaving};
 
 /// What the way back needs, sealed.
 #[derive(Serialize, Deserialize)]
@@ -76,7 +76,8 @@ impl Connections {
             quirks,
         };
         let page = || Box::new(inner.page(&flow, link, None));
-        let (client, source) = match inner.client_for(&found, &found.scopes).await {
+        let again = flow.state == "started";
+        let (client, source) = match inner.client_for(&found, &found.scopes, again).await {
             Ok(client) => client,
             Err(NoClient::Store(error)) => return Err(error.into()),
             Err(NoClient::Registration(error)) => {
@@ -126,7 +127,7 @@ impl Connections {
     pub async fn note_wrong_person(&self, link: &str, ids: &[String]) -> Result<(), PageError> {
         let (flow, _) = self.0.open_flow(link).await?;
         if flow.proof == "gateway" && !ids.contains(&flow.user) {
-            self.0.note_mismatch(&flow, ids).await?;
+            self.0.note_mismatch(&flow, "signed-in person", &ids.join("\n")).await?;
         }
         Ok(())
     }
@@ -134,12 +135,14 @@ impl Connections {
     /// The person says no, also to another account than before.
     ///
     /// # Errors
-    /// See [`PageError`].
+    /// See [`PageError`]; [`PageError::Expired`] also when the login was finished or left behind just before.
     pub async fn decline(&self, link: &str) -> Result<FlowPage, PageError> {
         let inner = &self.0;
         let (flow, _) = inner.open_flow(link).await?;
-        inner.end_declined(&flow, &flow.state.clone(), "here").await?;
         let mut page = inner.page(&flow, link, None);
+        if !inner.end_declined(&flow, &flow.state, "here").await? {
+            return Err(PageError::Expired(Box::new(page)));
+        }
         page.stage = Stage::Declined;
         Ok(page)
     }
@@ -174,18 +177,13 @@ impl Connections {
         let hash = sha256(flow_ref.as_bytes());
         let now = inner.now();
         let flow = inner.store.find_flow_by_reference(project, &hash).await?.ok_or(FlowError::Unknown)?;
-        if user != flow.user {
-            // What was proven is that it is somebody else.
-            let mut open = inner.store.begin().await?;
-            if !open.disprove_flow(&flow, &hash, now).await? {
-                return Err(FlowError::Unknown);
-            }
-            inner.note_mismatch_in(&mut open, &flow, "application", user).await?;
-            open.commit().await?;
-            return Err(FlowError::UserMismatch);
-        }
-        if !inner.store.prove_flow(&flow, &hash, now).await? {
+        let is_user = user == flow.user;
+        if !inner.store.answer_reference(&flow, &hash, is_user, now).await? {
             return Err(FlowError::Unknown);
+        }
+        if !is_user {
+            inner.note_mismatch(&flow, "application", user).await?;
+            return Err(FlowError::UserMismatch);
         }
         let link = inner.link_of(&flow)?;
         let back = format!("{}/connect/{link}", inner.public_url);
@@ -230,7 +228,7 @@ impl Inner {
                 if ids.contains(&flow.user) {
                     return Ok(browser);
                 }
-                self.note_mismatch(flow, ids).await?;
+                self.note_mismatch(flow, "signed-in person", &ids.join("\n")).await?;
                 Err(PageError::UserMismatch(Box::new(self.page(flow, link, None))))
             }
             (Proven::App { browser }, "app") => {
@@ -247,37 +245,26 @@ impl Inner {
         }
     }
 
+    /// Writes down and tells that `person` is not the user of a flow: once, however often they come.
+    async fn note_mismatch(&self, flow: &FlowRow, actor: &str, person: &str) -> Result<(), super::Error> {
+        const EVENT: &str = "flow.user_mismatch";
+        let mut entry = self.flow_entry(flow, EVENT, actor, None);
+        entry.id = about(&[EVENT, &flow.id, person]);
+        let mut open = self.store.begin().await?;
+        if open.add_audit_once(&entry).await? {
+            self.tell_flow(&mut open, flow, "authorization.user_mismatch", None).await?;
+        }
+        Ok(open.commit().await?)
+    }
+
     /// Writes down that the way back of a flow was taken in another browser: once a minute.
     pub(super) async fn note_wrong_browser(&self, flow: &FlowRow) -> Result<(), super::Error> {
         const EVENT: &str = "flow.wrong_browser";
-        let mut entry = self.entry_of(flow, EVENT, "browser", None);
+        let mut entry = self.flow_entry(flow, EVENT, "browser", None);
         entry.id = about(&[EVENT, &flow.id, &entry.at.div_euclid(60_000).to_string()]);
         let mut open = self.store.begin().await?;
         open.add_audit_once(&entry).await?;
         Ok(open.commit().await?)
-    }
-
-    async fn note_mismatch(&self, flow: &FlowRow, ids: &[String]) -> Result<(), super::Error> {
-        let mut open = self.store.begin().await?;
-        self.note_mismatch_in(&mut open, flow, "signed-in person", &ids.join("\n")).await?;
-        Ok(open.commit().await?)
-    }
-
-    /// Writes down and tells that `person` is not the user of a flow: once, however often they come.
-    async fn note_mismatch_in(
-        &self,
-        open: &mut Transaction,
-        flow: &FlowRow,
-        actor: &str,
-        person: &str,
-    ) -> Result<(), super::Error> {
-        const EVENT: &str = "flow.user_mismatch";
-        let mut entry = self.entry_of(flow, EVENT, actor, None);
-        entry.id = about(&[EVENT, &flow.id, person]);
-        if open.add_audit_once(&entry).await? {
-            self.tell_flow_in(open, flow, "authorization.user_mismatch", None).await?;
-        }
-        Ok(())
     }
 
     /// Writes down what happened to a flow.
@@ -288,22 +275,11 @@ impl Inner {
         actor: &str,
         detail: Option<&str>,
     ) -> Result<(), super::Error> {
-        self.note(self.entry_of(flow, event, actor, detail)).await
+        self.note(self.flow_entry(flow, event, actor, detail)).await
     }
 
-    /// As `note_flow`, together with what happened.
-    pub(super) async fn note_flow_in(
-        &self,
-        open: &mut Transaction,
-        flow: &FlowRow,
-        event: &str,
-        actor: &str,
-        detail: Option<&str>,
-    ) -> Result<(), super::Error> {
-        Ok(open.add_audit(&self.entry_of(flow, event, actor, detail)).await?)
-    }
-
-    pub(super) fn entry_of(
+    /// An entry of the audit log about a flow.
+    pub(super) fn flow_entry(
         &self,
         flow: &FlowRow,
         event: &str,
@@ -317,24 +293,23 @@ impl Inner {
         entry
     }
 
-    /// Ends a flow because the person said no.
+    /// Ends a flow because the person said no. False when it is not in the state `from` any more.
     pub(super) async fn end_declined(
         &self,
         flow: &FlowRow,
         from: &str,
         place: &str,
-    ) -> Result<(), super::Error> {
+    ) -> Result<bool, super::Error> {
         let mut open = self.store.begin().await?;
-        let ended = open.end_flow(flow, from, "declined", Some(place), None, self.now()).await?;
-        if ended {
-            self.note_flow_in(&mut open, flow, "flow.declined", "person", Some(place)).await?;
-            self.tell_flow_in(&mut open, flow, "authorization.denied", None).await?;
+        if !open.end_flow(flow, from, "declined", Some(place), None, self.now()).await? {
+            return Ok(false);
         }
+        self.revoke_held(&mut open, flow).await?;
+        open.add_audit(&self.flow_entry(flow, "flow.declined", "person", Some(place))).await?;
+        self.tell_flow(&mut open, flow, "authorization.denied", None).await?;
         open.commit().await?;
-        if ended {
-            self.wake(&flow.id).await;
-        }
-        Ok(())
+        self.wake(&flow.id).await;
+        Ok(true)
     }
 
     /// A flow as its page shows it to the browser with this cookie.

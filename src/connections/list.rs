@@ -3,8 +3,9 @@
 use super::access::Endpoints;
 use super::flow::{KeptApplication, host_of};
 use super::pages::OwnConnection;
+use super::revoke::owner_of_connection;
 use super::service::Connections;
-use super::{Application, ConnectionView, Error, FlowError, Owner, PageError, Reason, RevokeOutcome, Wanted};
+use super::{Application, ConnectionView, Error, FlowError, PageError, Reason, RevokeOutcome, Wanted};
 use crate::oauth::{Challenge, split_scopes};
 use crate::store::ConnectionRow;
 
@@ -75,7 +76,7 @@ impl Connections {
     ) -> Result<String, PageError> {
         let own = self.own(ids).await?;
         let row = own.iter().find(|row| row.project == project && row.id == id).ok_or(PageError::Unknown)?;
-        let owner = owner_of_row(row);
+        let owner = owner_of_connection(row);
         let uri = endpoints(row).and_then(|endpoints| endpoints.server_url.parse().ok());
         let uri: http::Uri = uri.ok_or(PageError::Unknown)?;
         let wanted = Wanted {
@@ -125,14 +126,6 @@ impl Connections {
 
 fn endpoints(row: &ConnectionRow) -> Option<Endpoints> {
     serde_json::from_slice(&row.endpoints).ok()
-}
-
-pub(super) fn owner_of_row(row: &ConnectionRow) -> Owner {
-    Owner {
-        project: row.project.as_str().into(),
-        user: row.user.as_str().into(),
-        profile: row.profile.as_str().into(),
-    }
 }
 
 fn view(row: &ConnectionRow) -> ConnectionView {

@@ -5,8 +5,8 @@ use std::time::Duration;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use super::access::Endpoints;
-use super::list::owner_of_row;
 use super::service::{Connections, Inner};
+use super::take_in::Gained;
 use super::vault::Bound;
 use super::webhooks::host_of_url;
 use super::work::Job;
@@ -14,10 +14,10 @@ use super::{Error, Owner, RevokeOutcome};
 use crate::config::Secret;
 use crate::egress::Reach;
 use crate::id::random_id;
-use crate::oauth::{self, Hint, Revoked, TokenEndpoint};
+use crate::oauth::{self, Hint, Revoked, TokenEndpoint, Tokens};
 use crate::store::{
-    CONNECTION_ACCESS, CONNECTION_REFRESH, ConnectionRow, REVOCATION_ACCESS, REVOCATION_REFRESH,
-    RevocationRow, Take,
+    CONNECTION_ACCESS, CONNECTION_REFRESH, ConnectionRow, FLOW_TOKENS, FlowRow, REVOCATION_ACCESS,
+    REVOCATION_REFRESH, RevocationRow, Take, Transaction,
 };
 
 /// How long whoever ends a connection waits for the authorization server.
@@ -74,100 +74,30 @@ impl Connections {
         by: &str,
     ) -> Result<RevokeOutcome, Error> {
         let inner = &self.0;
-        let revocation = match inner.end(row, reason, by, GRACE).await? {
-            End::Before => return Ok(RevokeOutcome::NotFound),
-            End::Here => return Ok(RevokeOutcome::Unsupported),
-            End::Revoking(revocation) => revocation,
+        let mut open = inner.store.begin().await?;
+        let Some(revocation) = inner.end_in(&mut open, row, reason, by, GRACE).await? else {
+            return Ok(RevokeOutcome::NotFound);
         };
-        let (connections, project) = (self.clone(), row.project.clone());
-        let attempt = tokio::spawn(async move { connections.0.revoke_now(&project, &revocation).await });
+        open.commit().await?;
+        inner.changed(&owner_of_connection(row)).await;
+        let Some(revocation) = revocation else { return Ok(RevokeOutcome::Unsupported) };
+        if revocation.outcome != "waiting" {
+            return Ok(RevokeOutcome::Unsupported);
+        }
+        let connections = self.clone();
+        let (project, id) = (row.project.clone(), revocation.id);
+        let attempt = tokio::spawn(async move { connections.0.revoke_now(&project, &id).await });
         let _ = tokio::time::timeout(PATIENCE, attempt).await;
         let settled = inner.store.find_revocation(&row.project, &row.id).await?;
         Ok(settled.map_or(RevokeOutcome::Retrying, |settled| outcome_of(&settled.outcome)))
     }
 }
 
-/// How a connection was ended.
-pub(super) enum End {
-    /// It had ended before.
-    Before,
-    /// There is nothing to do at the authorization server.
-    Here,
-    /// The revocation with this id is to be made.
-    Revoking(String),
-}
-
-impl Inner {
-    /// Ends a connection here, says so, and puts its tokens up for revocation, all or nothing. Whoever calls makes the
-    /// first attempt within `grace` milliseconds, or leaves it to the worker.
-    pub(super) async fn end(
-        &self,
-        row: &ConnectionRow,
-        reason: &str,
-        by: &str,
-        grace: i64,
-    ) -> Result<End, Error> {
-        let owner = owner_of_row(row);
-        let now = self.now();
-        let mut open = self.store.begin().await?;
-        let Some(secrets) = open.end_connection(row, reason, now).await? else {
-            return Ok(End::Before);
-        };
-        let endpoints: Option<Endpoints> = serde_json::from_slice(&row.endpoints).ok();
-        let revocation = secrets.and_then(|secrets| {
-            let id = random_id("rev_");
-            let from = Bound { row: &row.id, project: &row.project, user: &row.user };
-            let to = Bound { row: &id, project: &row.project, user: &row.user };
-            // What does not open cannot be revoked; it is of no use to anybody either.
-            let access = self.vault.open(&CONNECTION_ACCESS, from, &secrets.sealed_access).ok()?;
-            let refresh = secrets
-                .sealed_refresh
-                .as_ref()
-                .and_then(|sealed| self.vault.open(&CONNECTION_REFRESH, from, sealed).ok());
-            let can = endpoints.as_ref().is_some_and(|endpoints| endpoints.revocation.is_some());
-            Some(RevocationRow {
-                project: row.project.clone(),
-                connection: row.id.clone(),
-                user: row.user.clone(),
-                sealed_refresh: refresh
-                    .filter(|_| can)
-                    .map(|token| self.vault.seal(&REVOCATION_REFRESH, to, &token)),
-                sealed_access: can.then(|| self.vault.seal(&REVOCATION_ACCESS, to, &access)),
-                issuer: row.issuer.clone(),
-                client_id: row.client_id.clone(),
-                endpoints: row.endpoints.clone(),
-                host: endpoints
-                    .as_ref()
-                    .and_then(|endpoints| endpoints.revocation.as_deref())
-                    .map(host_of_url)
-                    .unwrap_or_default(),
-                attempts: 0,
-                outcome: if can { "waiting" } else { "unsupported" }.to_owned(),
-                id,
-            })
-        });
-        if let Some(revocation) = &revocation {
-            open.add_revocation(revocation, now, grace).await?;
-        }
-        let mut entry = self.audit(&owner, "connection.revoked", by);
-        entry.connection = Some(row.id.clone());
-        entry.resource = Some(row.resource.clone());
-        entry.detail = Some(reason.to_owned());
-        open.add_audit(&entry).await?;
-        self.tell_project(
-            &mut open,
-            &owner,
-            &row.id,
-            "connection.revoked",
-            serde_json::json!({ "connection": row.id, "resource": row.resource, "reason": reason }),
-        )
-        .await?;
-        open.commit().await?;
-        self.changed(&owner).await;
-        Ok(match revocation {
-            Some(revocation) if revocation.outcome == "waiting" => End::Revoking(revocation.id),
-            Some(_) | None => End::Here,
-        })
+pub(super) fn owner_of_connection(row: &ConnectionRow) -> Owner {
+    Owner {
+        project: row.project.as_str().into(),
+        user: row.user.as_str().into(),
+        profile: row.profile.as_str().into(),
     }
 }
 
@@ -180,6 +110,100 @@ pub(super) fn outcome_of(outcome: &str) -> RevokeOutcome {
 }
 
 impl Inner {
+    /// The revocation of these tokens of a connection.
+    fn revocation(&self, row: &ConnectionRow, access: &[u8], refresh: Option<&[u8]>) -> RevocationRow {
+        let id = random_id("rev_");
+        let bound = Bound { row: &id, project: &row.project, user: &row.user };
+        let endpoints: Option<Endpoints> = serde_json::from_slice(&row.endpoints).ok();
+        let endpoint = endpoints.and_then(|endpoints| endpoints.revocation);
+        let can = endpoint.is_some();
+        let seal = |column, token: &[u8]| can.then(|| self.vault.seal(column, bound, token));
+        RevocationRow {
+            project: row.project.clone(),
+            connection: row.id.clone(),
+            user: row.user.clone(),
+            profile: row.profile.clone(),
+            resource: Some(row.resource.clone()),
+            sealed_refresh: refresh.and_then(|refresh| seal(&REVOCATION_REFRESH, refresh)),
+            sealed_access: seal(&REVOCATION_ACCESS, access),
+            issuer: row.issuer.clone(),
+            client_id: row.client_id.clone(),
+            endpoints: row.endpoints.clone(),
+            host: endpoint.as_deref().map(host_of_url).unwrap_or_default(),
+            attempts: 0,
+            outcome: if can { "waiting" } else { "unsupported" }.to_owned(),
+            id,
+        }
+    }
+
+    /// Revokes tokens that came when their connection had been ended already.
+    pub(super) async fn revoke_late(&self, row: &ConnectionRow, tokens: &Tokens) -> Result<(), Error> {
+        let refresh = tokens.refresh.as_ref().map(|refresh| refresh.expose().as_bytes());
+        let revocation = self.revocation(row, tokens.access.expose().as_bytes(), refresh);
+        let mut open = self.store.begin().await?;
+        open.add_revocation(&revocation, self.now(), 0).await?;
+        Ok(open.commit().await?)
+    }
+
+    /// Revokes tokens of a login that nobody will use.
+    pub(super) async fn revoke_gained(
+        &self,
+        open: &mut Transaction,
+        flow: &FlowRow,
+        gained: &Gained,
+    ) -> Result<(), Error> {
+        let row = self.connection_row(flow, gained, None)?;
+        let refresh = gained.refresh.as_deref().map(str::as_bytes);
+        let revocation = self.revocation(&row, gained.access.as_bytes(), refresh);
+        Ok(open.add_revocation(&revocation, self.now(), 0).await?)
+    }
+
+    /// Revokes the tokens of a login that waited for the person's word on the other account, if there are any.
+    pub(super) async fn revoke_held(&self, open: &mut Transaction, flow: &FlowRow) -> Result<(), Error> {
+        let Some(sealed) = &flow.sealed_tokens else { return Ok(()) };
+        let bound = Bound { row: &flow.id, project: &flow.project, user: &flow.user };
+        let opened = self.vault.open(&FLOW_TOKENS, bound, sealed).ok();
+        // What does not open cannot be revoked; it is of no use to anybody either.
+        let gained: Option<Gained> = opened.and_then(|opened| serde_json::from_slice(&opened).ok());
+        if let Some(gained) = gained {
+            self.revoke_gained(open, flow, &gained).await?;
+        }
+        Ok(open.clear_held_tokens(flow).await?)
+    }
+
+    /// Ends a connection in `open`, and gives the revocation of its tokens, which is due after `grace` milliseconds.
+    /// `None` when it has ended before.
+    pub(super) async fn end_in(
+        &self,
+        open: &mut Transaction,
+        row: &ConnectionRow,
+        reason: &str,
+        by: &str,
+        grace: i64,
+    ) -> Result<Option<Option<RevocationRow>>, Error> {
+        let now = self.now();
+        let Some(secrets) = open.end_connection(row, reason, now).await? else { return Ok(None) };
+        let revocation = secrets.and_then(|secrets| {
+            let from = Bound { row: &row.id, project: &row.project, user: &row.user };
+            let access = self.vault.open(&CONNECTION_ACCESS, from, &secrets.sealed_access).ok()?;
+            let sealed = secrets.sealed_refresh.as_ref();
+            let refresh = sealed.and_then(|sealed| self.vault.open(&CONNECTION_REFRESH, from, sealed).ok());
+            Some(self.revocation(row, &access, refresh.as_ref().map(|refresh| refresh.as_slice())))
+        });
+        if let Some(revocation) = &revocation {
+            open.add_revocation(revocation, now, grace).await?;
+        }
+        let owner = owner_of_connection(row);
+        let mut entry = self.audit(&owner, "connection.revoked", by);
+        entry.connection = Some(row.id.clone());
+        entry.resource = Some(row.resource.clone());
+        entry.detail = Some(reason.to_owned());
+        open.add_audit(&entry).await?;
+        let told = serde_json::json!({ "connection": row.id, "resource": row.resource, "reason": reason });
+        self.tell_project(open, &owner, &row.id, "connection.revoked", told).await?;
+        Ok(Some(revocation))
+    }
+
     /// Makes this revocation, unless somebody else does.
     async fn revoke_now(&self, project: &str, id: &str) -> Result<(), Error> {
         match self.store.take_revocation(project, id, &self.instance, self.now(), LEASE).await? {
@@ -247,19 +271,14 @@ impl Job for RevocationRow {
             Err(_) => later(self.attempts, None),
         };
         let now = inner.now();
-        // What the entry of the audit log says about whose they were.
-        let row = inner.store.find_connection(&self.project, &self.connection).await?;
         let mut open = inner.store.begin().await?;
         let settled = open.settle_revocation(&self, &inner.instance, outcome, now + pause, now).await?;
         if settled && outcome != "waiting" {
-            let owner = Owner {
-                project: self.project.as_str().into(),
-                user: self.user.as_str().into(),
-                profile: row.as_ref().map_or("", |row| &row.profile).into(),
-            };
+            let owner =
+                Owner { project: self.project.into(), user: self.user.into(), profile: self.profile.into() };
             let mut entry = inner.audit(&owner, "token.revocation", "gateway");
-            entry.resource = row.map(|row| row.resource);
             entry.connection = Some(self.connection);
+            entry.resource = self.resource;
             entry.detail = Some(outcome.to_owned());
             open.add_audit(&entry).await?;
         }

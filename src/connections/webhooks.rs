@@ -66,20 +66,9 @@ impl Inner {
         Ok(own.map_or_else(|| self.webhook_key(project), |target| target.key))
     }
 
-    /// Tells of a flow: the address the request gave, and the project's.
+    /// Tells of a flow: the address the request gave, and the project's. In the transaction in which it happens, so that
+    /// a crash neither forgets to tell nor tells what never was.
     pub(super) async fn tell_flow(
-        &self,
-        flow: &FlowRow,
-        event: &str,
-        url: Option<&str>,
-    ) -> Result<(), Error> {
-        let mut open = self.store.begin().await?;
-        self.tell_flow_in(&mut open, flow, event, url).await?;
-        Ok(open.commit().await?)
-    }
-
-    /// As `tell_flow`, together with what happened.
-    pub(super) async fn tell_flow_in(
         &self,
         open: &mut Transaction,
         flow: &FlowRow,

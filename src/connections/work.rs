@@ -9,9 +9,9 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::Error;
-use super::list::owner_of_row;
+use super::revoke::owner_of_connection;
 use super::service::{Connections, Inner};
-use crate::store::{Old, OutboxRow, RevocationRow};
+use crate::store::{ConnectionRow, Old, OutboxRow, RevocationRow};
 
 /// How often it is looked whether something is due.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -119,13 +119,12 @@ impl Connections {
         }
     }
 
-    /// The authorization servers are told like of any other revocation that is due.
     async fn end_dormant(&self) {
         loop {
             match self.0.store.list_unused_connections(self.0.now() - DORMANT).await {
                 Ok(rows) => {
                     for row in rows {
-                        if let Err(error) = self.0.end(&row, "unused for 90 days", "gateway", 0).await {
+                        if let Err(error) = self.0.end_unused(&row).await {
                             waits(&error);
                         }
                     }
@@ -156,14 +155,25 @@ impl Inner {
         let mut open = self.store.begin().await?;
         let flows = open.expire_flows(self.now(), MOST_EXPIRED).await?;
         for flow in &flows {
-            self.note_flow_in(&mut open, flow, "flow.expired", "gateway", None).await?;
-            self.tell_flow_in(&mut open, flow, "authorization.expired", None).await?;
+            self.revoke_held(&mut open, flow).await?;
+            open.add_audit(&self.flow_entry(flow, "flow.expired", "gateway", None)).await?;
+            self.tell_flow(&mut open, flow, "authorization.expired", None).await?;
         }
         open.commit().await?;
         for flow in &flows {
             self.wake(&flow.id).await;
         }
         Ok(i64::try_from(flows.len()).is_ok_and(|number| number >= MOST_EXPIRED))
+    }
+
+    /// The authorization server is told when the revocation has its turn.
+    async fn end_unused(&self, row: &ConnectionRow) -> Result<(), Error> {
+        let mut open = self.store.begin().await?;
+        if self.end_in(&mut open, row, "unused for 90 days", "gateway", 0).await?.is_some() {
+            open.commit().await?;
+            self.changed(&owner_of_connection(row)).await;
+        }
+        Ok(())
     }
 
     /// Writes when connections were used last, with one entry of the audit log a day for each.
@@ -188,7 +198,7 @@ impl Inner {
 
     async fn write_use(&self, project: &str, connection: &str, at: i64) -> Result<(), Error> {
         let Some(row) = self.store.find_connection(project, connection).await? else { return Ok(()) };
-        let mut entry = self.audit(&owner_of_row(&row), "connection.used", "caller");
+        let mut entry = self.audit(&owner_of_connection(&row), "connection.used", "caller");
         entry.id = about(&["connection.used", connection, &at.div_euclid(DAY).to_string()]);
         entry.at = at;
         entry.connection = Some(row.id);

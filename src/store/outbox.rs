@@ -2,6 +2,9 @@
 
 use super::{Error, Row, Store, Transaction, Value, values};
 
+/// Attempts to find a place in a stream. Each that fails means that somebody else has just added to it.
+const MOST_TRIES: usize = 100;
+
 /// A webhook to be sent.
 #[derive(Debug, Clone)]
 pub struct OutboxRow {
@@ -22,6 +25,8 @@ pub struct RevocationRow {
     pub id: String,
     pub connection: String,
     pub user: String,
+    pub profile: String,
+    pub resource: Option<String>,
     pub sealed_refresh: Option<Vec<u8>>,
     pub sealed_access: Option<Vec<u8>>,
     pub issuer: String,
@@ -61,6 +66,11 @@ impl RevocationRow {
             id: row.text("id")?,
             connection: row.text("connection")?,
             user: row.wide_text("user_name")?,
+            profile: row
+                .opt_bytes("profile")?
+                .and_then(|bytes| String::from_utf8(bytes).ok())
+                .unwrap_or_default(),
+            resource: row.opt_text("resource")?,
             sealed_refresh: row.opt_bytes("sealed_refresh")?,
             sealed_access: row.opt_bytes("sealed_access")?,
             issuer: row.text("issuer")?,
@@ -79,24 +89,34 @@ impl Transaction {
     /// # Errors
     /// See [`Error`].
     pub async fn add_webhook(&mut self, webhook: &OutboxRow, stream: &str, now: i64) -> Result<(), Error> {
-        self.execute(
-            "INSERT INTO outbox (project, id, stream, place, url, sealed_key, sealed_body, next_at, state, created_at,
-                host)
-             VALUES ($1, $2, $3, (SELECT COALESCE(MAX(o.place), 0) + 1 FROM outbox o
-                WHERE o.stream = $3 AND o.url = $4), $4, $5, $6, $7, 'waiting', $7, $8)",
-            values![
-                &webhook.project,
-                &webhook.id,
-                stream,
-                &webhook.url,
-                &webhook.sealed_key,
-                &webhook.sealed_body,
-                now,
-                &webhook.host,
-            ],
-        )
-        .await
-        .map(drop)
+        for _ in 0..MOST_TRIES {
+            // Somebody else who takes the same place is waited for here; then the place behind theirs is ours.
+            let added = self
+                .execute(
+                    "INSERT INTO outbox
+                        (project, id, stream, place, url, sealed_key, sealed_body, next_at, state, created_at,
+                        host)
+                     VALUES ($1, $2, $3, (SELECT COALESCE(MAX(o.place), 0) + 1 FROM outbox o
+                        WHERE o.stream = $3 AND o.url = $4), $4, $5, $6, $7, 'waiting', $7,
+                        $8)
+                     ON CONFLICT (stream, url, place) DO NOTHING",
+                    values![
+                        &webhook.project,
+                        &webhook.id,
+                        stream,
+                        &webhook.url,
+                        &webhook.sealed_key,
+                        &webhook.sealed_body,
+                        now,
+                        &webhook.host,
+                    ],
+                )
+                .await?;
+            if added == 1 {
+                return Ok(());
+            }
+        }
+        Err(Error::Unavailable("too many tell of the same thing at once".to_owned()))
     }
 
     /// Where the webhooks of a project go, and their sealed key.
@@ -126,8 +146,10 @@ impl Transaction {
     ) -> Result<(), Error> {
         self.execute(
             "INSERT INTO revocations (project, id, connection, user_name, sealed_refresh, sealed_access, issuer,
-                client_id, endpoints, next_at, outcome, created_at, changed_at, host)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $12, $11, $10, $10, $13)",
+                client_id, endpoints, next_at, outcome, created_at, changed_at, host,
+                profile, resource)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $12, $11, $10, $10, $13,
+                $14, $15)",
             values![
                 &revocation.project,
                 &revocation.id,
@@ -142,6 +164,8 @@ impl Transaction {
                 &revocation.outcome,
                 now + grace,
                 &revocation.host,
+                revocation.profile.as_bytes(),
+                revocation.resource.clone(),
             ],
         )
         .await

@@ -162,8 +162,9 @@ impl Store {
     pub async fn delete_project(&self, name: &str) -> Result<DeletedProject, Error> {
         let namespace = Project::namespace(name);
         let mut open = self.begin().await?;
-        // Nobody begins a login in it from here on, and who is finishing one has either done so or finds it ended.
+        // Nobody begins a login in it from here on.
         open.execute("UPDATE projects SET updated_at = updated_at WHERE name = $1", values![name]).await?;
+        // First, so that a login that is being stored is waited for and counted, and none can be stored any more.
         for sql in ["DELETE FROM flow_batches WHERE project = $1", "DELETE FROM flows WHERE project = $1"] {
             open.execute(sql, values![&namespace]).await?;
         }
