@@ -169,8 +169,10 @@ impl Inner {
 
     /// Lets the person try again.
     async fn fail(&self, flow: &FlowRow, event: &str, detail: &str) -> Result<(), Error> {
-        self.store.reopen_flow(flow, detail, self.now()).await?;
-        self.note_flow(flow, event, "authorization server", Some(detail)).await
+        let mut open = self.store.begin().await?;
+        open.reopen_flow(flow, detail, self.now()).await?;
+        open.add_audit(&self.flow_entry(flow, event, "authorization server", Some(detail))).await?;
+        Ok(open.commit().await?)
     }
 }
 

@@ -26,3 +26,4 @@ mod sign_in;
 mod support;
 mod tokens;
 mod webhooks;
+mod work;
