@@ -54,6 +54,9 @@ class App(BaseHTTPRequestHandler):
         form = dict(urllib.parse.parse_qsl(self.rfile.read(length).decode()))
         if self.path != "/login":
             return self.page("There is no such page.", 404)
+        # Nobody is signed in by another site: what they then connect would be whoever's that site signed them in as.
+        if self.headers.get("sec-fetch-site", "same-origin") != "same-origin":
+            return self.page("Please use the form here.", 403)
         session = secrets.token_urlsafe(32)
         SESSIONS[session] = form.get("name", "")
         self.go("/", f"session={session}; HttpOnly; SameSite=Lax; Path=/")

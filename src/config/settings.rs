@@ -163,11 +163,14 @@ impl Default for Limits {
 pub struct RateLimit {
     /// 0 turns the limit off.
     pub requests_per_minute: u32,
+    /// Pages that one network address may ask for in a minute; a fifth of that through one login link, a tenth of that
+    /// sign-ins. 0 turns the limit off.
+    pub pages_per_minute: u32,
 }
 
 impl Default for RateLimit {
     fn default() -> Self {
-        RateLimit { requests_per_minute: 600 }
+        RateLimit { requests_per_minute: 600, pages_per_minute: 300 }
     }
 }
 

@@ -132,6 +132,8 @@ impl Inner {
             if !open.hold_flow(flow, sealed, now, self.now()).await? {
                 return Ok(Attempt::Over);
             }
+            let entry = self.flow_entry(flow, "flow.other_account", "authorization server", None);
+            open.add_audit(&entry).await?;
             open.commit().await?;
             return Ok(Attempt::Held { before: before.to_owned(), now: now.to_owned() });
         }

@@ -1,6 +1,7 @@
 //! What happens to every request before and after its handler: an id, a look at where it comes from, a count.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,6 +23,7 @@ use crate::api::{self, ApiError, App};
 use crate::id::random_id;
 use crate::openai::ErrorKind;
 use crate::telemetry::{Endpoint, OpenStream};
+use crate::web::Peer;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -32,13 +34,20 @@ pub struct Front {
     router: Router,
     ids: Arc<RequestIds>,
     local: bool,
+    /// Who is at the other end of the connection.
+    peer: Option<IpAddr>,
 }
 
 impl Front {
     /// In front of `router`. `local` refuses what a web page could make a browser send to this machine.
     pub fn new(app: Arc<App>, router: Router, local: bool) -> Self {
         let ids = RequestIds { prefix: format!("{}_", random_id("req_")), count: AtomicU64::new(0) };
-        Front { app, router, ids: Arc::new(ids), local }
+        Front { app, router, ids: Arc::new(ids), local, peer: None }
+    }
+
+    /// For a connection from `peer`.
+    pub fn facing(&self, peer: IpAddr) -> Self {
+        Front { peer: Some(peer), ..self.clone() }
     }
 
     /// Answers one request.
@@ -80,10 +89,13 @@ impl Front {
 impl Front {
     /// The router's answer. Chat completions are what this program is for: they go to their handler directly, which
     /// spares them the router's clones and boxes.
-    async fn route(&mut self, request: Request<Incoming>) -> Response {
+    async fn route(&mut self, mut request: Request<Incoming>) -> Response {
         if router::is_chat_completion(request.method(), request.uri()) {
             let app = State(Arc::clone(&self.app));
             return api::create_chat_completion(app, request.map(Body::new)).await.into_response();
+        }
+        if let Some(peer) = self.peer {
+            request.extensions_mut().insert(Peer(peer));
         }
         match Box::pin(self.router.call(request)).await {
             Ok(response) => response,
@@ -143,7 +155,7 @@ impl RequestIds {
 fn endpoint(uri: &Uri) -> Endpoint {
     match uri.path() {
         "/v1/chat/completions" | "/chat/completions" => Endpoint::Completions,
-        path if path.starts_with("/demo/") => Endpoint::Other,
+        path if path.starts_with("/demo/") || path.starts_with("/.well-known/") => Endpoint::Other,
         path if path.ends_with("/chat/completions") => Endpoint::HostCompletions,
         path if path.ends_with("/models") => Endpoint::Models,
         "/healthz" | "/readyz" | "/metrics" => Endpoint::Other,
@@ -174,7 +186,10 @@ fn is_welcome_here(method: &Method, path: &str, headers: &HeaderMap) -> bool {
 fn is_page(path: &str) -> bool {
     path.starts_with("/connect/")
         || path.starts_with("/login/")
-        || matches!(path, "/oauth/callback" | "/connections" | "/account" | "/login")
+        || matches!(
+            path,
+            "/oauth/callback" | "/connections" | "/account" | "/login" | "/demo/oauth/authorize"
+        )
 }
 
 fn names_loopback(authority: &str) -> bool {

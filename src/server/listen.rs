@@ -50,15 +50,15 @@ pub async fn accept(listener: TcpListener, front: Front, limits: &Limits, stop: 
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     tokio::pin!(stop);
     loop {
-        let stream = tokio::select! {
+        let (stream, peer) = tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
+                Ok((stream, peer)) => (stream, peer.ip()),
                 Err(error) => { pause_after(&error).await; continue }
             },
             () = &mut stop => break,
         };
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { break };
-        let connection = open.watch(serve_one(&http, stream, front.clone()));
+        let connection = open.watch(serve_one(&http, stream, front.facing(peer)));
         // An error here is a client that broke off or spoke no HTTP; there is nobody to tell. Not an `async` block,
         // which would keep room for the connection twice.
         tokio::spawn(connection.map(move |_| drop(place)));

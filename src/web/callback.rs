@@ -5,20 +5,32 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 
 use super::connect::proof_of;
 use super::form::Fields;
+use super::limits::is_only_looked_at;
 use super::message::{Action, Message};
 use super::site::{Site, Visitor};
-use crate::connections::{Callback, Finished, LinkView, PageError};
+use crate::connections::{Callback, Finished, LinkView, PageError, Proof};
 
 /// `GET /oauth/callback`
-pub(super) async fn finish(State(site): State<Arc<Site>>, uri: Uri, headers: HeaderMap) -> Response {
+pub(super) async fn finish(
+    State(site): State<Arc<Site>>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
     let visitor = site.visitor(&headers).await;
+    if is_only_looked_at(&method, &headers) {
+        return site.message(&visitor, StatusCode::TOO_EARLY, Message::not_opened());
+    }
     let fields = Fields::parse(uri.query().unwrap_or_default().as_bytes()).into_pairs();
     let finished = site.connections.finish(Callback { fields, browser: site.browser(&headers) }).await;
-    show(&site, &visitor, finished)
+    match finished {
+        Err(PageError::Unknown) => site.message(&visitor, StatusCode::NOT_FOUND, Message::unknown_return()),
+        finished => show(&site, &visitor, finished),
+    }
 }
 
 /// `POST /connect/{link}/account`: whether to keep a login that is of another account than the one before.
@@ -46,6 +58,9 @@ pub(super) async fn account(
         Err(error) => return site.page_error(&visitor, error),
     };
     let Some(proven) = proof_of(&site, &visitor, &flow) else {
+        if flow.proof == Proof::Gateway {
+            return site.see(&visitor, &format!("/login?return_to=/connect/{link}"));
+        }
         return site.message(&visitor, StatusCode::FORBIDDEN, Message::no_cookie(None));
     };
     show(&site, &visitor, site.connections.keep(&link, proven).await)
@@ -76,7 +91,7 @@ fn show(site: &Site, visitor: &Visitor, finished: Result<Finished, PageError>) -
             };
             let message = Message::other_account(&flow.host, &before, &now)
                 .with(act("Use this account", "keep", false))
-                .with(act("Do not connect", "drop", true));
+                .with(act("Do not use it", "drop", true));
             site.message(visitor, StatusCode::OK, message)
         }
         Err(error) => site.page_error(visitor, error),

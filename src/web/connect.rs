@@ -5,9 +5,10 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{Path, RawQuery, State};
 use axum::response::Response;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 
 use super::connect_page::{Asked, BatchPage, BatchRow, ConnectPage, Next, NextServer};
+use super::limits::is_only_looked_at;
 use super::message::{Action, Message};
 use super::return_to::is_link;
 use super::site::{Site, Visitor};
@@ -21,12 +22,13 @@ const MOST_SCOPES: usize = 30;
 /// After a link for several: the page of the first that is still to be done.
 const NEXT: &str = "next";
 
-/// `GET /connect/{link}`. Changes nothing: what previews links, and what prefetches, looks at it too. The one
-/// exception is the browser that comes back proven from the application's verifier: it goes on by itself.
+/// `GET /connect/{link}`. Changes nothing: what previews links looks at it too. The one exception is the browser that
+/// comes back proven from the application's verifier: it goes on by itself, unless it only prefetches.
 pub(super) async fn show(
     State(site): State<Arc<Site>>,
     Path(link): Path<String>,
     RawQuery(query): RawQuery,
+    method: Method,
     headers: HeaderMap,
 ) -> Response {
     let visitor = site.visitor(&headers).await;
@@ -34,11 +36,12 @@ pub(super) async fn show(
         return site.message(&visitor, StatusCode::NOT_FOUND, Message::unknown_link());
     }
     let known = site.browser(&headers);
+    let opened = !is_only_looked_at(&method, &headers);
     match site.connections.view_link(&link, known.as_ref()).await {
-        Ok(LinkView::One(flow)) if flow.stage == Stage::Open => ask(&site, &visitor, &link, &flow).await,
+        Ok(LinkView::One(flow)) if is_open(&flow) => ask(&site, &visitor, &link, &flow, opened).await,
         Ok(LinkView::One(flow)) => site.ended(&visitor, &flow),
         Ok(LinkView::Several(flows)) => match next_of(&flows).filter(|_| query.as_deref() == Some(NEXT)) {
-            Some(flow) => ask(&site, &visitor, &link, flow).await,
+            Some(flow) => ask(&site, &visitor, &link, flow, opened).await,
             None => several(&site, &visitor, &link, &flows),
         },
         Err(error) => site.page_error(&visitor, error),
@@ -47,7 +50,12 @@ pub(super) async fn show(
 
 /// The first that is still to be done.
 fn next_of(flows: &[FlowPage]) -> Option<&FlowPage> {
-    flows.iter().find(|flow| flow.stage == Stage::Open)
+    flows.iter().find(|flow| is_open(flow))
+}
+
+/// Whether somebody can go on with it. Also where an answer about another account is missing: then it begins anew.
+fn is_open(flow: &FlowPage) -> bool {
+    matches!(flow.stage, Stage::Open | Stage::OtherAccount)
 }
 
 /// `POST /connect/{link}`: goes on, or declines.
@@ -71,7 +79,7 @@ pub(super) async fn act(
         };
     }
     let flow = match site.connections.view_link(&link, Some(&visitor.browser)).await {
-        Ok(LinkView::One(flow)) if flow.stage == Stage::Open => flow,
+        Ok(LinkView::One(flow)) if is_open(&flow) => flow,
         Ok(LinkView::One(flow)) => return site.ended(&visitor, &flow),
         Ok(LinkView::Several(flows)) => match next_of(&flows) {
             Some(flow) => Box::new(flow.clone()),
@@ -114,10 +122,11 @@ pub(super) fn proof_of(site: &Site, visitor: &Visitor, flow: &FlowPage) -> Optio
     }
 }
 
-async fn ask(site: &Site, visitor: &Visitor, link: &str, flow: &FlowPage) -> Response {
+/// The page that asks for consent. `opened` is false when it is only looked at: then nothing follows from it.
+async fn ask(site: &Site, visitor: &Visitor, link: &str, flow: &FlowPage, opened: bool) -> Response {
     let step_to = match flow.proof {
         Proof::Local => Next::Leave,
-        Proof::App if flow.proven => {
+        Proof::App if flow.proven && opened => {
             return begin(site, visitor, link, Proven::App { browser: visitor.browser.clone() }).await;
         }
         Proof::App => Next::App,
@@ -125,7 +134,9 @@ async fn ask(site: &Site, visitor: &Visitor, link: &str, flow: &FlowPage) -> Res
             None => Next::SignIn,
             Some(person) if person.ids().contains(&flow.user) => Next::Leave,
             Some(person) => {
-                if let Err(error) = site.connections.note_wrong_person(&flow.link, &person.ids()).await {
+                if opened
+                    && let Err(error) = site.connections.note_wrong_person(&flow.link, &person.ids()).await
+                {
                     return site.page_error(visitor, error);
                 }
                 return site.wrong_person(visitor, flow);
@@ -148,9 +159,9 @@ fn asked(flow: &FlowPage, now: i64) -> Asked {
     Asked {
         application: words::sentence(&flow.application.name),
         application_is_known: flow.application.verified,
-        label: words::line(if flow.label.is_empty() { &flow.host } else { &flow.label }),
-        host: words::line(&flow.host),
-        resource: words::line(&flow.resource),
+        label: if flow.label.is_empty() { words::address(&flow.host) } else { words::line(&flow.label) },
+        host: words::address(&flow.host),
+        resource: words::address(&flow.resource),
         scopes: words::scopes(&flow.scopes[..shown]),
         more_scopes: flow.scopes.len() - shown,
         user: words::masked(&flow.user),
@@ -161,8 +172,10 @@ fn asked(flow: &FlowPage, now: i64) -> Asked {
                 Some("You connected it before; the server does not accept that login any more.")
             }
             Reason::Revoked => Some("You connected it before, and it was disconnected since."),
-            Reason::StepUp => Some("The server needs more rights for this than you gave it before."),
-            Reason::ReAuthorize => Some("You asked to change what it may do."),
+            Reason::StepUp => {
+                Some("For what is asked now, the server wants more rights than you gave before.")
+            }
+            Reason::ReAuthorize => Some("It was connected before. This changes what is allowed."),
         },
         since: words::ago(now, flow.created_at_ms),
         until: words::ago(now, flow.expires_at_ms),
@@ -175,7 +188,7 @@ fn several(site: &Site, visitor: &Visitor, link: &str, flows: &[FlowPage]) -> Re
     };
     let rows = flows.iter().map(|flow| {
         let (tone, state) = state_words(flow.stage);
-        BatchRow { host: words::line(&flow.host), label: words::line(&flow.label), tone, state }
+        BatchRow { host: words::address(&flow.host), label: words::line(&flow.label), tone, state }
     });
     let next = next_of(flows);
     let page = BatchPage {
@@ -183,10 +196,11 @@ fn several(site: &Site, visitor: &Visitor, link: &str, flows: &[FlowPage]) -> Re
         application: words::sentence(&first.application.name),
         application_is_known: first.application.verified,
         rows: rows.collect(),
-        done: flows.iter().filter(|flow| flow.stage != Stage::Open).count(),
+        all_connected: flows.iter().all(|flow| flow.stage == Stage::Granted),
+        done: flows.iter().filter(|flow| !is_open(flow)).count(),
         total: flows.len(),
         next: next.map(|flow| NextServer {
-            host: words::line(&flow.host),
+            host: words::address(&flow.host),
             path: format!("/connect/{link}?{NEXT}"),
         }),
     };
@@ -211,11 +225,15 @@ impl Site {
         let (app, host) = (&*flow.application.name, flow.host.as_str());
         let (status, message) = match flow.stage {
             Stage::Granted => (StatusCode::OK, Message::already_connected(app, host)),
-            Stage::Declined => (StatusCode::OK, Message::declined(app, host)),
-            Stage::Failed => (StatusCode::BAD_GATEWAY, Message::provider_refused(host, None)),
+            Stage::Declined => {
+                let had_it = matches!(flow.reason, Reason::StepUp | Reason::ReAuthorize);
+                (StatusCode::OK, Message::declined(app, host, had_it))
+            }
+            Stage::Failed => (StatusCode::BAD_GATEWAY, Message::not_usable(host, None)),
             Stage::Mismatched => return self.wrong_person(visitor, flow),
-            Stage::OtherAccount => (StatusCode::OK, Message::not_confirmed(host)),
-            Stage::Expired | Stage::Open => (StatusCode::GONE, Message::expired(app, host)),
+            Stage::Expired | Stage::Open | Stage::OtherAccount => {
+                (StatusCode::GONE, Message::expired(app, host))
+            }
         };
         self.message(visitor, status, message)
     }
@@ -246,9 +264,12 @@ impl Site {
                 (StatusCode::BAD_REQUEST, Message::no_cookie(link.as_ref().map(|link| again(link.expose()))))
             }
             PageError::Refused(flow) => {
-                (StatusCode::FORBIDDEN, Message::provider_refused(&flow.host, Some(again(&flow.link))))
+                let message = Message::not_granted(&flow.application.name, &flow.host);
+                (StatusCode::FORBIDDEN, message)
             }
-            PageError::Failed(flow) => (StatusCode::BAD_GATEWAY, Message::not_usable(&flow.host)),
+            PageError::Failed(flow) => {
+                (StatusCode::BAD_GATEWAY, Message::not_usable(&flow.host, Some(again(&flow.link))))
+            }
             PageError::Store(error) => {
                 tracing::warn!(%error, "a link could not be looked up");
                 (StatusCode::SERVICE_UNAVAILABLE, Message::broken())

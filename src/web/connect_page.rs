@@ -62,6 +62,8 @@ pub(super) struct BatchPage {
     pub application_is_known: bool,
     pub rows: Vec<BatchRow>,
     pub done: usize,
+    /// None was declined or has expired.
+    pub all_connected: bool,
     pub total: usize,
     pub next: Option<NextServer>,
 }

@@ -36,23 +36,28 @@ pub(super) async fn disconnect(
     };
     let Some(ids) = ids(&site, &visitor) else { return site.see(&visitor, "/login?return_to=/connections") };
     let project = fields.get("project").unwrap_or_default();
-    let notice = match site.connections.revoke_own(&ids, project, &id).await {
-        Ok(RevokeOutcome::Revoked) => ("good", "Disconnected, and the server has revoked the access."),
+    let known = site.connections.list_own(&ids).await.unwrap_or_default();
+    let known = known.iter().find(|known| known.project == project && known.id == id);
+    let host = known.map_or_else(|| "the server".to_owned(), |known| words::address(&known.host));
+    let (tone, words) = match site.connections.revoke_own(&ids, project, &id).await {
+        Ok(RevokeOutcome::Revoked) => ("good", format!("Disconnected: {host} has revoked the access.")),
         Ok(RevokeOutcome::Unsupported) => (
             "good",
-            "Disconnected. The server has no way to revoke access by itself; its own settings may list it.",
+            format!(
+                "Disconnected here. {host} has no way to be told; its own settings may still list the access."
+            ),
         ),
-        Ok(RevokeOutcome::Retrying) => {
-            ("good", "Disconnected here. The server has not confirmed yet; it is asked again until it does.")
-        }
-        Ok(RevokeOutcome::NotFound) => ("warn", "This connection is not there any more."),
+        Ok(RevokeOutcome::Retrying) => (
+            "good",
+            format!("Disconnected here. {host} has not confirmed yet; it is asked again until it does."),
+        ),
+        Ok(RevokeOutcome::NotFound) => ("warn", "This connection is not there any more.".to_owned()),
         Err(error) => {
             tracing::warn!(%error, "a connection could not be revoked");
             return site.message(&visitor, StatusCode::SERVICE_UNAVAILABLE, Message::broken());
         }
     };
-    let notice = Notice { tone: notice.0, words: notice.1.to_owned() };
-    list(&site, &visitor, &ids, Some(notice)).await
+    list(&site, &visitor, &ids, Some(Notice { tone, words })).await
 }
 
 /// `POST /connections/{id}/scopes`: a new login with other scopes.
@@ -105,8 +110,8 @@ fn row(connection: OwnConnection, now: i64) -> ConnectionRow {
         true => ("warn", "needs you", Some(advice.to_owned())),
     };
     ConnectionRow {
-        host: words::line(&connection.host),
-        resource: words::line(&connection.resource),
+        host: words::address(&connection.host),
+        resource: words::address(&connection.resource),
         account: connection.account.as_deref().map(words::line),
         application: words::sentence(&connection.application.name),
         project: connection.project.strip_prefix("project:").map(words::line),

@@ -6,10 +6,11 @@ use askama::Template;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use http::{HeaderMap, StatusCode, Uri};
+use http::{HeaderMap, Method, StatusCode, Uri};
 
 use super::form::Fields;
 use super::frame::Frame;
+use super::limits::is_only_looked_at;
 use super::message::Message;
 use super::return_to::ReturnTo;
 use super::site::{Site, Visitor};
@@ -77,10 +78,14 @@ pub(super) async fn begin(
 pub(super) async fn finish(
     State(site): State<Arc<Site>>,
     Path(provider): Path<String>,
+    method: Method,
     uri: Uri,
     headers: HeaderMap,
 ) -> Response {
     let visitor = site.visitor(&headers).await;
+    if is_only_looked_at(&method, &headers) {
+        return site.message(&visitor, StatusCode::TOO_EARLY, Message::not_opened());
+    }
     let query = Fields::parse(uri.query().unwrap_or_default().as_bytes());
     let field = |name: &str| query.get(name).map(str::to_owned);
     let returned = Returned { state: field("state"), code: field("code"), iss: field("iss") };

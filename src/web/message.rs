@@ -16,6 +16,17 @@ pub(super) struct Message {
     actions: Vec<Action>,
 }
 
+/// What was done too often.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Often {
+    /// Pages, from one address.
+    Pages,
+    /// Sign-ins, from one address.
+    SignIns,
+    /// A link, by anybody.
+    Link,
+}
+
 /// A button.
 #[derive(Debug, Clone)]
 pub(super) enum Action {
@@ -73,13 +84,26 @@ impl Message {
         .state("warn", "not found")
     }
 
+    /// A way back that is not known (any more): reloading the page after a login leads here, too.
+    pub fn unknown_return() -> Self {
+        Message::new(
+            "This page works only once",
+            &[
+                "It brings you back from a login. Nothing was changed now.",
+                "If you have just connected a server, it is among your connections. If not, go back to your application and ask again: it shows a new link.",
+            ],
+        )
+        .state("warn", "used")
+        .with(Action::Link { path: "/connections".to_owned(), words: "Connections".to_owned() })
+    }
+
     pub fn expired(app: &str, host: &str) -> Self {
         Message::new(
             "This link has expired",
             &[
                 &format!(
                     "Links to connect {} work for ten minutes. Nothing was connected.",
-                    words::line(host)
+                    words::address(host)
                 ),
                 &format!("Go back to {} and ask again: it shows a new link.", words::line(app)),
             ],
@@ -89,7 +113,7 @@ impl Message {
 
     pub fn connected(app: &str, host: &str, account: Option<&str>, goes_on: bool) -> Self {
         let mut message = Message::new(
-            format!("You have authorised {} for {}", words::line(host), words::line(app)),
+            format!("You have authorised {} for {}", words::address(host), words::line(app)),
             &[if goes_on { "The next server follows." } else { "You can close this page." }],
         )
         .state("good", "connected");
@@ -101,17 +125,24 @@ impl Message {
 
     pub fn already_connected(app: &str, host: &str) -> Self {
         Message::new(
-            format!("{} is connected for {}", words::line(host), words::line(app)),
+            format!("{} is connected for {}", words::address(host), words::line(app)),
             &["This link has done its work and cannot be used again. You can close this page."],
         )
         .state("good", "used")
     }
 
-    pub fn declined(app: &str, host: &str) -> Self {
+    /// `had_it`: it was to do more than it could before.
+    pub fn declined(app: &str, host: &str, had_it: bool) -> Self {
+        let (host, app) = (words::address(host), words::sentence(app));
+        let (title, so) = if had_it {
+            (format!("Nothing was changed for {host}"), format!("{app} can do what it could before."))
+        } else {
+            (format!("{host} was not connected"), format!("{app} cannot use it in your name."))
+        };
         Message::new(
-            format!("{} was not connected", words::line(host)),
+            title,
             &[
-                &format!("You declined. {} cannot use it in your name.", words::sentence(app)),
+                &format!("You declined. {so}"),
                 "If that was a mistake, go back to the application and ask again: it shows a new link.",
             ],
         )
@@ -122,7 +153,7 @@ impl Message {
         let message = Message::new(
             "This link is not for you",
             &[
-                &format!("It was made for somebody else, so {} was not connected.", words::line(host)),
+                &format!("It was made for somebody else, so {} was not connected.", words::address(host)),
                 "If somebody sent it to you, tell them that such links cannot be passed on. If you have another account, sign in with that one.",
             ],
         )
@@ -133,19 +164,15 @@ impl Message {
         }
     }
 
-    pub fn provider_refused(host: &str, again: Option<Action>) -> Self {
-        let message = Message::new(
-            format!("{} was not connected", words::line(host)),
+    pub fn not_granted(app: &str, host: &str) -> Self {
+        Message::new(
+            format!("{} was not connected", words::address(host)),
             &[
-                "The server did not grant access, and gave a reason that only its operator can use.",
-                "Nothing was stored. You can try again, or go back to your application.",
+                "You said no there, or the server does not grant this to you. Nothing was stored.",
+                &format!("If you want to try again, go back to {}: it shows a new link.", words::line(app)),
             ],
         )
-        .state("bad", "not granted");
-        match again {
-            Some(action) => message.with(action),
-            None => message,
-        }
+        .state("warn", "not granted")
     }
 
     pub fn no_cookie(again: Option<Action>) -> Self {
@@ -169,7 +196,7 @@ impl Message {
             &[
                 &format!(
                     "Until now {} was connected as {}. You have just signed in there as {}.",
-                    words::line(host),
+                    words::address(host),
                     words::line(before),
                     words::line(now)
                 ),
@@ -179,23 +206,16 @@ impl Message {
         .state("warn", "another account")
     }
 
-    pub fn not_confirmed(host: &str) -> Self {
-        Message::new(
-            "An answer is missing",
-            &[
-                &format!("You came back from {} with another account than before, and did not say whether that is right.", words::line(host)),
-                "Answer in the page that asks, or go back to your application and ask again: it shows a new link.",
-            ],
+    pub fn not_usable(host: &str, again: Option<Action>) -> Self {
+        let message = Message::new(
+            format!("{} cannot be connected now", words::address(host)),
+            &["It gave no answer that can be trusted. Nothing was stored. Try again in a minute; if that does not help, tell whoever runs the gateway."],
         )
-        .state("warn", "not finished")
-    }
-
-    pub fn not_usable(host: &str) -> Self {
-        Message::new(
-            format!("{} cannot be connected now", words::line(host)),
-            &["It gave no usable answer. Nothing was stored. Try again in a minute."],
-        )
-        .state("bad", "failed")
+        .state("bad", "failed");
+        match again {
+            Some(action) => message.with(action),
+            None => message,
+        }
     }
 
     // Signing in
@@ -233,6 +253,29 @@ impl Message {
             &["The address to go to is not a safe one (https). Tell whoever runs the server."],
         )
         .state("bad", "refused")
+    }
+
+    pub fn too_often(often: Often, seconds: u64) -> Self {
+        let what = match often {
+            Often::Pages => "Pages of this gateway were opened too often from your network.",
+            Often::SignIns => "Too many sign-ins were begun from your network.",
+            Often::Link => "This link was opened too often.",
+        };
+        let plural = if seconds == 1 { "" } else { "s" };
+        Message::new(
+            "Please wait a moment",
+            &[what, &format!("Nothing was changed. Try again in {seconds} second{plural}.")],
+        )
+        .state("warn", "too often")
+    }
+
+    /// For who looks without opening.
+    pub fn not_opened() -> Self {
+        Message::new(
+            "This page was not opened yet",
+            &["Something looked at it in advance, so nothing was done. Reload this page to go on."],
+        )
+        .state("warn", "not opened")
     }
 
     pub fn broken() -> Self {

@@ -12,6 +12,7 @@ mod connections;
 mod connections_page;
 mod form;
 mod frame;
+mod limits;
 mod login;
 mod message;
 #[cfg(test)]
@@ -21,5 +22,6 @@ mod router;
 mod site;
 mod words;
 
+pub use limits::Peer;
 pub use router::router;
 pub use site::{Parts, Site};

@@ -6,7 +6,7 @@ use super::connect_page::*;
 use super::connections_page::*;
 use super::frame::{Frame, SignedIn};
 use super::login::{Choice, SignInPage};
-use super::message::{Action, Message};
+use super::message::{Action, Message, Often};
 use super::words;
 use askama::Template;
 
@@ -42,7 +42,7 @@ fn connect(text: Option<&str>, step_to: Next, known: bool) -> String {
         asked.application = "An unverified application with a key ending x7Qk".into();
         asked.label = "files.example.com".into();
         asked.scopes.clear();
-        asked.why = Some("The server needs more rights than you gave it before.");
+        asked.why = Some("For what is asked now, the server wants more rights than you gave before.");
     }
     let signed_in = matches!(step_to, Next::Leave);
     ConnectPage {
@@ -93,11 +93,11 @@ fn pages(text: Option<&str>) -> Vec<(&'static str, String)> {
     let out = Frame { signed_in: None, ..frame(&or("tools.example.com")) };
     let inside = frame(&or("tools.example.com"));
     let (app, host) = (or("Acme Desk"), or("files.example.com"));
-    let post = |words: &str| Action::Post {
+    let post = |words: &str, quiet| Action::Post {
         path: "/logout".into(),
         words: words.into(),
         fields: vec![("return_to", or("/connect/flw_0123456789"))],
-        quiet: true,
+        quiet,
     };
     let message = |message: Message| message.template(out.clone()).render().unwrap();
     let batch = |done: usize| BatchPage {
@@ -115,6 +115,7 @@ fn pages(text: Option<&str>) -> Vec<(&'static str, String)> {
             })
             .collect(),
         done,
+        all_connected: done == 3,
         total: 3,
         next: (done < 3).then(|| NextServer { host: or("calendar.example.org"), path: or("/connect/flw_1") }),
     };
@@ -131,9 +132,12 @@ fn pages(text: Option<&str>) -> Vec<(&'static str, String)> {
     let account = |local: bool| AccountPage {
         frame: Frame { signed_in: Some(SignedIn { can_sign_out: !local }), ..inside.clone() },
         local,
-        label: or("anna@example.com"),
+        label: or(if local { "You, on this machine" } else { "anna@example.com" }),
         provider: or("Google"),
-        ids: vec![or("acct_0k3v9c2m8r5t1x7z4b6n0q2w5e"), or("google:108439201938475610293")],
+        ids: vec![
+            or(if local { "local" } else { "acct_0k3v9c2m8r5t1x7z4b6n0q2w5e" }),
+            or("google:108439201938475610293"),
+        ],
         sessions: vec![
             SessionRow {
                 id: or("s1"),
@@ -156,7 +160,7 @@ fn pages(text: Option<&str>) -> Vec<(&'static str, String)> {
         rows: (0..count).map(|number| connection(text, number)).collect(),
         notice: (count > 0).then(|| Notice {
             tone: "good",
-            words: or("Disconnected from tickets.example.net: its access was revoked there."),
+            words: or("Disconnected: tickets.example.net has revoked the access."),
         }),
     };
     vec![
@@ -182,21 +186,28 @@ fn pages(text: Option<&str>) -> Vec<(&'static str, String)> {
         ("connections-none", connections(0).render().unwrap()),
         ("connected", message(Message::connected(&app, &host, Some(&or("anna@example.com")), false))),
         ("already-connected", message(Message::already_connected(&app, &host))),
-        ("declined", message(Message::declined(&app, &host))),
+        ("declined", message(Message::declined(&app, &host, false))),
+        ("declined-more", message(Message::declined(&app, &host, true))),
+        ("too-often", message(Message::too_often(Often::Link, 12))),
+        ("not-opened", message(Message::not_opened())),
         ("expired", message(Message::expired(&app, &host))),
         ("unknown-link", message(Message::unknown_link())),
-        ("wrong-person", message(Message::wrong_person(&host, Some(post("Sign in with another account"))))),
-        ("provider-refused", message(Message::provider_refused(&host, Some(post("Try again"))))),
+        ("unknown-return", message(Message::unknown_return())),
+        (
+            "wrong-person",
+            message(Message::wrong_person(&host, Some(post("Sign in with another account", true)))),
+        ),
+        ("not-granted", message(Message::not_granted(&app, &host))),
         (
             "other-account",
             message(
                 Message::other_account(&host, &or("anna@example.com"), &or("bob@example.com"))
-                    .with(post("Use this account"))
-                    .with(post("Do not connect")),
+                    .with(post("Use this account", false))
+                    .with(post("Do not use it", true)),
             ),
         ),
         ("no-cookie", message(Message::no_cookie(None))),
-        ("not-usable", message(Message::not_usable(&host))),
+        ("not-usable", message(Message::not_usable(&host, Some(post("Start again", false))))),
         (
             "sign-in-again",
             message(Message::sign_in_again("This sign-in was not begun in this browser.", "/account")),

@@ -3,18 +3,18 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 
-use super::{Site, account, assets, callback, connect, connections, login};
+use super::{Site, account, assets, callback, connect, connections, limits, login};
 
-/// Every page. `HEAD` is answered like `GET` without the text.
+/// Every page. `HEAD` is answered like `GET` without the text. What is below the line with the limits is not limited.
 pub fn router(site: Arc<Site>) -> Router {
     Router::new()
         // connecting
         .route("/connect/{link}", get(connect::show).post(connect::act))
         .route("/connect/{link}/account", post(callback::account))
         .route("/oauth/callback", get(callback::finish))
-        .route("/oauth/client-metadata.json", get(callback::client_metadata))
         // signing in
         .route("/login", get(login::choose))
         .route("/login/{provider}", post(login::begin))
@@ -27,7 +27,9 @@ pub fn router(site: Arc<Site>) -> Router {
         .route("/connections", get(connections::show))
         .route("/connections/{id}/disconnect", post(connections::disconnect))
         .route("/connections/{id}/scopes", post(connections::change_scopes))
-        // what pages load
+        .route_layer(from_fn_with_state(Arc::clone(&site), limits::check))
+        // what pages load, and authorization servers
+        .route("/oauth/client-metadata.json", get(callback::client_metadata))
         .route("/static/style.css", get(assets::style))
         .route("/static/icon.svg", get(assets::icon))
         .with_state(site)

@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 
 use super::form::{self, Fields, Refused};
 use super::frame::{self, Frame, SignedIn};
+use super::limits::PageLimits;
 use super::message::Message;
 use crate::clock::Clock;
 use crate::config::Secret;
@@ -28,6 +29,8 @@ pub struct Parts {
     pub public_url: String,
     /// Whether it is one person's machine, where nobody has to sign in.
     pub local: bool,
+    /// Pages that one address may ask for in a minute; 0 is no limit.
+    pub pages_per_minute: u32,
 }
 
 /// The pages' shared state. Behind an `Arc`.
@@ -37,6 +40,7 @@ pub struct Site {
     pub(super) sessions: Sessions,
     pub(super) clock: Clock,
     pub(super) local: bool,
+    pub(super) limits: PageLimits,
     origin: String,
     host: String,
     https: bool,
@@ -51,6 +55,17 @@ pub(super) struct Visitor {
     pub person: Option<Person>,
     /// What the browser calls itself.
     pub agent: String,
+}
+
+impl Visitor {
+    /// Who is not looked up, and gets no cookie.
+    pub fn nobody() -> Visitor {
+        Visitor { browser: new_browser(), is_new: false, person: None, agent: String::new() }
+    }
+}
+
+fn new_browser() -> Secret {
+    Secret::new(format!("{}{}", random_id("brw_"), random_id("")))
 }
 
 impl Site {
@@ -70,6 +85,7 @@ impl Site {
             sessions: parts.sessions,
             clock: parts.clock,
             local: parts.local,
+            limits: PageLimits::new(parts.pages_per_minute),
             origin: url.origin().ascii_serialization(),
             host,
             https: url.scheme() == "https",
@@ -86,8 +102,7 @@ impl Site {
     pub(super) async fn visitor(&self, headers: &HeaderMap) -> Visitor {
         let cookie = self.browser(headers);
         let is_new = cookie.is_none();
-        let browser =
-            cookie.unwrap_or_else(|| Secret::new(format!("{}{}", random_id("brw_"), random_id(""))));
+        let browser = cookie.unwrap_or_else(new_browser);
         let session = self.cookies.read(headers, CookieKind::Session);
         let person = match session {
             Some(cookie) => self.sessions.find(cookie.expose()).await.unwrap_or_else(|error| {

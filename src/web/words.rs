@@ -4,10 +4,17 @@ use crate::tools;
 
 /// Longest text of a stranger on one line of a page, in characters.
 const LONGEST_LINE: usize = 120;
+/// Longest address, in characters: a host's name (253 at most) is never cut, since its end says whose it is.
+const LONGEST_ADDRESS: usize = 400;
 
 /// One line of a stranger's text, without anything that moves, hides or reorders what stands around it.
 pub(super) fn line(text: &str) -> String {
     tools::text::one_line(text, LONGEST_LINE)
+}
+
+/// A host or an address, whose host stays whole.
+pub(super) fn address(text: &str) -> String {
+    tools::text::one_line(text, LONGEST_ADDRESS)
 }
 
 /// What an application is called, at the beginning of a sentence. Our own descriptions get a capital; names stay.

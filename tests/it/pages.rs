@@ -104,3 +104,72 @@ async fn a_way_back_that_nobody_left_for_connects_nothing() {
         assert!(!page.text().contains("script") && !page.text().contains("authorised"), "{query}");
     }
 }
+
+/// As [`public`], with five pages in a minute for an address, and so one for a link, and one sign-in.
+async fn busy() -> Gateway {
+    let provider = FakeProvider::start(Vec::new()).await;
+    Gateway::configured(&provider, |settings| {
+        settings.public_url = Some("https://tools.example.com".into());
+        settings.rate_limit.pages_per_minute = 5;
+    })
+    .await
+}
+
+#[tokio::test]
+async fn who_opens_pages_too_often_is_told_when_to_try_again() {
+    let gateway = busy().await;
+    let mut anna = Browser::new(&gateway.client);
+    // The last entry is the proxy's own; those before it are what the client made up.
+    let from = |address: &'static str| [("x-forwarded-for", address)];
+    for made_up in
+        ["203.0.113.7", "10.0.0.1, 203.0.113.7", "x,203.0.113.7", "::1 , 203.0.113.7", "203.0.113.7"]
+    {
+        assert_eq!(anna.send("GET", "/account", &from(made_up), "").await.status, 303, "{made_up}");
+    }
+    let refused = anna.send("GET", "/connections", &from("198.51.100.9, 203.0.113.7"), "").await;
+    assert_eq!((refused.status, refused.header("set-cookie")), (429, None));
+    let seconds: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=12).contains(&seconds), "{seconds}");
+    assert!(refused.text().contains(&format!("Try again in {seconds} second")), "{}", refused.text());
+    assert!(refused.header("content-security-policy").is_some());
+    assert_eq!(anna.send("HEAD", "/login", &from("203.0.113.7"), "").await.status, 429);
+    assert_eq!(anna.send("GET", "/oauth/callback?state=x", &from("203.0.113.7"), "").await.status, 429);
+    // What a page loads, what authorization servers read, and other people are not affected.
+    for path in ["/static/style.css", "/oauth/client-metadata.json"] {
+        assert_eq!(anna.send("GET", path, &from("203.0.113.7"), "").await.status, 200, "{path}");
+    }
+    assert_eq!(anna.send("GET", "/account", &from("203.0.113.8"), "").await.status, 303);
+}
+
+#[tokio::test]
+async fn a_link_is_opened_so_often_and_a_sign_in_begun_so_often_only() {
+    let gateway = busy().await;
+    let mut anna = Browser::new(&gateway.client);
+    let link = "/connect/flw_00000000000000000000000001";
+    assert_eq!(anna.send("GET", link, &[("x-forwarded-for", "203.0.113.1")], "").await.status, 404);
+    for (method, path) in
+        [("GET", link.to_owned()), ("POST", format!("{link}/account")), ("GET", format!("{link}?next"))]
+    {
+        let refused = anna.send(method, &path, &[("x-forwarded-for", "203.0.113.2")], "").await;
+        assert_eq!(refused.status, 429, "{method} {path}, whoever asks");
+        assert!(refused.text().contains("This link was opened too often"));
+    }
+    let other = "/connect/flw_00000000000000000000000002";
+    assert_eq!(anna.send("GET", other, &[("x-forwarded-for", "203.0.113.2")], "").await.status, 404);
+    let begin = [("x-forwarded-for", "203.0.113.3")];
+    assert_eq!(anna.send("POST", "/login/company", &begin, "").await.status, 403, "no token");
+    let refused = anna.send("POST", "/login/company", &begin, "").await;
+    assert_eq!(refused.status, 429);
+    assert!(refused.text().contains("Too many sign-ins were begun from your network"));
+    assert_eq!(anna.send("GET", "/login", &begin, "").await.status, 200, "other pages are there");
+}
+
+#[tokio::test]
+async fn at_ones_own_machine_pages_are_not_counted() {
+    let provider = FakeProvider::start(Vec::new()).await;
+    let gateway = Gateway::configured(&provider, |settings| settings.rate_limit.pages_per_minute = 1).await;
+    let mut anna = Browser::new(&gateway.client);
+    for _ in 0..5 {
+        assert_eq!(anna.send("GET", "/account", &[("x-forwarded-for", "203.0.113.7")], "").await.status, 200);
+    }
+}

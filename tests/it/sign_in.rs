@@ -273,6 +273,9 @@ async fn a_way_back_works_once_and_only_as_it_was_given() {
     ] {
         assert_eq!(anna.visit(&forged).await.status, 400, "{forged}");
     }
+    for (method, headers) in [("HEAD", &[][..]), ("GET", &[("sec-purpose", "prefetch;prerender")])] {
+        assert_eq!(anna.send(method, &callback, headers, "").await.status, 425, "{method} only looks at it");
+    }
     assert_eq!(anna.visit(&callback).await.status, 303);
     assert_eq!(anna.visit(&callback).await.status, 400, "replayed");
     let mut bare = browser(&gateway);

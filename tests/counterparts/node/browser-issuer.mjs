@@ -15,7 +15,8 @@ async function listen() {
 export async function startIssuer({ clients = [], registration = false } = {}) {
   const { server, port } = await listen();
   const url = `http://localhost:${port}`;
-  const tokens = [];
+  // Of which client and for which resource tokens were asked for with codes, and whether it gave any.
+  const exchanges = [];
   // Its notices about being a test's.
   const { info, warn } = console;
   console.info = console.warn = () => {};
@@ -30,11 +31,11 @@ export async function startIssuer({ clients = [], registration = false } = {}) {
     features: {
       devInteractions: { enabled: true },
       registration: { enabled: registration },
-      revocation: { enabled: true },
+      revocation: { enabled: true, allowedPolicy: () => true },
       resourceIndicators: {
         enabled: registration,
         defaultResource: () => undefined,
-        getResourceServerInfo: (_, resource) => ({ scope: "files:read offline_access", audience: resource, accessTokenTTL: 3600, accessTokenFormat: "opaque" }),
+        getResourceServerInfo: (_, resource) => ({ scope: "openid email files:read offline_access", audience: resource, accessTokenTTL: 3600, accessTokenFormat: "opaque" }),
         useGrantedResource: () => true,
       },
     },
@@ -42,14 +43,16 @@ export async function startIssuer({ clients = [], registration = false } = {}) {
     ttl: { AccessToken: 3600, AuthorizationCode: 60, Grant: 3600, IdToken: 3600, Interaction: 600, RefreshToken: 3600, Session: 3600 },
   });
   Object.assign(console, { info, warn });
-  for (const event of ["access_token.saved", "access_token.issued"]) provider.on(event, (token) => tokens.push(token));
+  const note = (granted) => ({ oidc: { params } }) => { if (params?.grant_type === "authorization_code") exchanges.push({ resource: params.resource, granted }); };
+  provider.on("grant.success", note(true));
+  provider.on("grant.error", note(false));
   provider.on("server_error", (_, failure) => console.error(failure));
   server.on("request", provider.callback());
-  return { url, port, provider, tokens };
+  return { url, port, provider, exchanges: (server) => exchanges.filter(({ resource }) => resource === server.url) };
 }
 
-/** An MCP server with one tool, `whoami`, behind tokens of `issuer`. */
-export async function startProtectedServer(issuer) {
+/** An MCP server with one tool, `whoami`, behind tokens of `issuer` that have `scope`. */
+export async function startProtectedServer(issuer, scope = "files:read") {
   const { server, port } = await listen();
   const url = `http://127.0.0.1:${port}/mcp`;
   const state = { issuer, url, host: `127.0.0.1:${port}`, seen: [] };
@@ -59,13 +62,13 @@ export async function startProtectedServer(issuer) {
       response.end(body === undefined ? undefined : JSON.stringify(body));
     };
     if (request.url.startsWith("/.well-known/oauth-protected-resource")) {
-      return answer(200, { resource: url, resource_name: "Files", authorization_servers: [state.issuer.url], scopes_supported: ["files:read"] });
+      return answer(200, { resource: url, resource_name: "Files", authorization_servers: [state.issuer.url], scopes_supported: scope.split(" ") });
     }
     if (request.url !== "/mcp") return answer(404, {});
     const bearer = request.headers.authorization?.match(/^Bearer (.+)$/)?.[1];
     const token = bearer && await state.issuer.provider.AccessToken.find(bearer);
     if (!token) {
-      return answer(401, {}, { "www-authenticate": `Bearer resource_metadata="http://127.0.0.1:${port}/.well-known/oauth-protected-resource/mcp", scope="files:read"` });
+      return answer(401, {}, { "www-authenticate": `Bearer resource_metadata="http://127.0.0.1:${port}/.well-known/oauth-protected-resource/mcp", scope="${scope}"` });
     }
     state.seen.push({ account: token.accountId, token: bearer });
     if (request.method !== "POST") return answer(405, {});

@@ -47,6 +47,10 @@ struct State {
     keeps_refresh_tokens: bool,
     /// Whom the next login is for.
     owner: String,
+    /// Token answers say whose they are.
+    tells_accounts: bool,
+    /// Clients that were registered.
+    clients: u32,
     /// Tool calls with the token of somebody else.
     strangers: Vec<String>,
 }
@@ -151,9 +155,20 @@ impl Protected {
         self.lock().keeps_refresh_tokens = true;
     }
 
+    /// It says with every token whose account it is of.
+    pub fn tell_accounts(&self) {
+        self.lock().tells_accounts = true;
+    }
+
     /// The next logins are `owner`'s.
     pub fn log_in_as(&self, owner: &str) {
         owner.clone_into(&mut self.lock().owner);
+    }
+
+    /// What it was told when clients were registered, in order.
+    pub fn registrations(&self) -> Vec<Value> {
+        let requests = self.peer.requests();
+        requests.iter().filter(|request| request.path == "/register").map(Recorded::json).collect()
     }
 
     /// Tool calls whose argument `owner` is not whom their token was given to.
@@ -208,7 +223,8 @@ impl State {
             }
             "/register" => {
                 let mut client = request.json();
-                client["client_id"] = json!("client-1");
+                self.clients += 1;
+                client["client_id"] = json!(format!("client-{}", self.clients));
                 client["token_endpoint_auth_method"] = json!(self.auth_method());
                 if !self.mark.is_empty() {
                     client["client_secret"] = json!(format!("secret{}", self.mark));
@@ -287,6 +303,9 @@ impl State {
         let access = self.name("access");
         self.access.insert(access.clone(), grant.clone());
         let mut answer = json!({ "access_token": access, "token_type": "Bearer" });
+        if self.tells_accounts {
+            answer["email"] = json!(grant.owner);
+        }
         if self.disguise.is_none() {
             answer["expires_in"] = json!(3600);
         }
@@ -341,7 +360,7 @@ fn is_renewal(request: &Recorded) -> bool {
 }
 
 /// A field of a query or a form.
-fn field(text: &str, name: &str) -> String {
+pub fn field(text: &str, name: &str) -> String {
     let pairs = text.split('&').filter_map(|pair| pair.split_once('='));
     let value = pairs.filter(|(key, _)| *key == name).map(|(_, value)| value).next().unwrap_or_default();
     let mut bytes = Vec::new();
