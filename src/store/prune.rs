@@ -16,7 +16,7 @@ pub enum Old {
     Webhooks,
     /// Connections that were ended, and what became of their tokens.
     Connections,
-    /// Clients that their authorization server does not know any more.
+    /// Clients at authorization servers that were given up and that nothing needs any more.
     Registrations,
 }
 
@@ -40,8 +40,13 @@ impl Old {
                 "DELETE FROM connections WHERE (project, id) IN (
                     SELECT project, id FROM connections WHERE status = 'revoked' AND changed_at < $1 LIMIT $2)",
             ],
-            Old::Registrations => &["DELETE FROM registrations WHERE (issuer, redirect_uri) IN (
-                SELECT issuer, redirect_uri FROM registrations WHERE invalid_at < $1 LIMIT $2)"],
+            Old::Registrations => &["DELETE FROM registrations WHERE (issuer, redirect_uri, client_id) IN (
+                SELECT r.issuer, r.redirect_uri, r.client_id FROM registrations r WHERE r.retired_at < $1
+                    AND NOT EXISTS (SELECT 1 FROM connections c WHERE c.issuer = r.issuer
+                        AND c.client_id = r.client_id AND c.status <> 'revoked')
+                    AND NOT EXISTS (SELECT 1 FROM revocations v WHERE v.issuer = r.issuer
+                        AND v.client_id = r.client_id AND v.outcome = 'waiting')
+                LIMIT $2)"],
         }
     }
 }

@@ -308,3 +308,67 @@ async fn nobody_begins_a_login_in_a_project_that_is_gone() {
     let flows = store.row("SELECT COUNT(*) AS number FROM flows", Vec::new()).await.unwrap().unwrap();
     assert_eq!(flows.int("number").unwrap(), 0);
 }
+
+async fn count(store: &Store, sql: &'static str) -> i64 {
+    store.row(sql, Vec::new()).await.unwrap().unwrap().int("number").unwrap()
+}
+
+#[tokio::test]
+async fn what_is_over_is_forgotten_and_what_is_in_use_is_not() {
+    let mcp = Protected::start(vec![FakeTool::echo("t")]).await;
+    mcp.answer_revocations(200);
+    let app = Peer::start(|_| Reply::with_headers(204, &[], "")).await;
+    let place = Place::new().await;
+    let first = gateway(&place).await;
+    let declined = start(&first, "carol", &mcp, Some(app.url("/hook"))).await;
+    Person::new().decline(declined["connect_url"].as_str().unwrap()).await;
+    app.until_requests(2).await;
+    log_in(&first, "ann", &mcp).await;
+    log_in(&first, "bob", &mcp).await;
+    let listed = first.client.get("/v1/connections?user=ann").await.json();
+    let path = format!("/v1/connections/{}", listed["data"][0]["id"].as_str().unwrap());
+    assert_eq!(first.client.send("DELETE", &path, &[], "").await.status(), 200);
+    let pending = start(&first, "dora", &mcp, None).await;
+    first.stop().await;
+
+    let store = place.store().await;
+    for sql in [
+        "UPDATE flows SET expires_at = 1 WHERE state <> 'pending'",
+        "UPDATE outbox SET created_at = 1, state = 'delivered'",
+        "UPDATE connections SET changed_at = 1",
+        "UPDATE revocations SET changed_at = 1",
+        "UPDATE registrations SET retired_at = 1",
+        "INSERT INTO registrations (issuer, redirect_uri, client_id, auth_method, scope, created_at, retired_at)
+         VALUES ('https://old.example', 'https://gateway.example/oauth/callback', 'c', 'none', '', 1, 1)",
+        "INSERT INTO accounts (id, provider, issuer, subject, label, created_at, signed_in_at)
+         SELECT 'acct_1', 'p', 'i', 's', hash, 1, 1 FROM (SELECT link_hash AS hash FROM flows LIMIT 1) AS one",
+        "INSERT INTO sessions (account, id, hash, agent, created_at, used_at)
+         SELECT 'acct_1', 'sess_1', hash, hash, 1, 1 FROM (SELECT link_hash AS hash FROM flows LIMIT 1) AS one",
+        "INSERT INTO sign_ins (state_hash, provider, return_to, expires_at)
+         SELECT hash, 'p', '/', 1 FROM (SELECT link_hash AS hash FROM flows LIMIT 1) AS one",
+    ] {
+        assert!(store.execute(sql, Vec::new()).await.unwrap() > 0, "{sql}");
+    }
+    let _second = gateway(&place).await;
+    let forgotten = async {
+        for (sql, left) in [
+            // Dora's, which can still be finished.
+            ("SELECT COUNT(*) AS number FROM flows", 1),
+            ("SELECT COUNT(*) AS number FROM outbox", 0),
+            // Bob's, and the client that it was made with.
+            ("SELECT COUNT(*) AS number FROM connections", 1),
+            ("SELECT COUNT(*) AS number FROM registrations", 1),
+            ("SELECT COUNT(*) AS number FROM revocations", 0),
+            ("SELECT COUNT(*) AS number FROM sign_ins", 0),
+            ("SELECT COUNT(*) AS number FROM sessions", 0),
+        ] {
+            while count(&store, sql).await > left {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            assert_eq!(count(&store, sql).await, left, "{sql}");
+        }
+    };
+    tokio::time::timeout(SOON, forgotten).await.expect("what is over is forgotten");
+    assert_eq!(count(&store, "SELECT COUNT(*) AS number FROM connection_secrets").await, 1);
+    assert!(pending["connect_url"].is_string());
+}
