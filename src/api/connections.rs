@@ -251,8 +251,7 @@ fn shown(connection: &ConnectionView) -> Value {
 /// A connection of the caller, by its id.
 async fn find(app: &App, who: &Who, id: &str) -> Result<ConnectionView, ApiError> {
     let user = who.may_list(None)?;
-    let all = app.connections.list(&who.namespace, user.as_deref(), None).await?;
-    all.into_iter().find(|connection| connection.id == id).ok_or_else(unknown_connection)
+    app.connections.find(&who.namespace, user.as_deref(), id).await?.ok_or_else(unknown_connection)
 }
 
 async fn admit(app: &App, headers: &HeaderMap, scope: KeyScope) -> Result<Caller, ApiError> {

@@ -3,8 +3,9 @@
 use super::access::Endpoints;
 use super::flow::{KeptApplication, host_of};
 use super::pages::OwnConnection;
+use super::revoke::owner_of_connection;
 use super::service::Connections;
-use super::{Application, ConnectionView, Error, FlowError, Owner, PageError, Reason, RevokeOutcome, Wanted};
+use super::{Application, ConnectionView, Error, FlowError, PageError, Reason, RevokeOutcome, Wanted};
 use crate::oauth::{Challenge, split_scopes};
 use crate::store::ConnectionRow;
 
@@ -23,7 +24,22 @@ impl Connections {
         profile: Option<&str>,
     ) -> Result<Vec<ConnectionView>, Error> {
         let rows = self.0.store.list_connections(project, user, profile).await?;
-        Ok(rows.iter().filter(|row| row.status != "revoked").map(view).collect())
+        Ok(rows.iter().map(view).collect())
+    }
+
+    /// One connection of a project, of this user where given, unless it has ended.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn find(
+        &self,
+        project: &str,
+        user: Option<&str>,
+        id: &str,
+    ) -> Result<Option<ConnectionView>, Error> {
+        let row = self.0.store.find_connection(project, id).await?;
+        let row = row.filter(|row| row.status != "revoked" && user.is_none_or(|user| user == row.user));
+        Ok(row.as_ref().map(view))
     }
 
     /// What the person with these ids connected under the gateway's own proof, or at their machine. What an
@@ -60,11 +76,7 @@ impl Connections {
     ) -> Result<String, PageError> {
         let own = self.own(ids).await?;
         let row = own.iter().find(|row| row.project == project && row.id == id).ok_or(PageError::Unknown)?;
-        let owner = Owner {
-            project: row.project.as_str().into(),
-            user: row.user.as_str().into(),
-            profile: row.profile.as_str().into(),
-        };
+        let owner = owner_of_connection(row);
         let uri = endpoints(row).and_then(|endpoints| endpoints.server_url.parse().ok());
         let uri: http::Uri = uri.ok_or(PageError::Unknown)?;
         let wanted = Wanted {

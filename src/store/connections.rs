@@ -120,7 +120,7 @@ impl Store {
         rows.iter().map(ConnectionRow::read).collect()
     }
 
-    /// The connections of a project, of one user where given, revoked ones included.
+    /// The connections of a project, of one user where given, without revoked ones: the newest 10000.
     ///
     /// # Errors
     /// See [`Error`].
@@ -134,6 +134,7 @@ impl Store {
             .rows(
                 "SELECT * FROM connections
                  WHERE project = $1 AND ($2 = 0 OR user_name = $3) AND ($4 = 0 OR profile = $5)
+                    AND status <> 'revoked'
                  ORDER BY created_at DESC, id LIMIT 10000",
                 values![
                     project,
@@ -279,20 +280,6 @@ impl Store {
         .map(drop)
     }
 
-    /// Notes when connections were used last.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub async fn note_use(&self, project: &str, connection: &str, at: i64) -> Result<(), Error> {
-        self.execute(
-            "UPDATE connections SET last_used_at = $3
-             WHERE project = $1 AND id = $2 AND last_used_at < $3",
-            values![project, connection, at],
-        )
-        .await
-        .map(drop)
-    }
-
     /// Connections that nobody has used since `before`.
     ///
     /// # Errors
@@ -310,6 +297,20 @@ impl Store {
 }
 
 impl Transaction {
+    /// Notes when a connection was used last.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn note_use(&mut self, project: &str, connection: &str, at: i64) -> Result<(), Error> {
+        self.execute(
+            "UPDATE connections SET last_used_at = $3
+             WHERE project = $1 AND id = $2 AND last_used_at < $3",
+            values![project, connection, at],
+        )
+        .await
+        .map(drop)
+    }
+
     /// The connection of this owner to this resource that is in use.
     ///
     /// # Errors

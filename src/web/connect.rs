@@ -309,7 +309,7 @@ impl Site {
             PageError::UserMismatch(flow) => return self.wrong_person(visitor, &flow),
             PageError::NotProven => (StatusCode::FORBIDDEN, Message::no_cookie(None)),
             PageError::NotThisBrowser(link) => {
-                (StatusCode::BAD_REQUEST, Message::no_cookie(link.as_deref().map(again)))
+                (StatusCode::BAD_REQUEST, Message::no_cookie(link.as_ref().map(|link| again(link.expose()))))
             }
             PageError::Refused(flow) => {
                 let message = Message::not_granted(&flow.application.name, &flow.host);

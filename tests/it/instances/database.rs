@@ -250,6 +250,7 @@ async fn webhooks_of_one_stream_that_two_add_at_once_are_both_kept_in_one_order(
         project: "p".to_owned(),
         id: id.to_owned(),
         url: "https://app.example/hook".to_owned(),
+        host: "app.example".to_owned(),
         sealed_key: vec![1],
         sealed_body: vec![1],
         attempts: 0,
