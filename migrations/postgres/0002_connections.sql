@@ -115,11 +115,18 @@ CREATE TABLE registrations (
     client_id TEXT COLLATE "C" NOT NULL,
     sealed_secret BYTEA,
     auth_method TEXT COLLATE "C" NOT NULL,
+    -- What it named when it was registered: some servers refuse later what was not.
+    scope TEXT COLLATE "C" NOT NULL,
     created_at BIGINT NOT NULL,
+    -- When its secret ends.
     expires_at BIGINT,
+    -- New logins use another client; connections that were made with this one go on with it.
+    retired_at BIGINT,
+    -- The server does not know it any more.
     invalid_at BIGINT,
-    PRIMARY KEY (issuer, redirect_uri)
+    PRIMARY KEY (issuer, redirect_uri, client_id)
 );
+CREATE UNIQUE INDEX registrations_in_use ON registrations (issuer, redirect_uri) WHERE retired_at IS NULL;
 
 -- Webhooks to be sent: at least once, in order within one stream.
 CREATE TABLE outbox (

@@ -115,11 +115,18 @@ CREATE TABLE registrations (
     client_id TEXT NOT NULL,
     sealed_secret BLOB,
     auth_method TEXT NOT NULL,
+    -- What it named when it was registered: some servers refuse later what was not.
+    scope TEXT NOT NULL,
     created_at INTEGER NOT NULL,
+    -- When its secret ends.
     expires_at INTEGER,
+    -- New logins use another client; connections that were made with this one go on with it.
+    retired_at INTEGER,
+    -- The server does not know it any more.
     invalid_at INTEGER,
-    PRIMARY KEY (issuer, redirect_uri)
+    PRIMARY KEY (issuer, redirect_uri, client_id)
 ) STRICT;
+CREATE UNIQUE INDEX registrations_in_use ON registrations (issuer, redirect_uri) WHERE retired_at IS NULL;
 
 -- Webhooks to be sent: at least once, in order within one stream.
 CREATE TABLE outbox (

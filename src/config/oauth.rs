@@ -15,12 +15,15 @@ pub struct OauthClient {
     /// The authorization server's issuer, character by character as its metadata says it.
     pub issuer: String,
     pub client_id: String,
+    /// Hosts of the protected resources that it is for: a name, `name:port`, or `*.example.com` for every name below it.
+    /// Tokens of this client go to no other.
+    pub resources: Vec<String>,
     pub client_secret: Option<Secret>,
     /// The environment variable that holds the secret.
     pub client_secret_env: Option<String>,
     /// The file that holds the secret.
     pub client_secret_file: Option<PathBuf>,
-    /// Asked for instead of what the server lists; a challenge's own scopes win.
+    /// All that may be asked for; asked for where a challenge names nothing. Empty: whatever the server lists.
     pub scopes: Vec<String>,
     /// `None` is what the server lists, `client_secret_basic` first; `none` without a secret.
     pub auth_method: Option<AuthMethod>,
@@ -136,6 +139,11 @@ fn check_client(path: &str, entry: &OauthClient) -> Result<(), Problem> {
     if !is_visible(&entry.client_id) {
         return Err(problem(at("client_id"), "must be one line of visible characters"));
     }
+    if entry.resources.is_empty() {
+        return Err(problem(at("resources"), "is missing")
+            .hint("the hosts of the MCP servers that this client is for, such as `[\"mcp.example.com\"]`"));
+    }
+    check_hosts(&at("resources"), &entry.resources)?;
     if entry.client_secret.as_ref().is_some_and(|secret| !is_visible(secret.expose())) {
         return Err(problem(at("client_secret"), "must be one line of visible characters"));
     }
@@ -158,22 +166,24 @@ fn check_client(path: &str, entry: &OauthClient) -> Result<(), Problem> {
     }
 }
 
+fn check_hosts(path: &str, hosts: &[String]) -> Result<(), Problem> {
+    for (place, host) in hosts.iter().enumerate() {
+        let is_host = !host.is_empty() && host != "*" && !host.contains(['/', '@', ' ']);
+        if !is_host || host.matches('*').count() > 1 {
+            return Err(problem(format!("{path}.{place}"), "must be a host name alone")
+                .hint("such as `login.example.com`, `localhost:8080` or `*.example.com`"));
+        }
+    }
+    Ok(())
+}
+
 fn check_quirk(path: &str, row: &OauthQuirk) -> Result<(), Problem> {
     let at = |key: &str| format!("{path}.{key}");
     if row.issuers.is_empty() && row.resources.is_empty() {
         return Err(problem(path, "applies to no server").hint("give it `issuers` or `resources`"));
     }
     for (key, hosts) in [("issuers", &row.issuers), ("resources", &row.resources)] {
-        for (place, host) in hosts.iter().enumerate() {
-            if host.is_empty()
-                || host == "*"
-                || host.contains(['/', '@', ' '])
-                || host.matches('*').count() > 1
-            {
-                return Err(problem(at(&format!("{key}.{place}")), "must be a host name alone")
-                    .hint("such as `login.example.com`, `localhost:8080` or `*.example.com`"));
-            }
-        }
+        check_hosts(&at(key), hosts)?;
     }
     if let Some(endpoints) = &row.endpoints {
         let optional = [("registration", &endpoints.registration), ("revocation", &endpoints.revocation)];

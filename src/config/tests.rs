@@ -308,7 +308,15 @@ fn settings_that_make_no_sense_are_refused() {
             "`oauth_clients.0.client_id` must be one line",
         ),
         (
-            "[[oauth_clients]]\nissuer = \"https://a.example\"\nclient_id = \"a\"\n[[oauth_clients]]\nissuer = \"https://a.example\"\nclient_id = \"b\"",
+            "[[oauth_clients]]\nissuer = \"https://idp.example\"\nclient_id = \"a\"",
+            "`oauth_clients.0.resources` is missing",
+        ),
+        (
+            "[[oauth_clients]]\nissuer = \"https://idp.example\"\nclient_id = \"a\"\nresources = [\"*\"]",
+            "`oauth_clients.0.resources.0` must be a host name alone",
+        ),
+        (
+            "[[oauth_clients]]\nissuer = \"https://a.example\"\nclient_id = \"a\"\nresources = [\"a.example\"]\n[[oauth_clients]]\nissuer = \"https://a.example\"\nclient_id = \"b\"\nresources = [\"a.example\"]",
             "`oauth_clients.1.issuer` is given to two",
         ),
         ("[[oauth_quirks]]\nassume_s256 = true", "`oauth_quirks.0` applies to no server"),
@@ -376,11 +384,11 @@ fn data_is_kept_where_the_platform_keeps_it() {
 fn a_client_has_one_secret_and_has_it_where_it_needs_it() {
     for (text, path) in [
         (
-            "[[oauth_clients]]\nissuer = \"https://idp.example\"\nclient_id = \"a\"\nauth_method = \"client_secret_post\"",
+            "[[oauth_clients]]\nissuer = \"https://idp.example\"\nclient_id = \"a\"\nresources = [\"a.example\"]\nauth_method = \"client_secret_post\"",
             "`oauth_clients.0.auth_method` needs a secret",
         ),
         (
-            "[[oauth_clients]]\nissuer = \"https://idp.example\"\nclient_id = \"a\"\nclient_secret = \"s\"\nclient_secret_env = \"S\"",
+            "[[oauth_clients]]\nissuer = \"https://idp.example\"\nclient_id = \"a\"\nresources = [\"a.example\"]\nclient_secret = \"s\"\nclient_secret_env = \"S\"",
             "`oauth_clients.0.client_secret_env` contradicts",
         ),
     ] {

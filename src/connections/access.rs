@@ -62,6 +62,14 @@ pub(super) struct Current {
 }
 
 impl Held {
+    /// Whether its tokens are for `uri`. Where the operator accepts a resource that does not cover the address it
+    /// belongs to (`accept_resource`), that address counts.
+    fn covers(&self, uri: &Uri) -> bool {
+        let (resource, server_url) = (&self.row.resource, &self.endpoints.server_url);
+        let is_apart = || server_url.parse().is_ok_and(|server: Uri| !oauth::covers(resource, &server));
+        oauth::covers(resource, uri) || (oauth::covers(server_url, uri) && is_apart())
+    }
+
     pub(super) fn current(&self) -> Current {
         self.tokens.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -220,7 +228,7 @@ impl Connections {
 impl Inner {
     pub(super) async fn find_held(&self, owner: &Owner, uri: &Uri) -> Result<Option<Arc<Held>>, Error> {
         let holdings = self.holdings(owner).await?;
-        let covering = holdings.0.iter().filter(|held| oauth::covers(&held.row.resource, uri));
+        let covering = holdings.0.iter().filter(|held| held.covers(uri));
         Ok(covering.max_by_key(|held| held.row.resource.trim_end_matches('/').len()).cloned())
     }
 

@@ -2,17 +2,31 @@
 //!
 //! MCP 2026-07-28 authorization, client registration: in that order.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
+use http::Uri;
 use serde::{Deserialize, Serialize};
 
 use super::Error;
+use super::doctor::not_for;
 use super::service::Inner;
 use super::vault::Bound;
 use crate::config::{OauthClient, Secret, Settings};
-use crate::oauth::{self, AuthMethod, Client, ClientDocument, Discovered, RegistrationError, join_scopes};
+use crate::oauth::{
+    self, AuthMethod, Client, ClientDocument, Discovered, RegistrationError, join_scopes, split_scopes,
+};
 use crate::store::{REGISTRATION_SECRET, RegistrationRow};
+
+/// For so long an issuer that did not take our document is registered with, in milliseconds.
+const REFUSAL: i64 = 3_600_000;
+/// Such issuers that are remembered.
+const MOST_REFUSALS: usize = 1000;
+/// Clients of one issuer in a day: then the one there is has to do. What servers and browsers say can lead to a new one.
+const MOST_A_DAY: i64 = 50;
+/// Clients of one issuer in a day that a browser's word can lead to.
+const MOST_BY_BROWSERS: i64 = 10;
+const DAY: i64 = 24 * 3_600_000;
 
 /// Where a client comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,8 +47,8 @@ pub(super) struct Clients {
     document: ClientDocument,
     /// The address of our document, where servers can reach it.
     document_url: Option<String>,
-    /// Issuers that did not take the document.
-    refused: Mutex<HashSet<String>>,
+    /// Issuers that did not take the document, and until when that is believed.
+    refused: Mutex<HashMap<String, i64>>,
 }
 
 /// Why there is no client.
@@ -69,14 +83,35 @@ impl Clients {
         serde_json::to_string(&document).expect("texts and lists are JSON")
     }
 
-    /// This issuer does not take our document; it is registered with from now on.
-    pub(super) fn refuse_document(&self, issuer: &str) {
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner).insert(issuer.to_owned());
+    /// This issuer does not take our document; it is registered with for a while.
+    fn refuse_document(&self, issuer: &str, now: i64) {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if refused.len() >= MOST_REFUSALS {
+            refused.clear();
+        }
+        refused.insert(issuer.to_owned(), now + REFUSAL);
     }
 
-    /// The operator's client at an issuer.
-    pub(super) fn configured(&self, issuer: &str, server: Option<&oauth::ServerMetadata>) -> Option<Client> {
-        let (client, secret) = self.configured.iter().find(|(client, _)| client.issuer == issuer)?;
+    /// The operator's client for what was found. Anybody's metadata may name any issuer: a client is for the resources
+    /// that the operator named with it, and its tokens go nowhere else.
+    fn configured_for(&self, found: &Discovered) -> Option<&(OauthClient, Option<Secret>)> {
+        let resource: Uri = found.resource.parse().ok()?;
+        self.configured.iter().find(|(client, _)| is_of(client, found) && is_for(client, &resource))
+    }
+
+    /// The operator's client at an issuer, with this id.
+    fn configured_as(&self, issuers: [&str; 2], id: &str) -> Option<Client> {
+        let known = self
+            .configured
+            .iter()
+            .find(|(client, _)| issuers.contains(&client.issuer.as_str()) && client.client_id == id);
+        known.map(|known| Self::made(known, None))
+    }
+
+    fn made(
+        (client, secret): &(OauthClient, Option<Secret>),
+        server: Option<&oauth::ServerMetadata>,
+    ) -> Client {
         let fallback = oauth::ServerMetadata::default();
         let mut made = match secret {
             Some(secret) => {
@@ -87,31 +122,54 @@ impl Clients {
         if let Some(method) = client.auth_method {
             made.auth_method = method;
         }
-        Some(made)
+        made
     }
 
-    /// What the operator wants to be asked for at an issuer.
-    pub(super) fn scopes(&self, issuer: &str) -> &[String] {
-        self.configured
-            .iter()
-            .find(|(client, _)| client.issuer == issuer)
-            .map_or(&[], |(client, _)| &client.scopes)
+    /// All that the operator lets be asked for with the client for what was found; empty when there is no limit.
+    pub(super) fn most_scopes(&self, found: &Discovered) -> &[String] {
+        self.configured_for(found).map_or(&[], |(client, _)| &client.scopes)
     }
 
-    /// Whether there is any way to become known to this server.
-    pub(super) fn has_way(&self, found: &Discovered) -> bool {
-        found.server.registration_endpoint.is_some()
-            || self.takes_document(found).is_some()
-            || self.configured(&found.server.issuer, None).is_some()
-            || self.configured(&found.authorization_server, None).is_some()
-    }
-
-    fn takes_document(&self, found: &Discovered) -> Option<&str> {
-        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        self.document_url.as_deref().filter(|_| {
-            found.server.client_id_metadata_document_supported && !refused.contains(&found.server.issuer)
+    /// Why there is no way to become known to this server, if there is none.
+    pub(super) fn no_way(&self, found: &Discovered) -> Option<String> {
+        let has_way = found.server.registration_endpoint.is_some()
+            || self.takes_document(found, 0).is_some()
+            || self.configured_for(found).is_some();
+        (!has_way).then(|| match self.configured.iter().find(|(client, _)| is_of(client, found)) {
+            Some((client, _)) => not_for(client, found),
+            None => super::doctor::by_hand(found, &self.redirect_uri),
         })
     }
+
+    /// The address of our document, where this server takes it. What refused it is registered with, where that is
+    /// possible.
+    fn takes_document(&self, found: &Discovered, now: i64) -> Option<&str> {
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_refused = refused.get(&found.server.issuer).is_some_and(|until| *until > now)
+            && found.server.registration_endpoint.is_some();
+        self.document_url
+            .as_deref()
+            .filter(|_| found.server.client_id_metadata_document_supported && !is_refused)
+    }
+}
+
+/// The scopes to ask for with a client that may ask for `most` at most; empty is no limit. Where the server wants some
+/// right now, those of them that are within.
+pub(super) fn within(scopes: Vec<String>, most: &[String], challenged: bool) -> Vec<String> {
+    if most.is_empty() {
+        return scopes;
+    }
+    let wanted: Vec<String> = scopes.into_iter().filter(|scope| challenged && most.contains(scope)).collect();
+    if wanted.is_empty() { most.to_vec() } else { wanted }
+}
+
+pub(super) fn is_of(client: &OauthClient, found: &Discovered) -> bool {
+    client.issuer == found.server.issuer || client.issuer == found.authorization_server
+}
+
+/// Whether the operator's client may be used for this resource.
+pub(super) fn is_for(client: &OauthClient, resource: &Uri) -> bool {
+    client.resources.iter().any(|host| oauth::is_host(host, resource))
 }
 
 fn secret_of(
@@ -137,68 +195,100 @@ fn secret_of(
 }
 
 impl Inner {
-    /// The client to be at the server that was found. A registration is stored before it is used.
+    /// The client to be at the server that was found. A registration is stored before it is used. `again` when the person
+    /// has left for this server before, and did not come back.
     pub(super) async fn client_for(
         &self,
         found: &Discovered,
         scopes: &[String],
+        again: bool,
     ) -> Result<(Client, Source), NoClient> {
-        let issuer = &found.server.issuer;
-        if let Some(client) = self
-            .clients
-            .configured(issuer, Some(&found.server))
-            .or_else(|| self.clients.configured(&found.authorization_server, Some(&found.server)))
-        {
-            return Ok((client, Source::Configured));
+        if let Some(known) = self.clients.configured_for(found) {
+            return Ok((Clients::made(known, Some(&found.server)), Source::Configured));
         }
-        if let Some(url) = self.clients.takes_document(found) {
+        // Servers that refuse our document say so on a page of their own, and lead nobody back.
+        let document = !again || found.server.registration_endpoint.is_none();
+        if let Some(url) = self.clients.takes_document(found, self.now()).filter(|_| document) {
             return Ok((Client::public(url), Source::Document));
         }
-        if let Some(known) = self.registered(issuer).await.map_err(NoClient::Store)? {
-            return Ok((known, Source::Registered));
+        let client = self.registered_for(found, scopes).await?;
+        Ok((client, Source::Registered))
+    }
+
+    /// The client that the server made for us; a new one when there is none that suffices.
+    async fn registered_for(&self, found: &Discovered, scopes: &[String]) -> Result<Client, NoClient> {
+        let (issuer, redirect_uri) = (&found.server.issuer, &self.clients.redirect_uri);
+        let now = self.now();
+        let find = || self.store.find_registration(issuer, redirect_uri);
+        let known = find().await.map_err(NoClient::store)?;
+        let made = self.store.count_registrations(issuer, now - DAY).await.map_err(NoClient::store)?;
+        let mut named = join_scopes(scopes, &found.scopes_listed);
+        if let Some(row) = &known {
+            let before = split_scopes(&row.scope);
+            // Some servers refuse what a client did not name when it was registered.
+            let suffices = scopes.iter().all(|scope| before.contains(scope));
+            let is_over = row.expires_at.is_some_and(|end| end <= now);
+            if !is_over && (suffices || made >= MOST_A_DAY) {
+                return self.registered_client(row).map_err(NoClient::Store);
+            }
+            named = join_scopes(&before, &named);
         }
+        if made >= MOST_A_DAY {
+            let reason = format!("{issuer} has registered this gateway {made} times today");
+            return Err(NoClient::Registration(RegistrationError::Temporary { reason, retry_after: None }));
+        }
+        named = join_scopes(&named, &found.server.scopes_supported);
         let mut document = self.clients.document.clone();
-        // Some servers refuse later what a client did not name when it was registered.
-        let named = join_scopes(&join_scopes(scopes, &found.scopes_listed), &found.server.scopes_supported);
         document.scope = Some(named.join(" ")).filter(|scope| !scope.is_empty());
-        let made =
+        let new =
             oauth::register(&self.egress, &found.server, &document).await.map_err(NoClient::Registration)?;
-        let place = format!("{issuer} {}", self.clients.redirect_uri);
-        let bound = Bound { row: &place, project: "", user: "" };
-        let row = RegistrationRow {
-            issuer: issuer.clone(),
-            redirect_uri: self.clients.redirect_uri.clone(),
-            client_id: made.id.clone(),
-            sealed_secret: made
-                .secret
-                .as_ref()
-                .map(|secret| self.vault.seal(&REGISTRATION_SECRET, bound, secret.expose().as_bytes())),
-            auth_method: method_name(made.auth_method).to_owned(),
-        };
-        let kept = self.store.keep_registration(&row, self.now()).await;
-        kept.map_err(|error| NoClient::Store(error.into()))?;
+        let row = self.registration_row(issuer, &new, named.join(" "), now);
+        if let Some(known) = known {
+            let retired = self.store.retire_registration(issuer, &known.client_id, now).await;
+            retired.map_err(NoClient::store)?;
+        }
+        self.store.keep_registration(&row, now).await.map_err(NoClient::store)?;
         // Another instance may have been first; then its client is everybody's.
-        match self.registered(issuer).await.map_err(NoClient::Store)? {
-            Some(client) => Ok((client, Source::Registered)),
-            None => Ok((made, Source::Registered)),
+        match find().await.map_err(NoClient::store)? {
+            Some(row) => self.registered_client(&row).map_err(NoClient::Store),
+            None => Ok(new.client),
         }
     }
 
-    /// The client that `issuer` made for us.
-    pub(super) async fn registered(&self, issuer: &str) -> Result<Option<Client>, Error> {
-        let row = self.store.find_registration(issuer, &self.clients.redirect_uri).await?;
-        row.map(|row| self.registered_client(row)).transpose()
+    fn registration_row(
+        &self,
+        issuer: &str,
+        new: &oauth::NewClient,
+        scope: String,
+        now: i64,
+    ) -> RegistrationRow {
+        let redirect_uri = self.clients.redirect_uri.clone();
+        let client = &new.client;
+        let place = format!("{issuer} {redirect_uri} {}", client.id);
+        let bound = Bound { row: &place, project: "", user: "" };
+        let seal = |secret: &Secret| self.vault.seal(&REGISTRATION_SECRET, bound, secret.expose().as_bytes());
+        // An end in the past means something else, such as a number of seconds: then it is not known.
+        let ends = new.secret_ends.map(|end| end.saturating_mul(1000)).filter(|end| *end > now);
+        RegistrationRow {
+            issuer: issuer.to_owned(),
+            client_id: client.id.clone(),
+            sealed_secret: client.secret.as_ref().map(seal),
+            auth_method: method_name(client.auth_method).to_owned(),
+            scope,
+            expires_at: ends,
+            redirect_uri,
+        }
     }
 
-    fn registered_client(&self, row: RegistrationRow) -> Result<Client, Error> {
-        let place = format!("{} {}", row.issuer, row.redirect_uri);
+    fn registered_client(&self, row: &RegistrationRow) -> Result<Client, Error> {
+        let place = format!("{} {} {}", row.issuer, row.redirect_uri, row.client_id);
         let bound = Bound { row: &place, project: "", user: "" };
         let secret = row
             .sealed_secret
             .as_ref()
             .map(|sealed| self.vault.open_text(&REGISTRATION_SECRET, bound, sealed))
             .transpose()?;
-        Ok(Client { id: row.client_id, secret, auth_method: method_of(&row.auth_method) })
+        Ok(Client { id: row.client_id.clone(), secret, auth_method: method_of(&row.auth_method) })
     }
 
     /// The client that a connection was made with; `None` when the server has made another one since.
@@ -211,20 +301,17 @@ impl Inner {
         method: AuthMethod,
     ) -> Result<Option<Client>, Error> {
         let client = match source {
-            Source::Configured => self
-                .clients
-                .configured(issuer, None)
-                .or_else(|| self.clients.configured(authorization_server, None)),
+            Source::Configured => self.clients.configured_as([issuer, authorization_server], id),
             Source::Document => Some(Client::public(id)),
             Source::Registered => {
                 let row = self.store.find_registration_of(issuer, id).await?;
-                row.map(|row| self.registered_client(row)).transpose()?
+                row.as_ref().map(|row| self.registered_client(row)).transpose()?
             }
         };
         Ok(client.filter(|client| client.id == id).map(|client| Client { auth_method: method, ..client }))
     }
 
-    /// The server does not know this client any more: the next login gets another one.
+    /// The token endpoint does not know this client any more: nobody can use it, and the next login gets another one.
     pub(super) async fn lose_client(&self, source: Source, issuer: &str, id: &str) -> Result<(), Error> {
         match source {
             Source::Configured => {
@@ -233,13 +320,37 @@ impl Inner {
                     "the authorization server refuses the client of `oauth_clients`"
                 );
             }
-            Source::Document => self.clients.refuse_document(issuer),
+            Source::Document => self.clients.refuse_document(issuer, self.now()),
+            Source::Registered => self.store.void_registration(issuer, id, self.now()).await?,
+        }
+        Ok(())
+    }
+
+    /// A browser says that the server does not take this client. That may be anybody's word, so it is believed for new
+    /// logins only, and not too often; connections that were made with the client go on with it.
+    pub(super) async fn doubt_client(&self, source: Source, issuer: &str, id: &str) -> Result<(), Error> {
+        match source {
+            Source::Configured => {
+                tracing::warn!(
+                    oauth.issuer = issuer,
+                    "a login says that the client of `oauth_clients` is refused"
+                );
+            }
+            Source::Document => self.clients.refuse_document(issuer, self.now()),
             Source::Registered => {
-                let redirect = &self.clients.redirect_uri;
-                self.store.void_registration(issuer, redirect, id, self.now()).await?;
+                let now = self.now();
+                if self.store.count_registrations(issuer, now - DAY).await? < MOST_BY_BROWSERS {
+                    self.store.retire_registration(issuer, id, now).await?;
+                }
             }
         }
         Ok(())
+    }
+}
+
+impl NoClient {
+    fn store(error: crate::store::Error) -> Self {
+        NoClient::Store(error.into())
     }
 }
 

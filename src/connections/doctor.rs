@@ -10,7 +10,8 @@ use http::{HeaderValue, Method, Request, Uri};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::config::Settings;
+use super::clients::{is_for, is_of, within};
+use crate::config::{OauthClient, Settings};
 use crate::egress::{Egress, Reach, parse_uri};
 use crate::oauth::{Challenge, Discovered, Finding, Step, Trace, discover};
 
@@ -112,9 +113,9 @@ pub async fn examine(egress: &Egress, settings: &Settings, uri: &Uri) -> Report 
 fn conclude(report: &mut Report, mut found: Discovered, challenge: Option<&Challenge>, settings: &Settings) {
     let registration = choose(&found, settings);
     let is_asked = challenge.is_some_and(|challenge| !challenge.scopes().is_empty());
-    let operator = settings.oauth_clients.iter().find(|client| is_of(&client.issuer, &found));
-    if let Some(operator) = operator.filter(|operator| !is_asked && !operator.scopes.is_empty()) {
-        found.scopes.clone_from(&operator.scopes);
+    let operator = settings.oauth_clients.iter().find(|client| is_of(client, &found));
+    if let (Some(operator), Choice::Operator(_)) = (operator, &registration) {
+        found.scopes = within(found.scopes, &operator.scopes, is_asked);
     }
     report.offered = !matches!(registration, Choice::ByHand(_));
     report.conclusion = match &registration {
@@ -149,13 +150,13 @@ fn redirect_uri(settings: &Settings) -> String {
     format!("{}/oauth/callback", settings.public_url())
 }
 
-fn is_of(issuer: &str, found: &Discovered) -> bool {
-    issuer == found.server.issuer || issuer == found.authorization_server
-}
-
 /// The operator's client, our document, a registration by request (MCP 2026-07-28, client registration).
 fn choose(found: &Discovered, settings: &Settings) -> Choice {
-    if let Some(client) = settings.oauth_clients.iter().find(|client| is_of(&client.issuer, found)) {
+    let resource: Option<Uri> = found.resource.parse().ok();
+    let operator = settings.oauth_clients.iter().find(|client| is_of(client, found));
+    if let (Some(client), Some(resource)) = (operator, &resource)
+        && is_for(client, resource)
+    {
         return Choice::Operator(client.client_id.clone());
     }
     let public_url = settings.public_url();
@@ -168,8 +169,21 @@ fn choose(found: &Discovered, settings: &Settings) -> Choice {
     }
     match &found.server.registration_endpoint {
         Some(url) => Choice::Request(url.clone()),
-        None => Choice::ByHand(by_hand(found, &redirect_uri(settings))),
+        None => Choice::ByHand(match operator {
+            Some(client) => not_for(client, found),
+            None => by_hand(found, &redirect_uri(settings)),
+        }),
     }
+}
+
+/// What the operator can do when a client is for other resources.
+pub(super) fn not_for(client: &OauthClient, found: &Discovered) -> String {
+    let host = resource_host(found);
+    format!(
+        "the client `{}` of `[[oauth_clients]]` is not for {host}. If it should be, add `\"{host}\"` to its \
+         `resources`: it then gets this client's tokens",
+        client.client_id
+    )
 }
 
 /// What the operator can do when a server registers nobody, or not us.
@@ -179,9 +193,16 @@ pub fn by_hand(found: &Discovered, redirect_uri: &str) -> String {
     let about = found.quirks.registration.as_deref().unwrap_or("registers no clients by itself");
     format!(
         "{host} {about}. Register this gateway there with the redirect address {redirect_uri}, and add the client \
-         under `[[oauth_clients]]` with `issuer = \"{}\"`",
-        found.server.issuer
+         under `[[oauth_clients]]` with `issuer = \"{}\"` and `resources = [\"{}\"]`",
+        found.server.issuer,
+        resource_host(found)
     )
+}
+
+fn resource_host(found: &Discovered) -> String {
+    let resource: Option<Uri> = found.resource.parse().ok();
+    let authority = resource.as_ref().and_then(Uri::authority);
+    authority.map_or_else(|| "its host".to_owned(), |authority| authority.as_str().to_owned())
 }
 
 /// Asks the resource itself, as an MCP client and, where that is no method of it, as a plain reader.

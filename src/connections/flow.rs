@@ -4,8 +4,7 @@ use http::Uri;
 use serde::{Deserialize, Serialize};
 
 use super::access::Holdings;
-use super::clients::NoClient;
-use super::doctor::by_hand;
+use super::clients::{NoClient, within};
 use super::service::{Connections, Inner};
 use super::vault::Bound;
 use super::{Application, Error, FlowError, Owner, PendingFlow, Reason, Wanted};
@@ -89,6 +88,7 @@ impl Connections {
             project: owner.project.to_string(),
             link_hash: sha256(link.as_bytes()).to_vec(),
             sealed_link: inner.vault.seal(&FLOW_LINK, bound, link.as_bytes()),
+            join_hash: None,
             user: owner.user.to_string(),
             profile: owner.profile.to_string(),
             resource: found.resource.clone(),
@@ -117,35 +117,43 @@ impl Connections {
             expires_at: now + LIFE,
             id,
         };
-        let turn = inner.turn_to_start(owner).await;
-        if let Some(pending) = inner.store.find_pending_flow(&row, now + JOIN).await? {
-            let link = inner.link_of(&pending)?;
-            return Ok(inner.pending(&pending, &link));
+        let join_hash = join_hash(&row);
+        row.join_hash = Some(join_hash.clone());
+        if let Some(pending) = inner.store.find_flow_to_join(&join_hash, now + JOIN).await? {
+            return Ok(inner.pending(&pending, &inner.link_of(&pending)?));
         }
         if inner.store.count_pending_flows(&row.project, &row.user, now).await? >= MOST_PENDING {
             let message = "too many logins are open for this user; finish one, or wait ten minutes";
             return Err(FlowError::NotOffered(message.to_owned()));
         }
-        inner.store.create_flow(&row).await?;
-        drop(turn);
+        let pending = inner.pending(&row, &link);
+        let mut open = inner.store.begin().await?;
+        if let Some(joined) = open.add_or_join_flow(&row, now + JOIN).await? {
+            return Ok(inner.pending(&joined, &inner.link_of(&joined)?));
+        }
         // Somebody may have finished the very login between the server's refusal and now.
         if wanted.reason == Reason::FirstUse
-            && let Some(held) = holdings.0.iter().find(|held| held.row.resource == row.resource)
-            && held.current().ended.is_none()
-            && now - held.current().issued_at < JUST_MADE
+            && let Some(made) = just_made(&holdings, &row, now)
         {
-            let mut open = inner.store.begin().await?;
-            open.end_flow(&row, "pending", "granted", None, Some(&held.row.id), now).await?;
+            open.end_flow(&row, "pending", "granted", None, Some(&made), now).await?;
             open.commit().await?;
-            row.state = "granted".to_owned();
-            return Ok(inner.pending(&row, &link));
+            return Ok(pending);
         }
-        let mut entry = inner.audit(owner, "flow.created", "caller");
-        entry.flow = Some(row.id.clone());
-        entry.resource = Some(row.resource.clone());
-        inner.note(entry).await?;
-        let pending = inner.pending(&row, &link);
-        inner.tell_flow(&row, "authorization.requested", Some(&pending.connect_url)).await?;
+        open.add_audit(&inner.flow_entry(&row, "flow.created", "caller", None)).await?;
+        inner.tell_flow(&mut open, &row, "authorization.requested", Some(&pending.connect_url)).await?;
+        open.commit().await?;
+        // And who finished it at this very moment could not see this flow yet. Whoever finishes it from now on does.
+        if wanted.reason == Reason::FirstUse {
+            inner.forget(owner);
+            if let Some(made) = just_made(&*inner.holdings(owner).await?, &row, now) {
+                let mut open = inner.store.begin().await?;
+                if open.end_flow(&row, "pending", "granted", None, Some(&made), now).await? {
+                    inner.tell_flow(&mut open, &row, "authorization.completed", None).await?;
+                    open.commit().await?;
+                    inner.wake(&row.id).await;
+                }
+            }
+        }
         Ok(pending)
     }
 
@@ -163,6 +171,24 @@ impl Connections {
     }
 }
 
+/// What makes two wishes for a login the same: then one flow serves both.
+fn join_hash(flow: &FlowRow) -> Vec<u8> {
+    let alike = (
+        (&flow.project, &flow.user, &flow.profile),
+        (&flow.resource, &flow.server_url, &flow.scopes),
+        (&flow.application, &flow.callback_url),
+    );
+    sha256(&serde_json::to_vec(&alike).expect("texts are JSON")).to_vec()
+}
+
+/// The connection to what `flow` is for, when it was made, or made anew, just now.
+fn just_made(holdings: &Holdings, flow: &FlowRow, now: i64) -> Option<String> {
+    let held = holdings.0.iter().find(|held| held.row.resource == flow.resource)?;
+    let current = held.current();
+    let is_new = current.ended.is_none() && now - current.issued_at < JUST_MADE;
+    is_new.then(|| held.row.id.clone())
+}
+
 /// What stands in a link: 256 bits.
 fn new_link() -> String {
     use base64::Engine;
@@ -178,9 +204,16 @@ fn wanted_scopes(
 ) -> Result<Vec<String>, FlowError> {
     let mut scopes = found.scopes.clone();
     let challenged = wanted.challenge.as_ref().is_some_and(|challenge| challenge.scope.is_some());
-    let configured = inner.clients.scopes(&found.server.issuer);
-    if !challenged && !configured.is_empty() {
-        scopes = configured.to_vec();
+    let most = inner.clients.most_scopes(found);
+    if !most.is_empty() {
+        let beyond = scopes.iter().find(|scope| challenged && !most.contains(scope));
+        if let Some(beyond) = beyond.filter(|_| wanted.reason == Reason::StepUp) {
+            return Err(FlowError::NotOffered(format!(
+                "{} wants the permission `{beyond}`, which is not among the `scopes` of its `[[oauth_clients]]`",
+                host_of(&wanted.uri)
+            )));
+        }
+        scopes = within(scopes, most, challenged);
     }
     let Some(held) = holdings.0.iter().find(|held| held.row.resource == found.resource) else {
         return Ok(scopes);
@@ -228,13 +261,13 @@ impl Inner {
                 .await;
         let found = found.map_err(|error| FlowError::NotOffered(error.to_string()))?;
         // Better said now than on the page behind the link.
-        if !self.clients.has_way(&found) {
-            return Err(FlowError::NotOffered(by_hand(&found, &self.clients.redirect_uri)));
+        if let Some(why) = self.clients.no_way(&found) {
+            return Err(FlowError::NotOffered(why));
         }
         // Nobody said that there is an authorization server. Most servers that ask for a key and say no more have none,
         // and a link would lead nowhere: it has to register us before one is shown.
         if found.server.assumed {
-            match self.client_for(&found, &found.scopes).await {
+            match self.client_for(&found, &found.scopes, false).await {
                 Ok(_) => {}
                 Err(NoClient::Store(error)) => return Err(error.into()),
                 Err(NoClient::Registration(_)) => {

@@ -14,7 +14,7 @@ use crate::config::Secret;
 use crate::crypto::{constant_time_eq, sha256};
 use crate::id::random_bytes;
 use crate::oauth::{self, AuthMethod, Authorize, Pkce, split_scopes};
-use crate::store::{FLOW_VERIFIER, FlowRow, Leaving};
+use crate::store::{AuditRow, FLOW_VERIFIER, FlowRow, Leaving};
 
 /// What the way back needs, sealed.
 #[derive(Serialize, Deserialize)]
@@ -75,7 +75,8 @@ impl Connections {
             quirks,
         };
         let page = || Box::new(inner.page(&flow, link, None));
-        let (client, source) = match inner.client_for(&found, &found.scopes).await {
+        let again = flow.state == "started";
+        let (client, source) = match inner.client_for(&found, &found.scopes, again).await {
             Ok(client) => client,
             Err(NoClient::Store(error)) => return Err(error.into()),
             Err(NoClient::Registration(error)) => {
@@ -133,12 +134,14 @@ impl Connections {
     /// The person says no, also to another account than before.
     ///
     /// # Errors
-    /// See [`PageError`].
+    /// See [`PageError`]; [`PageError::Expired`] also when the login was finished or left behind just before.
     pub async fn decline(&self, link: &str) -> Result<FlowPage, PageError> {
         let inner = &self.0;
         let (flow, _) = inner.open_flow(link).await?;
-        inner.end_declined(&flow, &flow.state.clone(), "here").await?;
         let mut page = inner.page(&flow, link, None);
+        if !inner.end_declined(&flow, &flow.state, "here").await? {
+            return Err(PageError::Expired(Box::new(page)));
+        }
         page.stage = Stage::Declined;
         Ok(page)
     }
@@ -173,12 +176,11 @@ impl Connections {
         let hash = sha256(flow_ref.as_bytes());
         let now = inner.now();
         let flow = inner.store.find_flow_by_reference(project, &hash).await?.ok_or(FlowError::Unknown)?;
-        if !inner.store.prove_flow(&flow, &hash, now).await? {
+        let is_user = user == flow.user;
+        if !inner.store.answer_reference(&flow, &hash, is_user, now).await? {
             return Err(FlowError::Unknown);
         }
-        if user != flow.user {
-            // What was proven is that it is somebody else.
-            inner.store.disprove_flow(&flow, now).await?;
+        if !is_user {
             inner.note_mismatch(&flow, "application").await?;
             return Err(FlowError::UserMismatch);
         }
@@ -243,8 +245,10 @@ impl Inner {
     }
 
     pub(super) async fn note_mismatch(&self, flow: &FlowRow, actor: &str) -> Result<(), super::Error> {
-        self.note_flow(flow, "flow.user_mismatch", actor, None).await?;
-        self.tell_flow(flow, "authorization.user_mismatch", None).await
+        let mut open = self.store.begin().await?;
+        open.add_audit(&self.flow_entry(flow, "flow.user_mismatch", actor, None)).await?;
+        self.tell_flow(&mut open, flow, "authorization.user_mismatch", None).await?;
+        Ok(open.commit().await?)
     }
 
     /// Writes down what happened to a flow.
@@ -255,29 +259,41 @@ impl Inner {
         actor: &str,
         detail: Option<&str>,
     ) -> Result<(), super::Error> {
+        self.note(self.flow_entry(flow, event, actor, detail)).await
+    }
+
+    /// An entry of the audit log about a flow.
+    pub(super) fn flow_entry(
+        &self,
+        flow: &FlowRow,
+        event: &str,
+        actor: &str,
+        detail: Option<&str>,
+    ) -> AuditRow {
         let mut entry = self.audit(&owner_of(flow), event, actor);
         entry.flow = Some(flow.id.clone());
         entry.resource = Some(flow.resource.clone());
         entry.detail = detail.map(str::to_owned);
-        self.note(entry).await
+        entry
     }
 
-    /// Ends a flow because the person said no.
+    /// Ends a flow because the person said no. False when it is not in the state `from` any more.
     pub(super) async fn end_declined(
         &self,
         flow: &FlowRow,
         from: &str,
         place: &str,
-    ) -> Result<(), super::Error> {
+    ) -> Result<bool, super::Error> {
         let mut open = self.store.begin().await?;
-        let ended = open.end_flow(flow, from, "declined", Some(place), None, self.now()).await?;
-        open.commit().await?;
-        if ended {
-            self.note_flow(flow, "flow.declined", "person", Some(place)).await?;
-            self.tell_flow(flow, "authorization.denied", None).await?;
-            self.wake(&flow.id).await;
+        if !open.end_flow(flow, from, "declined", Some(place), None, self.now()).await? {
+            return Ok(false);
         }
-        Ok(())
+        self.revoke_held(&mut open, flow).await?;
+        open.add_audit(&self.flow_entry(flow, "flow.declined", "person", Some(place))).await?;
+        self.tell_flow(&mut open, flow, "authorization.denied", None).await?;
+        open.commit().await?;
+        self.wake(&flow.id).await;
+        Ok(true)
     }
 
     /// A flow as its page shows it to the browser with this cookie.

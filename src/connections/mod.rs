@@ -16,6 +16,7 @@ pub mod quirks;
 mod refresh;
 mod revoke;
 mod service;
+mod take_in;
 mod types;
 mod vault;
 mod wait;

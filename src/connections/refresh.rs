@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::access::{Current, Held};
+use super::access::{Current, Endpoints, Held};
 use super::service::{Connections, Inner};
 use super::vault::Bound;
 use super::{Error, Reason, Renewed};
@@ -73,7 +73,8 @@ impl Inner {
             // Whatever can fail, and is not the renewal itself, comes before the lease: an error would keep it.
             let bound = Bound { row: &row.id, project: &row.project, user: &row.user };
             let refresh = self.vault.open_text(&CONNECTION_REFRESH, bound, sealed)?;
-            let endpoints = &held.endpoints;
+            // Of this row, not of what is in memory: another login may have led to another server since.
+            let endpoints: Endpoints = serde_json::from_slice(&row.endpoints).map_err(|_| Error::Store)?;
             let client = self.client_of(
                 endpoints.source,
                 &row.issuer,
@@ -95,7 +96,7 @@ impl Inner {
             if self.now() >= until {
                 continue;
             }
-            return self.spend(held, &row, &secrets, &client, refresh).await;
+            return self.spend(held, &row, &endpoints, &secrets, &client, refresh).await;
         }
     }
 
@@ -104,12 +105,12 @@ impl Inner {
         &self,
         held: &Held,
         row: &ConnectionRow,
+        endpoints: &Endpoints,
         secrets: &SecretsRow,
         client: &Client,
         refresh: Secret,
     ) -> Result<Renewed, Error> {
         let generation = secrets.generation;
-        let endpoints = &held.endpoints;
         let resource: Option<http::Uri> = row.resource.parse().ok();
         let quirks = self.quirks.find(Some(&row.issuer), resource.as_ref());
         let endpoint = TokenEndpoint {
@@ -212,6 +213,9 @@ impl Inner {
             // A newer login or rotation is there already.
             let newest = self.store.find_secrets(&row.project, &row.id).await?;
             let Some(newest) = newest else {
+                // The connection was ended meanwhile, with the tokens that were spent just then: these live on.
+                self.forget(&held.owner);
+                self.revoke_late(row, tokens).await?;
                 return Ok(Renewed::LoginNeeded { reason: Reason::Revoked });
             };
             let current = self.open_current(row, &newest)?;

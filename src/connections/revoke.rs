@@ -6,15 +6,16 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use super::access::Endpoints;
 use super::service::{Connections, Inner};
+use super::take_in::Gained;
 use super::vault::Bound;
 use super::{Error, Owner, RevokeOutcome};
 use crate::config::Secret;
 use crate::egress::Reach;
 use crate::id::random_id;
-use crate::oauth::{self, Hint, Revoked, TokenEndpoint};
+use crate::oauth::{self, Hint, Revoked, TokenEndpoint, Tokens};
 use crate::store::{
-    CONNECTION_ACCESS, CONNECTION_REFRESH, ConnectionRow, REVOCATION_ACCESS, REVOCATION_REFRESH,
-    RevocationRow,
+    CONNECTION_ACCESS, CONNECTION_REFRESH, ConnectionRow, FLOW_TOKENS, FlowRow, REVOCATION_ACCESS,
+    REVOCATION_REFRESH, RevocationRow, Transaction,
 };
 
 /// How long whoever ends a connection waits for the authorization server.
@@ -67,63 +68,12 @@ impl Connections {
         by: &str,
     ) -> Result<RevokeOutcome, Error> {
         let inner = &self.0;
-        let owner = Owner {
-            project: row.project.as_str().into(),
-            user: row.user.as_str().into(),
-            profile: row.profile.as_str().into(),
-        };
-        let now = inner.now();
         let mut open = inner.store.begin().await?;
-        let Some(secrets) = open.end_connection(row, reason, now).await? else {
+        let Some(revocation) = inner.end_in(&mut open, row, reason, by, GRACE).await? else {
             return Ok(RevokeOutcome::NotFound);
         };
-        let endpoints: Option<Endpoints> = serde_json::from_slice(&row.endpoints).ok();
-        let revocation = secrets.and_then(|secrets| {
-            let id = random_id("rev_");
-            let from = Bound { row: &row.id, project: &row.project, user: &row.user };
-            let to = Bound { row: &id, project: &row.project, user: &row.user };
-            // What does not open cannot be revoked; it is of no use to anybody either.
-            let access = inner.vault.open(&CONNECTION_ACCESS, from, &secrets.sealed_access).ok()?;
-            let refresh = secrets
-                .sealed_refresh
-                .as_ref()
-                .and_then(|sealed| inner.vault.open(&CONNECTION_REFRESH, from, sealed).ok());
-            let can = endpoints.as_ref().is_some_and(|endpoints| endpoints.revocation.is_some());
-            Some(RevocationRow {
-                project: row.project.clone(),
-                connection: row.id.clone(),
-                user: row.user.clone(),
-                sealed_refresh: refresh
-                    .filter(|_| can)
-                    .map(|token| inner.vault.seal(&REVOCATION_REFRESH, to, &token)),
-                sealed_access: can.then(|| inner.vault.seal(&REVOCATION_ACCESS, to, &access)),
-                issuer: row.issuer.clone(),
-                client_id: row.client_id.clone(),
-                endpoints: row.endpoints.clone(),
-                attempts: 0,
-                outcome: if can { "waiting" } else { "unsupported" }.to_owned(),
-                id,
-            })
-        });
-        if let Some(revocation) = &revocation {
-            open.add_revocation(revocation, now, GRACE).await?;
-        }
-        let mut entry = inner.audit(&owner, "connection.revoked", by);
-        entry.connection = Some(row.id.clone());
-        entry.resource = Some(row.resource.clone());
-        entry.detail = Some(reason.to_owned());
-        open.add_audit(&entry).await?;
-        inner
-            .tell_project(
-                &mut open,
-                &owner,
-                &row.id,
-                "connection.revoked",
-                serde_json::json!({ "connection": row.id, "resource": row.resource, "reason": reason }),
-            )
-            .await?;
         open.commit().await?;
-        inner.changed(&owner).await;
+        inner.changed(&owner_of_connection(row)).await;
         let Some(revocation) = revocation else { return Ok(RevokeOutcome::Unsupported) };
         if revocation.outcome != "waiting" {
             return Ok(RevokeOutcome::Unsupported);
@@ -136,6 +86,14 @@ impl Connections {
     }
 }
 
+pub(super) fn owner_of_connection(row: &ConnectionRow) -> Owner {
+    Owner {
+        project: row.project.as_str().into(),
+        user: row.user.as_str().into(),
+        profile: row.profile.as_str().into(),
+    }
+}
+
 pub(super) fn outcome_of(outcome: &str) -> RevokeOutcome {
     match outcome {
         "revoked" => RevokeOutcome::Revoked,
@@ -145,6 +103,96 @@ pub(super) fn outcome_of(outcome: &str) -> RevokeOutcome {
 }
 
 impl Inner {
+    /// The revocation of these tokens of a connection.
+    fn revocation(&self, row: &ConnectionRow, access: &[u8], refresh: Option<&[u8]>) -> RevocationRow {
+        let id = random_id("rev_");
+        let bound = Bound { row: &id, project: &row.project, user: &row.user };
+        let endpoints: Option<Endpoints> = serde_json::from_slice(&row.endpoints).ok();
+        let can = endpoints.is_some_and(|endpoints| endpoints.revocation.is_some());
+        let seal = |column, token: &[u8]| can.then(|| self.vault.seal(column, bound, token));
+        RevocationRow {
+            project: row.project.clone(),
+            connection: row.id.clone(),
+            user: row.user.clone(),
+            sealed_refresh: refresh.and_then(|refresh| seal(&REVOCATION_REFRESH, refresh)),
+            sealed_access: seal(&REVOCATION_ACCESS, access),
+            issuer: row.issuer.clone(),
+            client_id: row.client_id.clone(),
+            endpoints: row.endpoints.clone(),
+            attempts: 0,
+            outcome: if can { "waiting" } else { "unsupported" }.to_owned(),
+            id,
+        }
+    }
+
+    /// Revokes tokens that came when their connection had been ended already.
+    pub(super) async fn revoke_late(&self, row: &ConnectionRow, tokens: &Tokens) -> Result<(), Error> {
+        let refresh = tokens.refresh.as_ref().map(|refresh| refresh.expose().as_bytes());
+        let revocation = self.revocation(row, tokens.access.expose().as_bytes(), refresh);
+        let mut open = self.store.begin().await?;
+        open.add_revocation(&revocation, self.now(), 0).await?;
+        Ok(open.commit().await?)
+    }
+
+    /// Revokes tokens of a login that nobody will use.
+    pub(super) async fn revoke_gained(
+        &self,
+        open: &mut Transaction,
+        flow: &FlowRow,
+        gained: &Gained,
+    ) -> Result<(), Error> {
+        let row = self.connection_row(flow, gained, None)?;
+        let refresh = gained.refresh.as_deref().map(str::as_bytes);
+        let revocation = self.revocation(&row, gained.access.as_bytes(), refresh);
+        Ok(open.add_revocation(&revocation, self.now(), 0).await?)
+    }
+
+    /// Revokes the tokens of a login that waited for the person's word on the other account, if there are any.
+    pub(super) async fn revoke_held(&self, open: &mut Transaction, flow: &FlowRow) -> Result<(), Error> {
+        let Some(sealed) = &flow.sealed_tokens else { return Ok(()) };
+        let bound = Bound { row: &flow.id, project: &flow.project, user: &flow.user };
+        let opened = self.vault.open(&FLOW_TOKENS, bound, sealed).ok();
+        // What does not open cannot be revoked; it is of no use to anybody either.
+        let gained: Option<Gained> = opened.and_then(|opened| serde_json::from_slice(&opened).ok());
+        if let Some(gained) = gained {
+            self.revoke_gained(open, flow, &gained).await?;
+        }
+        Ok(open.clear_held_tokens(flow).await?)
+    }
+
+    /// Ends a connection in `open`, and gives the revocation of its tokens, which is due after `grace` milliseconds.
+    /// `None` when it has ended before.
+    pub(super) async fn end_in(
+        &self,
+        open: &mut Transaction,
+        row: &ConnectionRow,
+        reason: &str,
+        by: &str,
+        grace: i64,
+    ) -> Result<Option<Option<RevocationRow>>, Error> {
+        let now = self.now();
+        let Some(secrets) = open.end_connection(row, reason, now).await? else { return Ok(None) };
+        let revocation = secrets.and_then(|secrets| {
+            let from = Bound { row: &row.id, project: &row.project, user: &row.user };
+            let access = self.vault.open(&CONNECTION_ACCESS, from, &secrets.sealed_access).ok()?;
+            let sealed = secrets.sealed_refresh.as_ref();
+            let refresh = sealed.and_then(|sealed| self.vault.open(&CONNECTION_REFRESH, from, sealed).ok());
+            Some(self.revocation(row, &access, refresh.as_ref().map(|refresh| refresh.as_slice())))
+        });
+        if let Some(revocation) = &revocation {
+            open.add_revocation(revocation, now, grace).await?;
+        }
+        let owner = owner_of_connection(row);
+        let mut entry = self.audit(&owner, "connection.revoked", by);
+        entry.connection = Some(row.id.clone());
+        entry.resource = Some(row.resource.clone());
+        entry.detail = Some(reason.to_owned());
+        open.add_audit(&entry).await?;
+        let told = serde_json::json!({ "connection": row.id, "resource": row.resource, "reason": reason });
+        self.tell_project(open, &owner, &row.id, "connection.revoked", told).await?;
+        Ok(Some(revocation))
+    }
+
     /// Makes the revocations that are due.
     pub(super) async fn revoke_due(&self, only: Option<&str>) -> Result<(), Error> {
         for due in self.store.take_revocations(&self.instance, self.now(), LEASE, only).await? {

@@ -1,7 +1,6 @@
 //! The parts that everything about connections shares.
 
 use std::collections::HashMap;
-use std::hash::{Hash, Hasher};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -24,9 +23,6 @@ use crate::store::{AuditRow, Store};
 const MOST_OWNERS: u64 = 50_000;
 /// How long they are kept when nobody says that they changed.
 const OWNER_AGE: std::time::Duration = std::time::Duration::from_secs(300);
-
-/// How many users may start flows at the same time; those beyond may have to wait for the store.
-const STARTING: usize = 64;
 /// How long a refused token is remembered: for longer than the one after it is called fresh.
 const REFUSAL_AGE: std::time::Duration = std::time::Duration::from_millis(2 * FRESH.unsigned_abs());
 
@@ -54,8 +50,6 @@ pub(super) struct Inner {
     /// Of which two generations of a connection the server refused tokens last.
     pub refused: Cache<String, (i64, i64)>,
     pub waiting: Mutex<HashMap<Arc<str>, Arc<Notify>>>,
-    /// Held while a flow is looked for and made, so that requests of one moment share one.
-    pub starting: Vec<tokio::sync::Mutex<()>>,
     /// Uses not written yet: when, by project and connection.
     pub uses: Mutex<HashMap<(String, String), i64>>,
 }
@@ -99,7 +93,6 @@ impl Connections {
             epoch: AtomicU64::new(0),
             refused: Cache::builder().max_capacity(MOST_OWNERS).time_to_live(REFUSAL_AGE).build(),
             waiting: Mutex::default(),
-            starting: std::iter::repeat_with(Default::default).take(STARTING).collect(),
             uses: Mutex::default(),
         })))
     }
@@ -127,14 +120,6 @@ impl Inner {
             actor: actor.to_owned(),
             ..AuditRow::default()
         }
-    }
-
-    /// Where the flows of an owner are made one after the other.
-    pub(super) async fn turn_to_start(&self, owner: &Owner) -> tokio::sync::MutexGuard<'_, ()> {
-        let mut hasher = std::hash::DefaultHasher::new();
-        owner.hash(&mut hasher);
-        let number = usize::try_from(hasher.finish() % STARTING as u64).expect("it is small");
-        self.starting[number].lock().await
     }
 
     /// Writes an entry that belongs to no transaction.

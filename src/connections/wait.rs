@@ -18,6 +18,9 @@ const LOOK: Duration = Duration::from_millis(1500);
 /// How far back a look goes, in milliseconds: further than clocks of instances differ.
 const OVERLAP: i64 = 15_000;
 
+/// After so many looks without hearing anybody, it is tried again to listen.
+const ROUNDS_UNHEARD: usize = 5;
+
 /// A place among those who wait for a flow; gone when dropped.
 struct Place<'a> {
     inner: &'a Inner,
@@ -67,7 +70,8 @@ impl Connections {
                     None
                 }
             };
-            for _ in 0..1000 {
+            let rounds = if listener.is_some() { 1000 } else { ROUNDS_UNHEARD };
+            for _ in 0..rounds {
                 let heard = async {
                     match &mut listener {
                         Some(listener) => listener.next().await,

@@ -63,9 +63,11 @@ impl Inner {
         Ok(own.map_or_else(|| self.webhook_key(project), |target| target.key))
     }
 
-    /// Tells of a flow: the address the request gave, and the project's.
+    /// Tells of a flow: the address the request gave, and the project's. In the transaction in which it happens, so that
+    /// a crash neither forgets to tell nor tells what never was.
     pub(super) async fn tell_flow(
         &self,
+        open: &mut Transaction,
         flow: &FlowRow,
         event: &str,
         url: Option<&str>,
@@ -76,7 +78,7 @@ impl Inner {
             let key = self.vault.open_text(&FLOW_CALLBACK_KEY, bound, sealed)?;
             targets.push(Target { url: url.clone(), key });
         }
-        let own = self.project_target(&flow.project).await?;
+        let own = self.project_target_in(open, &flow.project).await?;
         targets.extend(own.filter(|own| flow.callback_url.as_ref() != Some(&own.url)));
         if targets.is_empty() {
             return Ok(());
@@ -97,11 +99,10 @@ impl Inner {
             data["url"] = url.into();
             data["message"] = format!("{} wants a login at {host}.", application.name).into();
         }
-        let mut open = self.store.begin().await?;
         for target in targets {
-            self.put(&mut open, &owner_of(flow), &flow.id, event, &data, target).await?;
+            self.put(open, &owner_of(flow), &flow.id, event, &data, target).await?;
         }
-        Ok(open.commit().await?)
+        Ok(())
     }
 
     /// Tells the project of a connection.

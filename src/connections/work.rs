@@ -12,6 +12,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 const SELDOM: u64 = 60;
 /// Connections unused for so long are revoked, in milliseconds: 90 days.
 const DORMANT: i64 = 90 * 24 * 3_600_000;
+/// Flows that end in one transaction because their time is up.
+const EXPIRED_AT_ONCE: i64 = 50;
 /// Ended flows and delivered webhooks are kept for so long, in milliseconds: a day.
 const KEPT: i64 = 24 * 3_600_000;
 
@@ -40,12 +42,8 @@ impl Connections {
         let inner = &self.0;
         while inner.send_due().await? {}
         inner.revoke_due(None).await?;
+        while inner.expire_some().await? {}
         let now = inner.now();
-        for flow in inner.store.expire_flows(now).await? {
-            inner.note_flow(&flow, "flow.expired", "gateway", None).await?;
-            inner.tell_flow(&flow, "authorization.expired", None).await?;
-            inner.wake(&flow.id).await;
-        }
         if thorough {
             inner.write_uses().await?;
             inner.store.forget_flows(now - KEPT).await?;
@@ -59,6 +57,25 @@ impl Connections {
 }
 
 impl Inner {
+    /// Ends flows whose time is up, and says whether there were any.
+    async fn expire_some(&self) -> Result<bool, Error> {
+        let mut open = self.store.begin().await?;
+        let expired = open.expire_flows(self.now(), EXPIRED_AT_ONCE).await?;
+        if expired.is_empty() {
+            return Ok(false);
+        }
+        for flow in &expired {
+            self.revoke_held(&mut open, flow).await?;
+            open.add_audit(&self.flow_entry(flow, "flow.expired", "gateway", None)).await?;
+            self.tell_flow(&mut open, flow, "authorization.expired", None).await?;
+        }
+        open.commit().await?;
+        for flow in &expired {
+            self.wake(&flow.id).await;
+        }
+        Ok(true)
+    }
+
     /// Writes when connections were used last, with one entry of the audit log each.
     async fn write_uses(&self) -> Result<(), Error> {
         let uses = std::mem::take(&mut *self.uses.lock().unwrap_or_else(PoisonError::into_inner));

@@ -104,7 +104,7 @@ impl Quirks {
 }
 
 /// Whether `pattern` (`name`, `name:port`, or a name with one `*` for anything) is the host of `uri`.
-fn is_host(pattern: &str, uri: &Uri) -> bool {
+pub fn is_host(pattern: &str, uri: &Uri) -> bool {
     let host = uri.host().unwrap_or_default().to_ascii_lowercase();
     let pattern = pattern.to_ascii_lowercase();
     let authority = uri.authority().map_or("", http::uri::Authority::as_str);

@@ -15,8 +15,17 @@ const MAX_BYTES: usize = 4096;
 struct Document {
     client_id: Option<String>,
     client_secret: Option<String>,
+    client_secret_expires_at: Option<i64>,
     token_endpoint_auth_method: Option<String>,
     error: Option<String>,
+}
+
+/// A client that a server has just made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewClient {
+    pub client: Client,
+    /// When its secret ends, in Unix seconds; `None` when it does not (RFC 7591 §3.2.1).
+    pub secret_ends: Option<i64>,
 }
 
 /// Registers the client that `document` describes. How it proves itself is agreed on from what the server lists.
@@ -27,7 +36,7 @@ pub async fn register(
     egress: &Egress,
     server: &ServerMetadata,
     document: &ClientDocument,
-) -> Result<Client, RegistrationError> {
+) -> Result<NewClient, RegistrationError> {
     let issuer_host = || host_of(&server.issuer);
     let Some(endpoint) = &server.registration_endpoint else {
         return Err(RegistrationError::NotOffered { host: issuer_host() });
@@ -87,7 +96,7 @@ fn is_allow_list(code: &str) -> bool {
     )
 }
 
-fn client_of(read: Option<Document>, asked: AuthMethod) -> Result<Client, &'static str> {
+fn client_of(read: Option<Document>, asked: AuthMethod) -> Result<NewClient, &'static str> {
     let read = read.ok_or("it is not JSON")?;
     let is_good = |text: &str, visible: fn(u8) -> bool| {
         (1..=MAX_BYTES).contains(&text.len()) && text.bytes().all(visible)
@@ -109,7 +118,8 @@ fn client_of(read: Option<Document>, asked: AuthMethod) -> Result<Client, &'stat
         (Some("client_secret_basic"), Some(_)) => AuthMethod::ClientSecretBasic,
         (Some(_) | None, Some(_)) => asked,
     };
-    Ok(Client { id, secret: secret.map(Secret::new), auth_method })
+    let secret_ends = read.client_secret_expires_at.filter(|end| *end > 0 && secret.is_some());
+    Ok(NewClient { client: Client { id, secret: secret.map(Secret::new), auth_method }, secret_ends })
 }
 
 pub(super) fn host_of(url: &str) -> String {

@@ -376,7 +376,8 @@ impl Transaction {
         .map(drop)
     }
 
-    /// Puts what a new login gave into an existing connection.
+    /// Puts what a new login gave into an existing connection, which was `account`'s. False when it has ended, or is
+    /// another account's, by now; then the transaction must be dropped.
     ///
     /// # Errors
     /// See [`Error`].
@@ -384,41 +385,51 @@ impl Transaction {
         &mut self,
         connection: &ConnectionRow,
         secrets: &NewSecrets,
-    ) -> Result<(), Error> {
-        self.execute(
-            "UPDATE connections SET issuer = $3, client_id = $4, scopes = $5, account = $6, application = $7,
-                endpoints = $8, status = 'active', reason = NULL, changed_at = $9, last_used_at = $9
-             WHERE project = $1 AND id = $2",
-            values![
-                &connection.project,
-                &connection.id,
-                &connection.issuer,
-                &connection.client_id,
-                &connection.scopes,
-                connection.account.clone().map(String::into_bytes),
-                &connection.application,
-                &connection.endpoints,
-                connection.changed_at,
-            ],
-        )
-        .await?;
+        account: Option<&str>,
+    ) -> Result<bool, Error> {
+        // The secrets come first wherever both change, so that no two transactions wait for each other.
         // A login is newer than any renewal under way: its lease is void.
-        self.execute(
-            "UPDATE connection_secrets SET generation = generation + 1, sealed_access = $3, sealed_refresh = $4,
-                issued_at = $5, expires_at = $6, lease_owner = NULL, lease_until = 0, attempt_started_at = NULL,
-                failures = 0, retry_at = 0
-             WHERE project = $1 AND connection = $2",
-            values![
-                &connection.project,
-                &connection.id,
-                &secrets.sealed_access,
-                secrets.sealed_refresh.clone(),
-                secrets.issued_at,
-                secrets.expires_at,
-            ],
-        )
-        .await
-        .map(drop)
+        let changed = self
+            .execute(
+                "UPDATE connection_secrets SET generation = generation + 1, sealed_access = $3,
+                    sealed_refresh = $4, issued_at = $5, expires_at = $6, lease_owner = NULL, lease_until = 0,
+                    attempt_started_at = NULL, failures = 0, retry_at = 0
+                 WHERE project = $1 AND connection = $2",
+                values![
+                    &connection.project,
+                    &connection.id,
+                    &secrets.sealed_access,
+                    secrets.sealed_refresh.clone(),
+                    secrets.issued_at,
+                    secrets.expires_at,
+                ],
+            )
+            .await?;
+        if changed == 0 {
+            return Ok(false);
+        }
+        let changed = self
+            .execute(
+                "UPDATE connections SET issuer = $3, client_id = $4, scopes = $5, account = $6, application = $7,
+                    endpoints = $8, status = 'active', reason = NULL, changed_at = $9, last_used_at = $9
+                 WHERE project = $1 AND id = $2 AND status <> 'revoked'
+                    AND (account = $10 OR (account IS NULL AND $11 = 1))",
+                values![
+                    &connection.project,
+                    &connection.id,
+                    &connection.issuer,
+                    &connection.client_id,
+                    &connection.scopes,
+                    connection.account.clone().map(String::into_bytes),
+                    &connection.application,
+                    &connection.endpoints,
+                    connection.changed_at,
+                    account.unwrap_or_default().as_bytes(),
+                    i64::from(account.is_none()),
+                ],
+            )
+            .await?;
+        Ok(changed == 1)
     }
 
     /// Stores renewed tokens, if those of `generation` are still the newest. Without `owner` also when another one
@@ -456,7 +467,7 @@ impl Transaction {
         if changed == 1 {
             self.execute(
                 "UPDATE connections SET scopes = $3, status = 'active', reason = NULL, changed_at = $4
-                 WHERE project = $1 AND id = $2",
+                 WHERE project = $1 AND id = $2 AND status <> 'revoked'",
                 values![&connection.project, &connection.id, scopes, now],
             )
             .await?;
@@ -499,7 +510,8 @@ impl Transaction {
         Ok(changed == 1)
     }
 
-    /// Ends a connection and takes its tokens out. `None` when it had ended before.
+    /// Ends a connection and takes its tokens out. `None` when it had ended before; then the transaction must be
+    /// dropped.
     ///
     /// # Errors
     /// See [`Error`].
@@ -509,6 +521,12 @@ impl Transaction {
         reason: &str,
         now: i64,
     ) -> Result<Option<Option<SecretsRow>>, Error> {
+        let secrets = self
+            .row(
+                "DELETE FROM connection_secrets WHERE project = $1 AND connection = $2 RETURNING *",
+                values![&connection.project, &connection.id],
+            )
+            .await?;
         let changed = self
             .execute(
                 "UPDATE connections SET status = 'revoked', reason = $3, changed_at = $4
@@ -519,12 +537,6 @@ impl Transaction {
         if changed == 0 {
             return Ok(None);
         }
-        let secrets = self
-            .row(
-                "DELETE FROM connection_secrets WHERE project = $1 AND connection = $2 RETURNING *",
-                values![&connection.project, &connection.id],
-            )
-            .await?;
         Ok(Some(secrets.as_ref().map(SecretsRow::read).transpose()?))
     }
 }

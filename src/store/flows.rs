@@ -9,6 +9,8 @@ pub struct FlowRow {
     pub id: String,
     pub link_hash: Vec<u8>,
     pub sealed_link: Vec<u8>,
+    /// SHA-256 of what makes two wishes for a login the same; `None` when nobody joins this one any more.
+    pub join_hash: Option<Vec<u8>>,
     pub user: String,
     pub profile: String,
     pub resource: String,
@@ -44,6 +46,7 @@ impl FlowRow {
             id: row.text("id")?,
             link_hash: row.bytes("link_hash")?,
             sealed_link: row.bytes("sealed_link")?,
+            join_hash: row.opt_bytes("join_hash")?,
             user: row.wide_text("user_name")?,
             profile: row.wide_text("profile")?,
             resource: row.text("resource")?,
@@ -73,6 +76,12 @@ impl FlowRow {
     }
 }
 
+/// Attempts to join a flow or to be the one that others join. Each that fails means that another flow has just ended.
+const MOST_TRIES: usize = 10;
+
+const FIND_TO_JOIN: &str = "SELECT * FROM flows WHERE join_hash = $1 AND state IN ('pending', 'started')
+    AND expires_at > $2";
+
 /// What a browser takes along when it leaves for the authorization server.
 pub struct Leaving<'a> {
     pub browser_hash: &'a [u8],
@@ -84,68 +93,12 @@ pub struct Leaving<'a> {
 }
 
 impl Store {
-    /// Adds a flow.
+    /// The flow that a wish for the same login joins, when it lasts until `after` at least.
     ///
     /// # Errors
     /// See [`Error`].
-    pub async fn create_flow(&self, flow: &FlowRow) -> Result<(), Error> {
-        self.execute(
-            "INSERT INTO flows (project, id, link_hash, sealed_link, user_name, profile, resource, server_url,
-                server_label, scopes, reason, application, proof, verifier_url, callback_url,
-                sealed_callback_key, run_id, discovered, state, created_at, expires_at, changed_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, 'pending',
-                $19, $20, $19)",
-            values![
-                &flow.project,
-                &flow.id,
-                &flow.link_hash,
-                &flow.sealed_link,
-                flow.user.as_bytes(),
-                flow.profile.as_bytes(),
-                &flow.resource,
-                &flow.server_url,
-                flow.server_label.as_bytes(),
-                &flow.scopes,
-                &flow.reason,
-                &flow.application,
-                &flow.proof,
-                flow.verifier_url.clone(),
-                flow.callback_url.clone(),
-                flow.sealed_callback_key.clone(),
-                flow.run_id.clone(),
-                &flow.discovered,
-                flow.created_at,
-                flow.expires_at,
-            ],
-        )
-        .await
-        .map(drop)
-    }
-
-    /// A pending flow for the same login that lasts until `after` at least.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub async fn find_pending_flow(&self, like: &FlowRow, after: i64) -> Result<Option<FlowRow>, Error> {
-        let row = self
-            .row(
-                "SELECT * FROM flows WHERE project = $1 AND user_name = $2 AND profile = $3 AND resource = $4
-                    AND scopes = $5 AND server_url = $6 AND state IN ('pending', 'started') AND expires_at > $7
-                    AND application = $8 AND COALESCE(callback_url, '') = $9
-                 ORDER BY created_at DESC LIMIT 1",
-                values![
-                    &like.project,
-                    like.user.as_bytes(),
-                    like.profile.as_bytes(),
-                    &like.resource,
-                    &like.scopes,
-                    &like.server_url,
-                    after,
-                    &like.application,
-                    like.callback_url.as_deref().unwrap_or_default(),
-                ],
-            )
-            .await?;
+    pub async fn find_flow_to_join(&self, join_hash: &[u8], after: i64) -> Result<Option<FlowRow>, Error> {
+        let row = self.row(FIND_TO_JOIN, values![join_hash, after]).await?;
         row.as_ref().map(FlowRow::read).transpose()
     }
 
@@ -231,34 +184,28 @@ impl Store {
         Ok(changed == 1)
     }
 
-    /// The application has confirmed the user; its reference is used up. False when it was before, or has ended.
+    /// The application has said who came with a reference, which is used up. Only when it `is_user` is anybody proven
+    /// by it. False when it was used before, or the flow has ended.
     ///
     /// # Errors
     /// See [`Error`].
-    pub async fn prove_flow(&self, flow: &FlowRow, reference_hash: &[u8], now: i64) -> Result<bool, Error> {
+    pub async fn answer_reference(
+        &self,
+        flow: &FlowRow,
+        reference_hash: &[u8],
+        is_user: bool,
+        now: i64,
+    ) -> Result<bool, Error> {
         let changed = self
             .execute(
-                "UPDATE flows SET proven = 1, reference_hash = NULL, changed_at = $4
+                "UPDATE flows SET proven = $5, reference_hash = NULL, changed_at = $4,
+                    browser_hash = CASE WHEN $5 = 1 THEN browser_hash END
                  WHERE project = $1 AND id = $2 AND reference_hash = $3 AND state IN ('pending', 'started')
                     AND expires_at > $4",
-                values![&flow.project, &flow.id, reference_hash, now],
+                values![&flow.project, &flow.id, reference_hash, now, i64::from(is_user)],
             )
             .await?;
         Ok(changed == 1)
-    }
-
-    /// The application has said that it is somebody else.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub async fn disprove_flow(&self, flow: &FlowRow, now: i64) -> Result<(), Error> {
-        self.execute(
-            "UPDATE flows SET proven = 0, browser_hash = NULL, changed_at = $3
-             WHERE project = $1 AND id = $2 AND state IN ('pending', 'started')",
-            values![&flow.project, &flow.id, now],
-        )
-        .await
-        .map(drop)
     }
 
     /// The browser leaves for the authorization server. An earlier departure of the same flow is void.
@@ -270,9 +217,8 @@ impl Store {
         let changed = self
             .execute(
                 "UPDATE flows SET state = 'started', browser_hash = $3, state_hash = $4, sealed_verifier = $5,
-                    client = $6, expires_at = $7, changed_at = $8, sealed_tokens = NULL
-                 WHERE project = $1 AND id = $2 AND state IN ('pending', 'started', 'confirming')
-                    AND expires_at > $8",
+                    client = $6, expires_at = $7, changed_at = $8
+                 WHERE project = $1 AND id = $2 AND state IN ('pending', 'started') AND expires_at > $8",
                 values![
                     &flow.project,
                     &flow.id,
@@ -301,23 +247,6 @@ impl Store {
             )
             .await?;
         rows.first().map(FlowRow::read).transpose()
-    }
-
-    /// Ends flows whose time is up, and gives them.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub async fn expire_flows(&self, now: i64) -> Result<Vec<FlowRow>, Error> {
-        let rows = self
-            .change(
-                "UPDATE flows SET state = 'expired', changed_at = $1, sealed_verifier = NULL,
-                    sealed_tokens = NULL, state_hash = NULL, reference_hash = NULL
-                 WHERE expires_at <= $1 AND state IN ('pending', 'started', 'returned', 'confirming')
-                 RETURNING *",
-                values![now],
-            )
-            .await?;
-        rows.iter().map(FlowRow::read).collect()
     }
 
     /// Forgets flows that ended long ago.
@@ -413,7 +342,106 @@ impl Store {
 }
 
 impl Transaction {
-    /// Ends every other open flow of the same owner and resource that a login has made needless, and gives their ids.
+    /// Adds `flow`, unless there is one already that a wish for the same login joins and that lasts until `after` at
+    /// least: then gives that. Of those who do this at the same time, one adds its flow and all others get that one.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn add_or_join_flow(&mut self, flow: &FlowRow, after: i64) -> Result<Option<FlowRow>, Error> {
+        let join_hash = flow.join_hash.as_deref().unwrap_or_default();
+        for _ in 0..MOST_TRIES {
+            // What has ended, or ends soon, makes room.
+            self.execute(
+                "UPDATE flows SET join_hash = NULL WHERE join_hash = $1
+                    AND (expires_at <= $2 OR state NOT IN ('pending', 'started'))",
+                values![join_hash, after],
+            )
+            .await?;
+            // Another one that is being added is waited for here.
+            if self.insert_flow(flow).await? {
+                return Ok(None);
+            }
+            let row = self.row(FIND_TO_JOIN, values![join_hash, after]).await?;
+            if let Some(row) = row {
+                return Ok(Some(FlowRow::read(&row)?));
+            }
+        }
+        Err(Error::Unavailable("logins of one kind end faster than they can be joined".to_owned()))
+    }
+
+    async fn insert_flow(&mut self, flow: &FlowRow) -> Result<bool, Error> {
+        let added = self
+            .execute(
+                "INSERT INTO flows (project, id, link_hash, sealed_link, user_name, profile, resource, server_url,
+                    server_label, scopes, reason, application, proof, verifier_url, callback_url,
+                    sealed_callback_key, run_id, discovered, state, created_at, expires_at, changed_at, join_hash)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, 'pending',
+                    $19, $20, $19, $21)
+                 ON CONFLICT (join_hash) DO NOTHING",
+                values![
+                    &flow.project,
+                    &flow.id,
+                    &flow.link_hash,
+                    &flow.sealed_link,
+                    flow.user.as_bytes(),
+                    flow.profile.as_bytes(),
+                    &flow.resource,
+                    &flow.server_url,
+                    flow.server_label.as_bytes(),
+                    &flow.scopes,
+                    &flow.reason,
+                    &flow.application,
+                    &flow.proof,
+                    flow.verifier_url.clone(),
+                    flow.callback_url.clone(),
+                    flow.sealed_callback_key.clone(),
+                    flow.run_id.clone(),
+                    &flow.discovered,
+                    flow.created_at,
+                    flow.expires_at,
+                    flow.join_hash.clone(),
+                ],
+            )
+            .await?;
+        Ok(added == 1)
+    }
+
+    /// Ends some of the flows whose time is up, and gives them: `most` at once, so that who does something to one of
+    /// them meanwhile waits shortly only. Tokens that waited for the person's word are still in it: see
+    /// [`Transaction::clear_held_tokens`].
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn expire_flows(&mut self, now: i64, most: i64) -> Result<Vec<FlowRow>, Error> {
+        let rows = self
+            .rows(
+                "UPDATE flows SET state = 'expired', changed_at = $1, sealed_verifier = NULL,
+                    state_hash = NULL, reference_hash = NULL
+                 WHERE expires_at <= $1 AND state IN ('pending', 'started', 'returned', 'confirming')
+                    AND id IN (SELECT f.id FROM flows f WHERE f.expires_at <= $1
+                        AND f.state IN ('pending', 'started', 'returned', 'confirming')
+                        ORDER BY f.expires_at, f.id LIMIT $2)
+                 RETURNING *",
+                values![now, most],
+            )
+            .await?;
+        rows.iter().map(FlowRow::read).collect()
+    }
+
+    /// Forgets the tokens that waited in a flow.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn clear_held_tokens(&mut self, flow: &FlowRow) -> Result<(), Error> {
+        self.execute(
+            "UPDATE flows SET sealed_tokens = NULL WHERE project = $1 AND id = $2",
+            values![&flow.project, &flow.id],
+        )
+        .await
+        .map(drop)
+    }
+
+    /// Ends every other open flow of the same owner and resource that a login has made needless, and gives them.
     ///
     /// # Errors
     /// See [`Error`].
@@ -422,13 +450,13 @@ impl Transaction {
         flow: &FlowRow,
         connection: &str,
         now: i64,
-    ) -> Result<Vec<String>, Error> {
+    ) -> Result<Vec<FlowRow>, Error> {
         let rows = self
             .rows(
                 "UPDATE flows SET state = 'granted', connection = $6, changed_at = $7, sealed_verifier = NULL,
                     sealed_tokens = NULL, state_hash = NULL, reference_hash = NULL
                  WHERE project = $1 AND user_name = $2 AND profile = $3 AND resource = $4 AND scopes = $5
-                    AND state IN ('pending', 'started') RETURNING id",
+                    AND state IN ('pending', 'started') RETURNING *",
                 values![
                     &flow.project,
                     flow.user.as_bytes(),
@@ -440,7 +468,7 @@ impl Transaction {
                 ],
             )
             .await?;
-        rows.iter().map(|row| row.text("id")).collect()
+        rows.iter().map(FlowRow::read).collect()
     }
 
     /// Ends a flow that is in `from`. False when it was not.

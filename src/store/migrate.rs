@@ -21,6 +21,12 @@ const STEPS: &[(i64, &str, &str, &str)] = &[
         include_str!("../../migrations/sqlite/0002_connections.sql"),
         include_str!("../../migrations/postgres/0002_connections.sql"),
     ),
+    (
+        3,
+        "one_flow_per_login",
+        include_str!("../../migrations/sqlite/0003_one_flow_per_login.sql"),
+        include_str!("../../migrations/postgres/0003_one_flow_per_login.sql"),
+    ),
 ];
 
 impl Store {

@@ -2,6 +2,9 @@
 
 use super::{Error, Row, Store, Transaction, values};
 
+/// Attempts to find a place in a stream. Each that fails means that somebody else has just added to it.
+const MOST_TRIES: usize = 100;
+
 /// A webhook to be sent.
 #[derive(Debug, Clone)]
 pub struct OutboxRow {
@@ -54,22 +57,31 @@ impl Transaction {
     /// # Errors
     /// See [`Error`].
     pub async fn add_webhook(&mut self, webhook: &OutboxRow, stream: &str, now: i64) -> Result<(), Error> {
-        self.execute(
-            "INSERT INTO outbox (project, id, stream, place, url, sealed_key, sealed_body, next_at, state, created_at)
-             VALUES ($1, $2, $3, (SELECT COALESCE(MAX(o.place), 0) + 1 FROM outbox o
-                WHERE o.stream = $3 AND o.url = $4), $4, $5, $6, $7, 'waiting', $7)",
-            values![
-                &webhook.project,
-                &webhook.id,
-                stream,
-                &webhook.url,
-                &webhook.sealed_key,
-                &webhook.sealed_body,
-                now,
-            ],
-        )
-        .await
-        .map(drop)
+        for _ in 0..MOST_TRIES {
+            // Somebody else who takes the same place is waited for here; then the place behind theirs is ours.
+            let added = self
+                .execute(
+                    "INSERT INTO outbox
+                        (project, id, stream, place, url, sealed_key, sealed_body, next_at, state, created_at)
+                     VALUES ($1, $2, $3, (SELECT COALESCE(MAX(o.place), 0) + 1 FROM outbox o
+                        WHERE o.stream = $3 AND o.url = $4), $4, $5, $6, $7, 'waiting', $7)
+                     ON CONFLICT (stream, url, place) DO NOTHING",
+                    values![
+                        &webhook.project,
+                        &webhook.id,
+                        stream,
+                        &webhook.url,
+                        &webhook.sealed_key,
+                        &webhook.sealed_body,
+                        now,
+                    ],
+                )
+                .await?;
+            if added == 1 {
+                return Ok(());
+            }
+        }
+        Err(Error::Unavailable("too many tell of the same thing at once".to_owned()))
     }
 
     /// Where the webhooks of a project go, and their sealed key.

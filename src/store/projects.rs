@@ -144,6 +144,10 @@ impl Store {
     pub async fn delete_project(&self, name: &str) -> Result<DeletedProject, Error> {
         let namespace = Project::namespace(name);
         let mut open = self.begin().await?;
+        // First, so that a login that is being stored is waited for and counted, and none can be stored any more.
+        for sql in ["DELETE FROM flow_batches WHERE project = $1", "DELETE FROM flows WHERE project = $1"] {
+            open.execute(sql, values![&namespace]).await?;
+        }
         let in_use = "SELECT COUNT(*) AS number FROM connections WHERE project = $1 AND status <> 'revoked'";
         let number = open.row(in_use, values![&namespace]).await?.map_or(Ok(0), |row| row.int("number"))?;
         if number > 0 {
@@ -152,8 +156,6 @@ impl Store {
         for sql in [
             "DELETE FROM connection_secrets WHERE project = $1",
             "DELETE FROM connections WHERE project = $1",
-            "DELETE FROM flow_batches WHERE project = $1",
-            "DELETE FROM flows WHERE project = $1",
         ] {
             open.execute(sql, values![&namespace]).await?;
         }

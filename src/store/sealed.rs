@@ -107,8 +107,13 @@ pub static FLOW_CALLBACK_KEY: SealedColumn =
 pub static FLOW_VERIFIER: SealedColumn = sealed!("flows", "sealed_verifier", "id", "project", "user_name");
 pub static FLOW_TOKENS: SealedColumn = sealed!("flows", "sealed_tokens", "id", "project", "user_name");
 /// The row is the issuer, a space, and the redirect address; neither has spaces.
-pub static REGISTRATION_SECRET: SealedColumn =
-    sealed!("registrations", "sealed_secret", "(issuer || ' ' || redirect_uri)", "''", "''");
+pub static REGISTRATION_SECRET: SealedColumn = sealed!(
+    "registrations",
+    "sealed_secret",
+    "(issuer || ' ' || redirect_uri || ' ' || client_id)",
+    "''",
+    "''"
+);
 pub static OUTBOX_KEY: SealedColumn = sealed!("outbox", "sealed_key", "id", "project", "''");
 /// What is told of a login has its link.
 pub static OUTBOX_BODY: SealedColumn = sealed!("outbox", "sealed_body", "id", "project", "''");

@@ -38,10 +38,10 @@ pub(super) async fn show(
     let known = site.browser(&headers);
     let opened = !is_only_looked_at(&method, &headers);
     match site.connections.view_link(&link, known.as_ref()).await {
-        Ok(LinkView::One(flow)) if is_open(&flow) => ask(&site, &visitor, &link, &flow, opened).await,
+        Ok(LinkView::One(flow)) if is_open(&flow) => go_on(&site, &visitor, &link, &flow, opened).await,
         Ok(LinkView::One(flow)) => site.ended(&visitor, &flow),
         Ok(LinkView::Several(flows)) => match next_of(&flows).filter(|_| query.as_deref() == Some(NEXT)) {
-            Some(flow) => ask(&site, &visitor, &link, flow, opened).await,
+            Some(flow) => go_on(&site, &visitor, &link, flow, opened).await,
             None => several(&site, &visitor, &link, &flows),
         },
         Err(error) => site.page_error(&visitor, error),
@@ -53,9 +53,21 @@ fn next_of(flows: &[FlowPage]) -> Option<&FlowPage> {
     flows.iter().find(|flow| is_open(flow))
 }
 
-/// Whether somebody can go on with it. Also where an answer about another account is missing: then it begins anew.
+/// Whether somebody can go on with it.
 fn is_open(flow: &FlowPage) -> bool {
     matches!(flow.stage, Stage::Open | Stage::OtherAccount)
+}
+
+/// The page on which a flow goes on: the one that asks for consent, or about another account than before.
+async fn go_on(site: &Site, visitor: &Visitor, link: &str, flow: &FlowPage, opened: bool) -> Response {
+    if flow.stage != Stage::OtherAccount {
+        return ask(site, visitor, link, flow, opened).await;
+    }
+    match site.connections.waits_for_word(&flow.link, &visitor.browser).await {
+        Ok(Some((before, now))) => site.ask_about_account(visitor, flow, &before, &now),
+        Ok(None) => site.ended(visitor, flow),
+        Err(error) => site.page_error(visitor, error),
+    }
 }
 
 /// `POST /connect/{link}`: goes on, or declines.
@@ -79,9 +91,10 @@ pub(super) async fn act(
         };
     }
     let flow = match site.connections.view_link(&link, Some(&visitor.browser)).await {
-        Ok(LinkView::One(flow)) if is_open(&flow) => flow,
+        Ok(LinkView::One(flow)) if flow.stage == Stage::Open => flow,
         Ok(LinkView::One(flow)) => return site.ended(&visitor, &flow),
         Ok(LinkView::Several(flows)) => match next_of(&flows) {
+            Some(flow) if flow.stage == Stage::OtherAccount => return site.ended(&visitor, flow),
             Some(flow) => Box::new(flow.clone()),
             None => return several(&site, &visitor, &link, &flows),
         },
@@ -231,9 +244,8 @@ impl Site {
             }
             Stage::Failed => (StatusCode::BAD_GATEWAY, Message::not_usable(host, None)),
             Stage::Mismatched => return self.wrong_person(visitor, flow),
-            Stage::Expired | Stage::Open | Stage::OtherAccount => {
-                (StatusCode::GONE, Message::expired(app, host))
-            }
+            Stage::OtherAccount => (StatusCode::OK, Message::not_confirmed(host)),
+            Stage::Expired | Stage::Open => (StatusCode::GONE, Message::expired(app, host)),
         };
         self.message(visitor, status, message)
     }
@@ -247,6 +259,26 @@ impl Site {
             quiet: true,
         });
         self.message(visitor, StatusCode::FORBIDDEN, Message::wrong_person(&flow.host, switch))
+    }
+
+    /// The page that asks whether another account than before is right.
+    pub(super) fn ask_about_account(
+        &self,
+        visitor: &Visitor,
+        flow: &FlowPage,
+        before: &str,
+        now: &str,
+    ) -> Response {
+        let act = |words: &str, value: &str, quiet| Action::Post {
+            path: format!("/connect/{}/account", flow.link),
+            words: words.to_owned(),
+            fields: vec![("action", value.to_owned())],
+            quiet,
+        };
+        let message = Message::other_account(&flow.host, before, now)
+            .with(act("Use this account", "keep", false))
+            .with(act("Do not use it", "drop", true));
+        self.message(visitor, StatusCode::OK, message)
     }
 
     /// The page for what went wrong with a link.

@@ -206,6 +206,21 @@ impl Message {
         .state("warn", "another account")
     }
 
+    /// In another browser than the one in which the question was asked.
+    pub fn not_confirmed(host: &str) -> Self {
+        Message::new(
+            "An answer is missing",
+            &[
+                &format!(
+                    "Somebody came back from {} with another account than before, and was asked whether that is right.",
+                    words::address(host)
+                ),
+                "Open this link in the browser that asks, or go back to your application and ask again: it shows a new link.",
+            ],
+        )
+        .state("warn", "not finished")
+    }
+
     pub fn not_usable(host: &str, again: Option<Action>) -> Self {
         let message = Message::new(
             format!("{} cannot be connected now", words::address(host)),

@@ -113,13 +113,25 @@ async fn a_server_that_registers_nobody_until_the_operator_did() {
     insta::assert_snapshot!(format!("{}\n{}\n{}", &printed[..1], conclusion[1], conclusion[0]), @r#"
     1
     A login can be offered once the operator has registered this gateway by hand.
-    hint: 127.0.0.1 registers no clients by itself. Register this gateway there with the redirect address http://127.0.0.1:8787/oauth/callback, and add the client under `[[oauth_clients]]` with `issuer = "http://HOST"`
+    hint: 127.0.0.1 registers no clients by itself. Register this gateway there with the redirect address http://127.0.0.1:8787/oauth/callback, and add the client under `[[oauth_clients]]` with `issuer = "http://HOST"` and `resources = ["HOST"]`
     "#);
     let file = std::env::temp_dir().join(toolgate::id::random_id("toolgate-doctor-"));
-    let settings = format!("[[oauth_clients]]\nissuer = \"{}\"\nclient_id = \"mine\"\n", peer.url(""));
-    std::fs::write(&file, settings).unwrap();
-    let program = Program::nowhere().with("TOOLGATE_CONFIG", file.to_str().unwrap());
-    let printed = examine(&peer, "/mcp", program).await;
+    let written = async |resource: &str| {
+        let issuer = peer.url("");
+        let settings = format!(
+            "[[oauth_clients]]\nissuer = \"{issuer}\"\nclient_id = \"mine\"\nresources = [\"{resource}\"]\n"
+        );
+        std::fs::write(&file, settings).unwrap();
+        let program = Program::nowhere().with("TOOLGATE_CONFIG", file.to_str().unwrap());
+        examine(&peer, "/mcp", program).await
+    };
+    let printed = written("mcp.example.com").await;
+    assert!(
+        printed.starts_with("1\n")
+            && printed.contains("the client `mine` of `[[oauth_clients]]` is not for HOST"),
+        "{printed}"
+    );
+    let printed = written(peer.url("").trim_start_matches("http://")).await;
     std::fs::remove_file(&file).unwrap();
     assert!(
         printed.starts_with("0\n") && printed.contains("the client `mine` of `[[oauth_clients]]`"),

@@ -27,7 +27,9 @@ fn place_in(column: &'static SealedColumn) -> SealedPlace<'static> {
     match column.table {
         "meta" => column.place("thing", "", ""),
         "projects" => column.place("shop", "shop", ""),
-        "registrations" => column.place("https://as.example https://gateway.example/oauth/callback", "", ""),
+        "registrations" => {
+            column.place("https://as.example https://gateway.example/oauth/callback c", "", "")
+        }
         "outbox" => column.place("row", PROJECT, ""),
         _ => column.place("row", PROJECT, USER),
     }
@@ -75,8 +77,9 @@ async fn fill(store: &Store) {
             ],
         ),
         (
-            "INSERT INTO registrations (issuer, redirect_uri, client_id, sealed_secret, auth_method, created_at)
-             VALUES ('https://as.example', 'https://gateway.example/oauth/callback', 'c', $1, 'none', 1)",
+            "INSERT INTO registrations (issuer, redirect_uri, client_id, sealed_secret, auth_method, scope,
+             created_at)
+             VALUES ('https://as.example', 'https://gateway.example/oauth/callback', 'c', $1, 'none', '', 1)",
             vec![sealed(&REGISTRATION_SECRET)],
         ),
         (

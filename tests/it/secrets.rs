@@ -208,23 +208,29 @@ async fn a_token_that_was_moved_to_another_user_is_of_no_use_to_them() {
 
 #[tokio::test]
 async fn the_keys_are_exchanged_while_requests_use_and_renew_tokens() {
-    const USERS: [&str; 5] = ["ann", "bob", "cleo", "dora", "emil"];
+    // Each round has users of its own: a token that is refused again just after its renewal would need a login.
+    const ROUNDS: usize = 11;
+    const USERS: usize = 5;
+    let name = |round: usize, number: usize| format!("user {round}.{}", number % USERS);
     let mcp = Protected::start(vec![FakeTool::text("t", "a result")]).await;
     let provider = calling().await;
     let place = Place::new().await;
     let gateway = Gateway::configured(&provider, |settings| place.give_to(settings)).await;
-    for user in USERS {
-        log_in(&gateway, user, &mcp).await;
+    for round in 0..ROUNDS {
+        for number in 0..USERS {
+            log_in(&gateway, &name(round, number), &mcp).await;
+        }
     }
-    let round = async |name: &str| {
+    let play = async |round: usize| {
         mcp.expire();
         let requests = (0..50).map(|number| {
-            let body = of(USERS[number % USERS.len()], &mcp, json!({}));
+            let body = of(&name(round, number), &mcp, json!({}));
             let client = gateway.client.clone();
             async move { client.chat(&body).await }
         });
         for answer in futures_util::future::join_all(requests).await {
-            assert!(answer.status == 200 && answer.content().ends_with("done"), "{name}: {}", answer.text());
+            let done = answer.status == 200 && answer.content().ends_with("done");
+            assert!(done, "round {round}: {}", answer.text());
         }
     };
     let program = Program::at(&place);
@@ -238,15 +244,15 @@ async fn the_keys_are_exchanged_while_requests_use_and_renew_tokens() {
         }
         new
     };
-    round("before").await;
+    play(0).await;
     let load = async {
-        for _ in 0..8 {
-            round("meanwhile").await;
+        for round in 1..=8 {
+            play(round).await;
         }
     };
     let (new, ()) = tokio::join!(exchange, load);
-    round("after").await;
-    assert_eq!(mcp.refreshes(), 10 * USERS.len(), "one renewal for each user and round");
+    play(9).await;
+    assert_eq!(mcp.refreshes(), 10 * USERS, "one renewal for each user and round");
     // What a gateway sealed with the old key before it noticed is sealed anew; then the old key is of no use any more.
     let listed = program.run(&["keys", "list", "--json"]).await.stdout;
     let listed: Value = serde_json::from_str(&listed).unwrap();
@@ -254,5 +260,5 @@ async fn the_keys_are_exchanged_while_requests_use_and_renew_tokens() {
     assert_eq!(program.run(&["keys", "rotate"]).await.code, 0);
     let retired = program.run(&["keys", "retire", old.as_str().unwrap()]).await;
     assert_eq!(retired.code, 0, "{}", retired.stderr);
-    round("with the new key alone").await;
+    play(10).await;
 }

@@ -32,7 +32,7 @@ async function complete(gateway, model) {
 async function signingIn() {
   const harness = await import("./harness.mjs");
   const registered = context.client_id && context.issuer
-    ? `[[oauth_clients]]\nissuer = "${context.issuer}"\nclient_id = "${context.client_id}"\nclient_secret = "${context.client_secret}"\n` : "";
+    ? `[[oauth_clients]]\nissuer = "${context.issuer}"\nclient_id = "${context.client_id}"\nclient_secret = "${context.client_secret}"\nresources = ["${new URL(url).host}"]\n` : "";
   const document = '[connections]\nclient_metadata_url = "https://conformance-test.local/client-metadata.json"\n';
   const gateway = await harness.startGateway({
     name: `gateway-${process.env.MCP_CONFORMANCE_PROTOCOL_VERSION}-${scenario.replace("/", "-")}`,

@@ -57,7 +57,7 @@ elicitation.arguments = { cartId: "cart-7" };
 
 const gateway = await harness.startGateway({
   name: "gateway-connections", listen,
-  config: `[[oauth_clients]]\nissuer = "${brief.issuer}"\nclient_id = "${CONFIDENTIAL.client_id}"\nclient_secret = '${CONFIDENTIAL.client_secret}'\nauth_method = "client_secret_basic"\n`,
+  config: `[[oauth_clients]]\nissuer = "${brief.issuer}"\nclient_id = "${CONFIDENTIAL.client_id}"\nclient_secret = '${CONFIDENTIAL.client_secret}'\nauth_method = "client_secret_basic"\nresources = ["${new URL(brief.url).host}"]\n`,
 });
 const hosted = await harness.startGateway({ name: "gateway-secured", config: `public_url = "${front.url}"\n` });
 hosted.publicUrl = front.url;

@@ -19,7 +19,7 @@ fn document() -> ClientDocument {
 async fn what_we_say_of_ourselves_is_complete() {
     let server = AuthorizationServer::new().start().await;
     let found = find(&server).await.unwrap();
-    let client = register(&egress(), &found.server, &document()).await.unwrap();
+    let client = register(&egress(), &found.server, &document()).await.unwrap().client;
     assert_eq!((client.id.as_str(), client.auth_method), ("client-1", AuthMethod::None));
     let sent = server.requests().pop().unwrap();
     assert_eq!(sent.header("content-type"), Some("application/json"));
@@ -65,7 +65,7 @@ async fn how_the_client_proves_itself_is_agreed_on() {
             .start()
             .await;
         let found = find(&server).await.unwrap();
-        let client = register(&egress(), &found.server, &document()).await.unwrap();
+        let client = register(&egress(), &found.server, &document()).await.unwrap().client;
         assert_eq!(client.auth_method, method, "{listed} {answered}");
     }
 }

@@ -47,6 +47,8 @@ impl Person {
                 page = self.submit(&format!("{origin}{action}"), &fields).await;
             } else if let Some(target) = leaving(&page.text) {
                 page = self.open(&target).await;
+            } else if let Some(path) = going_on(&page.text) {
+                page = self.open(&format!("{origin}{path}")).await;
             } else {
                 return page;
             }
@@ -127,6 +129,11 @@ fn form(text: &str, action: &str) -> Option<(String, String)> {
 /// The address that an intermediate page leads to.
 fn leaving(text: &str) -> Option<String> {
     text.split("<a ").find_map(|tag| attribute(tag, "href").filter(|href| href.contains("/authorize?")))
+}
+
+/// The next of several logins.
+fn going_on(text: &str) -> Option<String> {
+    text.split("<a ").find_map(|tag| attribute(tag, "href").filter(|href| href.starts_with("/connect/")))
 }
 
 fn attribute(tag: &str, name: &str) -> Option<String> {
