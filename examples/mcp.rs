@@ -18,7 +18,7 @@ use std::time::Instant;
 use serde_json::{Map, Value, json};
 use toolgate::config::{self, Secret};
 use toolgate::egress::{Egress, system_lookup};
-use toolgate::tools::{Server, Tool, ToolList, Tools};
+use toolgate::tools::{Progress, Server, Tool, ToolList, Tools};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -65,7 +65,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 async fn call(tools: &Tools, server: &Server, tool: &Tool, arguments: &Map<String, Value>) {
     let started = Instant::now();
-    let result = tools.call(server, tool, arguments, &|progress| println!("… {progress:?}")).await;
+    let result = tools.call(server, tool, arguments, &|progress: Progress| println!("… {progress:?}")).await;
     let took = started.elapsed();
     match result {
         Ok(result) => println!("{} in {took:?}: {}", tool.name, String::from_utf8_lossy(&result)),

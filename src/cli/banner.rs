@@ -13,8 +13,7 @@ pub fn banner(started: &Started) -> String {
     }];
     lines.push(mode(started));
     lines.push(providers(started));
-    lines.push("try it:".to_owned());
-    lines.push(if *local { local_line(started, &own_url) } else { remote_line(started, public_url) });
+    lines.extend(if *local { local_lines(started, &own_url) } else { remote_lines(started, public_url) });
     lines.join("\n")
 }
 
@@ -50,22 +49,38 @@ fn providers(started: &Started) -> String {
     format!("providers: {list}")
 }
 
-fn local_line(started: &Started, url: &str) -> String {
+fn local_lines(started: &Started, url: &str) -> Vec<String> {
     if !started.demo {
-        return format!("curl {url}/v1/models");
+        return vec!["try it:".to_owned(), format!("curl {url}/v1/models")];
     }
-    format!(
-        "curl -N {url}/v1/chat/completions -H 'Content-Type: application/json' -d '{{\"model\":\"demo\",\
-         \"stream\":true,\"messages\":[{{\"role\":\"user\",\"content\":\"Roll 2 dice and tell me the time in \
-         Tokyo\"}}],\"tools\":[{{\"type\":\"mcp\",\"server_url\":\"{url}/demo/mcp\"}}]}}'"
-    )
+    let curl = |question: &str, tool: &str, more: &str| {
+        format!(
+            "curl -N {url}/v1/chat/completions -H 'Content-Type: application/json' -d '{{\"model\":\"demo\",\
+             \"stream\":true,\"messages\":[{{\"role\":\"user\",\"content\":\"{question}\"}}],\
+             \"tools\":[{{\"type\":\"mcp\",{tool}}}]{more}}}'"
+        )
+    };
+    let open = format!("\"server_url\":\"{url}/demo/mcp\"");
+    let private = format!("\"server_label\":\"demo\",\"server_url\":\"{url}/demo/private/mcp\"");
+    vec![
+        "try it, in another terminal:".to_owned(),
+        String::new(),
+        curl("Roll 2 dice and tell me the time in Tokyo", &open, ""),
+        String::new(),
+        "with a login: open the link that appears, and the answer goes on by itself:".to_owned(),
+        String::new(),
+        curl("Who am I?", &private, ",\"toolgate\":{\"on_auth\":\"wait\"}"),
+        String::new(),
+    ]
 }
 
-fn remote_line(started: &Started, url: &str) -> String {
-    if started.project_keys > 0 {
-        return format!("curl {url}/v1/models -H \"Authorization: Bearer $TOOLGATE_API_KEY\"");
-    }
-    format!("curl {url}/api.openai.com/v1/models -H \"Authorization: Bearer $OPENAI_API_KEY\"")
+fn remote_lines(started: &Started, url: &str) -> Vec<String> {
+    let line = if started.project_keys > 0 {
+        format!("curl {url}/v1/models -H \"Authorization: Bearer $TOOLGATE_API_KEY\"")
+    } else {
+        format!("curl {url}/api.openai.com/v1/models -H \"Authorization: Bearer $OPENAI_API_KEY\"")
+    };
+    vec!["try it:".to_owned(), line]
 }
 
 #[cfg(test)]
@@ -95,8 +110,13 @@ mod tests {
         toolgate VERSION listens on http://127.0.0.1:8787
         local mode: only this machine can call, and needs no key
         providers: openai (key from OPENAI_API_KEY), demo (built in)
-        try it:
+        try it, in another terminal:
+
         curl -N http://127.0.0.1:8787/v1/chat/completions -H 'Content-Type: application/json' -d '{"model":"demo","stream":true,"messages":[{"role":"user","content":"Roll 2 dice and tell me the time in Tokyo"}],"tools":[{"type":"mcp","server_url":"http://127.0.0.1:8787/demo/mcp"}]}'
+
+        with a login: open the link that appears, and the answer goes on by itself:
+
+        curl -N http://127.0.0.1:8787/v1/chat/completions -H 'Content-Type: application/json' -d '{"model":"demo","stream":true,"messages":[{"role":"user","content":"Who am I?"}],"tools":[{"type":"mcp","server_label":"demo","server_url":"http://127.0.0.1:8787/demo/private/mcp"}],"toolgate":{"on_auth":"wait"}}'
         "#);
     }
 

@@ -2,6 +2,9 @@
 //!
 //! It uses the built-in model and MCP servers only: no key is read, and nothing leaves the machine.
 
+use std::future::pending;
+use std::io::IsTerminal;
+use std::pin::Pin;
 use std::time::Duration;
 
 use http::{Request, Response, header};
@@ -10,6 +13,7 @@ use hyper::body::Incoming;
 use serde_json::{Map, Value, json};
 use tokio::sync::oneshot;
 
+use super::demo_person::Person;
 use super::{Failure, Output};
 use crate::config::{self, Environment, LogFormat, Settings};
 use crate::egress::{self, Egress, Reach};
@@ -17,6 +21,10 @@ use crate::{demo, server, sse, telemetry};
 
 const FIRST_BYTE: Duration = Duration::from_secs(30);
 const EVENT_BYTES: usize = 4 << 20;
+/// How long somebody at the terminal has to click on a login link before the tour does. Less than the gateway waits.
+const TIME_TO_CLICK: Duration = Duration::from_secs(60);
+/// Whom the tour logs in as.
+const GUEST: &str = "a guest";
 
 /// Shows what the gateway does.
 ///
@@ -72,6 +80,8 @@ struct Visitor {
 struct Answer {
     content: String,
     calls: Vec<Map<String, Value>>,
+    /// To log in.
+    link: Option<String>,
     finish_reason: Option<String>,
 }
 
@@ -99,12 +109,21 @@ impl Visitor {
         self.heading(3, "A tool that fails: the model is told, you see it, and the rest goes on.");
         self.ask(&request("Let it fail, then draw a red circle", tools)).await?;
 
-        self.heading(4, "A server that wants a login is named, never dropped silently.");
-        self.ask(&request("Who am I?", json!([{"type": "mcp", "server_url": private}]))).await?;
-        self.output.line("With its access token in `authorization`:");
-        let token = demo::DEMO_TOKEN;
-        let tools = json!([{"type": "mcp", "server_url": private, "authorization": token}]);
-        self.ask(&request("Who am I?", tools)).await?;
+        self.heading(
+            4,
+            "A server that wants a login: you get a link, and after the click the same stream goes on.",
+        );
+        let entry = json!({"type": "mcp", "server_label": "demo", "server_url": private});
+        let question = request("Who am I?", json!([entry]));
+        let mut waiting = question.clone();
+        waiting["toolgate"] = json!({"on_auth": "wait"});
+        self.ask(&waiting).await?;
+        self.output.line("\nFrom now on no link is needed:");
+        self.ask(&question).await?;
+        self.output.line("\nWho has an access token already sends it along:");
+        let mut entry = entry;
+        entry["authorization"] = json!(demo::DEMO_TOKEN);
+        self.ask(&request("Who am I?", json!([entry]))).await?;
 
         self.heading(
             5,
@@ -145,6 +164,24 @@ impl Visitor {
         Ok(())
     }
 
+    /// Does what a person does with the link. Somebody at a terminal may do so themself: then they come first.
+    async fn log_in(&self, link: String) -> Result<(), Failure> {
+        let is_watched = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+        if is_watched {
+            let seconds = TIME_TO_CLICK.as_secs();
+            self.output.line(&format!(
+                "[ Open the link in your browser. In {seconds} s the tour does it for you. ]\n"
+            ));
+            tokio::time::sleep(TIME_TO_CLICK).await;
+        }
+        self.output.line(&format!(
+            "[ The tour opens the link, continues, types the name “{GUEST}”, and allows. ]\n"
+        ));
+        let logged_in = Person::new(&self.egress).log_in(&link, GUEST).await;
+        // Whoever clicks at the same time has the page, and the stream will tell.
+        if is_watched { Ok(()) } else { logged_in }
+    }
+
     fn heading(&self, number: u32, text: &str) {
         self.output.line(&format!("\n{number}. {text}"));
     }
@@ -172,7 +209,17 @@ impl Visitor {
         let broken = |reason: String| Failure::new(format!("the stream broke off: {reason}"));
         let mut decoder = sse::Decoder::new(EVENT_BYTES);
         let mut answer = Answer::default();
-        while let Some(frame) = response.frame().await {
+        let mut clicking: Pin<Box<dyn Future<Output = Result<(), Failure>>>> = Box::pin(pending());
+        loop {
+            let frame = tokio::select! {
+                frame = response.frame() => frame,
+                clicked = &mut clicking => {
+                    clicked?;
+                    clicking = Box::pin(pending());
+                    continue;
+                }
+            };
+            let Some(frame) = frame else { break };
             let frame = frame.map_err(|error| broken(error.to_string()))?;
             let Some(data) = frame.data_ref() else { continue };
             decoder.feed(data);
@@ -189,6 +236,11 @@ impl Visitor {
                     return Err(Failure::new(message_of(error)));
                 }
                 self.output.text(&printable(answer.take(&chunk)));
+                if chunk["toolgate"]["event"] == "waiting"
+                    && let Some(link) = answer.link.take()
+                {
+                    clicking = Box::pin(self.log_in(link));
+                }
             }
         }
         Err(broken("it ended without `[DONE]`".to_owned()))
@@ -198,6 +250,9 @@ impl Visitor {
 impl Answer {
     /// Adds a chunk and gives its text.
     fn take<'a>(&mut self, chunk: &'a Value) -> &'a str {
+        if let Some(link) = chunk["toolgate"]["connect_url"].as_str() {
+            self.link = Some(link.to_owned());
+        }
         let choice = &chunk["choices"][0];
         if let Some(reason) = choice["finish_reason"].as_str() {
             self.finish_reason = Some(reason.to_owned());

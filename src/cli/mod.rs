@@ -5,6 +5,7 @@ mod audit;
 mod banner;
 mod connections;
 pub mod demo;
+mod demo_person;
 mod doctor;
 mod entry;
 mod house;

@@ -23,7 +23,9 @@ pub(super) fn run(args: &ServeArgs, environment: &Environment, output: Output) -
         match format {
             LogFormat::Text => output.note(&text),
             // Whoever asked for JSON parses every line.
-            LogFormat::Json => text.lines().for_each(|line| tracing::info!("{line}")),
+            LogFormat::Json => {
+                text.lines().filter(|line| !line.is_empty()).for_each(|line| tracing::info!("{line}"));
+            }
         }
     };
     runtime.block_on(server::serve(settings, environment, greet))?;

@@ -3,7 +3,6 @@
 //! A call is repeated only after the server has refused to run it: with another token, after a login, or after a page
 //! that it wanted opened first.
 
-use std::sync::Mutex;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,15 +10,16 @@ use http::StatusCode;
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
-use super::event::RunEvent;
+use super::following::Following;
 use super::held::explain as explain_wait;
 use super::logins::{Came, Logins, Missing, Refused, expired};
 use super::options::OnAuth;
+use super::pages::Pages;
 use super::sink::{Gone, Sink};
 use super::turn::Call;
 use crate::connections::Access;
 use crate::telemetry::{McpHostMetrics, Outcome};
-use crate::tools::{Error, PageRequired, Progress, Resolved, Tool, ToolResult, text};
+use crate::tools::{Error, PageRequired, Resolved, Tool, ToolResult, text};
 
 /// How often one call may end in a login.
 const MOST_LOGINS: u32 = 2;
@@ -155,21 +155,32 @@ impl Calling<'_> {
         let (logins, spec) = (self.logins, &self.server.spec);
         let (mut renewals, mut asked) = (0, 0);
         let mut renewed: Option<Access> = None;
+        let mut pages: Option<Pages> = None;
         loop {
             let access = match renewed.take() {
                 Some(access) => Some(access),
                 // Looked up for every call: a run may outlive a token, and a connection may be ended meanwhile.
                 None => logins.find_access(spec).await.map_err(|error| self.unknown(&error))?,
             };
-            let answer = self.once(access.as_ref(), arguments, None).await;
+            let after = pages.as_ref().map(Pages::required);
+            let answer = self.once(access.as_ref(), arguments, after).await?;
             let seen = answer.as_ref().map(|raw| &raw[..raw.len().min(LOOKED_AT)]);
             let challenge = match answer {
                 Err(Error::Unauthorized(challenge)) => challenge,
                 _ if logins.is_expiry(spec, access.as_ref(), &seen).await => expired(),
                 Err(Error::PageRequired(required)) => {
-                    return self.through_pages(access.as_ref(), arguments, *required).await;
+                    // It has taken the token, and time goes by: another one may be due, also more than once.
+                    renewals = 0;
+                    pages = Some(self.open_pages(pages.take(), *required).await?);
+                    continue;
                 }
-                other => return other.map_err(Kept::Error),
+                Ok(raw) => {
+                    if let Some(pages) = &pages {
+                        self.show_dealt_with(pages, &raw).await?;
+                    }
+                    return Ok(raw);
+                }
+                Err(error) => return Err(Kept::Error(error)),
             };
             // Forbidden for another reason than missing permissions: no login changes that.
             let forbidden = challenge.status == StatusCode::FORBIDDEN.as_u16()
@@ -202,35 +213,42 @@ impl Calling<'_> {
         }
     }
 
-    /// Asks the server to run the tool, once.
+    /// Asks the server to run the tool, once. Pages that it wants opened meanwhile are shown, and waited for when the
+    /// request waits.
     pub(super) async fn once(
         &self,
         access: Option<&Access>,
         arguments: &Map<String, Value>,
         after: Option<&PageRequired>,
-    ) -> Result<Bytes, Error> {
-        let last = Mutex::new(None::<Instant>);
-        let report = |progress: Progress| {
-            let now = Instant::now();
-            let mut last = last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            if last.is_none_or(|last| now - last >= Duration::from_millis(250)) {
-                *last = Some(now);
-                self.progress(progress);
-            }
-        };
+    ) -> Result<Result<Bytes, Error>, Kept> {
+        let follow = Following::new(self);
         let parts = &self.logins.parts;
         let server = self.logins.server(&self.server.spec, access);
-        match after {
-            None => parts.tools.call(&server, self.tool, arguments, &report).await,
-            Some(required) => parts.tools.call_again(&server, self.tool, arguments, required, &report).await,
+        let asking = async {
+            match after {
+                None => parts.tools.call(&server, self.tool, arguments, &follow).await,
+                Some(required) => {
+                    parts.tools.call_again(&server, self.tool, arguments, required, &follow).await
+                }
+            }
+        };
+        let answer = tokio::select! {
+            answer = asking => answer,
+            () = follow.stopping() => return Err(Kept::Waited(Came::Stopping, follow.shown())),
+        };
+        let shown = follow.shown();
+        match &answer {
+            Err(Error::Timeout { .. }) if !shown.is_empty() => {
+                return Err(Kept::Waited(Came::TimedOut, shown));
+            }
+            Ok(_) => {
+                for page in &shown {
+                    self.logins.show_authorized(page, self.sink).await?;
+                }
+            }
+            Err(_) => {}
         }
-    }
-
-    fn progress(&self, progress: Progress) {
-        let Progress { progress, total, message } = progress;
-        let links = &self.logins.parts.links;
-        let message = message.map(|message| links.broken_in(&message).into_owned());
-        self.sink.offer(RunEvent::ToolProgress { call_id: self.call.id.clone(), progress, total, message });
+        Ok(answer)
     }
 
     fn unknown(&self, error: &crate::connections::Error) -> Kept {

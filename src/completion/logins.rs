@@ -203,7 +203,7 @@ impl Logins {
             run_id: Some(self.run_id.clone()),
         };
         match self.parts.connections.start_flow(owner, wanted).await {
-            Ok(flow) => Refused::Missing(with_link(spec, flow, reason)),
+            Ok(flow) => Refused::Missing(with_link(spec, flow, reason, self.on_auth)),
             Err(FlowError::Store(error)) => Refused::Unknown(error),
             Err(error) => Refused::Missing(without_link(spec, challenge, Some(&error))),
         }
@@ -314,21 +314,26 @@ impl Logins {
     }
 }
 
-fn with_link(spec: &Spec, flow: PendingFlow, reason: Reason) -> Missing {
-    let reason = match reason {
+fn with_link(spec: &Spec, flow: PendingFlow, reason: Reason, on_auth: OnAuth) -> Missing {
+    let mut reason = match reason {
         Reason::FirstUse => "It wants you to log in.",
         Reason::Expired => "The login has expired. Log in again.",
         Reason::Revoked => "The login was withdrawn. Log in again to go on.",
         Reason::StepUp => "It wants more permissions than it was given. Log in again to grant them.",
         Reason::ReAuthorize => "It does not accept the login any more. Log in again.",
-    };
+    }
+    .to_owned();
+    // Who waits need not ask again, and who wants an error is an application.
+    if on_auth == OnAuth::Link {
+        reason.push_str(" Then ask again.");
+    }
     let shown = AuthorizationRequired {
         resource: spec.server_url.clone(),
         server_label: spec.label.clone(),
         host: spec.host().to_owned(),
         connect_url: Some(flow.connect_url.clone()),
         scopes: flow.scopes.clone(),
-        reason: reason.to_owned(),
+        reason,
         expires_at: Some(flow.expires_at_ms / 1000),
         kind: LinkKind::Connection,
     };

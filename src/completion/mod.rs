@@ -11,6 +11,7 @@ mod defuse;
 mod engine;
 pub mod event;
 mod execute;
+mod following;
 mod gather;
 mod held;
 mod logins;

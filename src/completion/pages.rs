@@ -6,96 +6,113 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use serde_json::{Map, Value};
 use tokio::time::{Instant, sleep, timeout_at};
+use url::Url;
 
 use super::event::{AuthorizationRequired, LinkKind};
 use super::execute::{Calling, Kept};
 use super::logins::{Came, Missing};
 use super::options::OnAuth;
-use crate::connections::Access;
-use crate::tools::{Error, PageRequired};
+use super::sink::Gone;
+use crate::tools::{Error, PageRequired, ToolResult};
 
 /// Pauses between the questions whether a page has been dealt with; the last one repeats.
 const PAUSES_SECONDS: [u64; 5] = [1, 2, 3, 5, 10];
 
+/// Pages that one call waits for.
+pub(super) struct Pages {
+    required: PageRequired,
+    shown: Vec<Missing>,
+    until: Instant,
+    /// How often the server was asked again.
+    asked: usize,
+}
+
+impl Pages {
+    /// What the server wants, to be asked about again.
+    pub fn required(&self) -> &PageRequired {
+        &self.required
+    }
+}
+
 impl Calling<'_> {
-    /// Shows pages that the server wants opened, and asks again until it is content or the time is up.
-    pub(super) async fn through_pages(
+    /// Shows the pages that the server wants opened, and waits until it is time to ask again. `before` is what it wanted
+    /// the last time.
+    pub(super) async fn open_pages(
         &self,
-        access: Option<&Access>,
-        arguments: &Map<String, Value>,
-        mut required: PageRequired,
-    ) -> Result<Bytes, Kept> {
+        before: Option<Pages>,
+        required: PageRequired,
+    ) -> Result<Pages, Kept> {
         let logins = self.logins;
-        let until = Instant::now() + logins.wait;
-        let mut pauses = PAUSES_SECONDS.iter();
-        let mut pause = PAUSES_SECONDS[0];
-        loop {
-            let pages = self.pages(&required).ok_or_else(|| {
-                let refused = "a page to be opened whose address is not allowed".to_owned();
-                Kept::Error(Error::InputRequired(refused))
-            })?;
-            if logins.on_auth != OnAuth::Wait {
-                return Err(Kept::Missing(pages));
-            }
-            logins.show(&pages, self.sink).await?;
-            logins.show_waiting(&pages, self.sink).await?;
-            pause = pauses.next().copied().unwrap_or(pause);
-            tokio::select! {
-                paused = timeout_at(until, sleep(Duration::from_secs(pause))) => {
-                    if paused.is_err() {
-                        return Err(Kept::Waited(Came::TimedOut, pages));
-                    }
-                }
-                () = logins.stopping() => return Err(Kept::Waited(Came::Stopping, pages)),
-            }
-            match self.once(access, arguments, Some(&required)).await {
-                Err(Error::PageRequired(again)) => required = *again,
-                other => {
-                    for page in &pages {
-                        logins.show_authorized(page, self.sink).await?;
-                    }
-                    return other.map_err(Kept::Error);
-                }
-            }
+        let shown = self.shown(&required).ok_or_else(|| {
+            let refused = "a page to be opened whose address is not allowed".to_owned();
+            Kept::Error(Error::InputRequired(refused))
+        })?;
+        if logins.on_auth != OnAuth::Wait {
+            return Err(Kept::Missing(shown));
+        }
+        let (until, asked) = match before {
+            Some(before) => (before.until, before.asked + 1),
+            None => (Instant::now() + logins.wait, 0),
+        };
+        logins.show(&shown, self.sink).await?;
+        logins.show_waiting(&shown, self.sink).await?;
+        let pause = PAUSES_SECONDS[asked.min(PAUSES_SECONDS.len() - 1)];
+        tokio::select! {
+            paused = timeout_at(until, sleep(Duration::from_secs(pause))) => match paused {
+                Ok(()) => Ok(Pages { required, shown, until, asked }),
+                Err(_) => Err(Kept::Waited(Came::TimedOut, shown)),
+            },
+            () = logins.stopping() => Err(Kept::Waited(Came::Stopping, shown)),
         }
     }
 
-    /// What the reader is shown, in the gateway's words; `None` when an address is none that it shows.
-    fn pages(&self, required: &PageRequired) -> Option<Vec<Missing>> {
-        let (parts, spec) = (&self.logins.parts, &self.server.spec);
-        let shown = required.pages.iter().map(|page| {
-            let loopback = match page.host()? {
-                url::Host::Domain(name) => name == "localhost",
-                url::Host::Ipv4(address) => address.is_loopback(),
-                url::Host::Ipv6(address) => address.is_loopback(),
-            };
-            let bare = page.username().is_empty() && page.password().is_none();
-            let allowed = page.scheme() == "https" || (parts.local && loopback);
-            // A page of the gateway's own would look like a login link of the gateway's own.
-            if !allowed || !bare || parts.links.lead_to(page) {
-                return None;
+    /// Says that the pages have been dealt with, when `raw` is what the tool was called for: a tool that fails may fail
+    /// for want of just that.
+    pub(super) async fn show_dealt_with(&self, pages: &Pages, raw: &[u8]) -> Result<(), Gone> {
+        if ToolResult::parse(raw).is_ok_and(|result| !result.is_error) {
+            for page in &pages.shown {
+                self.logins.show_authorized(page, self.sink).await?;
             }
-            let reason = format!(
-                "{} asks that you open this page before it goes on. It is not a page of this gateway: check the address.",
-                spec.host()
-            );
-            Some(Missing {
-                shown: Arc::new(AuthorizationRequired {
-                    resource: spec.server_url.clone(),
-                    server_label: spec.label.clone(),
-                    host: spec.host().to_owned(),
-                    connect_url: Some(page.to_string()),
-                    scopes: Vec::new(),
-                    reason,
-                    expires_at: None,
-                    kind: LinkKind::Elicitation,
-                }),
-                flow: None,
-            })
-        });
-        shown.collect()
+        }
+        Ok(())
+    }
+
+    /// What the reader is shown, in the gateway's words; `None` when an address is none that it shows.
+    fn shown(&self, required: &PageRequired) -> Option<Vec<Missing>> {
+        required.pages.iter().map(|page| self.page(page)).collect()
+    }
+
+    /// What the reader is shown of a page, in the gateway's words; `None` when its address is none that it shows.
+    pub(super) fn page(&self, page: &Url) -> Option<Missing> {
+        let (parts, spec) = (&self.logins.parts, &self.server.spec);
+        let loopback = match page.host()? {
+            url::Host::Domain(name) => name == "localhost",
+            url::Host::Ipv4(address) => address.is_loopback(),
+            url::Host::Ipv6(address) => address.is_loopback(),
+        };
+        let bare = page.username().is_empty() && page.password().is_none();
+        let allowed = page.scheme() == "https" || (parts.local && loopback);
+        // A page of the gateway's own would look like a login link of the gateway's own.
+        if !allowed || !bare || parts.links.lead_to(page) {
+            return None;
+        }
+        let reason = format!(
+            "{} asks that you open this page before it goes on. It is not a page of this gateway: check the address.",
+            spec.host()
+        );
+        Some(Missing {
+            shown: Arc::new(AuthorizationRequired {
+                resource: spec.server_url.clone(),
+                server_label: spec.label.clone(),
+                host: spec.host().to_owned(),
+                connect_url: Some(page.to_string()),
+                scopes: Vec::new(),
+                reason,
+                expires_at: None,
+                kind: LinkKind::Elicitation,
+            }),
+            flow: None,
+        })
     }
 }

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -49,14 +50,16 @@ impl Drop for Place<'_> {
 impl Connections {
     /// Until every flow is granted, one has ended otherwise, or the time is up. Wakes on any instance.
     pub async fn wait(&self, flows: &[PendingFlow], until: Instant) -> Waited {
-        for flow in flows {
-            match tokio::time::timeout_at(until, self.0.wait_for(&flow.flow)).await {
-                Err(_) => return Waited::TimedOut,
-                Ok(Some(state)) => return Waited::Ended(state),
-                Ok(None) => {}
-            }
+        // For all at once: whichever ends otherwise ends the waiting.
+        let granted = flows.iter().map(async |flow| match self.0.wait_for(&flow.flow).await {
+            None => Ok(()),
+            Some(state) => Err(state),
+        });
+        match tokio::time::timeout_at(until, try_join_all(granted)).await {
+            Err(_) => Waited::TimedOut,
+            Ok(Err(state)) => Waited::Ended(state),
+            Ok(Ok(_)) => Waited::Granted,
         }
-        Waited::Granted
     }
 
     /// Hears of changes until the process ends. One per process.

@@ -5,7 +5,9 @@ use http::{HeaderMap, Request, StatusCode};
 use serde_json::{Value, json};
 use tower_service::Service;
 
-use crate::sse;
+use crate::clock::Clock;
+use crate::egress::{self, Egress};
+use crate::{config, sse};
 
 const MODERN: &str = "2026-07-28";
 
@@ -36,14 +38,16 @@ async fn send(method: &str, path: &str, headers: &[(&str, &str)], body: impl Int
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let response = super::router().call(request.body(body.into()).unwrap()).await.unwrap();
+    let egress = Egress::new(&config::Egress::default(), true, egress::system_lookup()).unwrap();
+    let mut router: axum::Router = super::router(Clock::system(), egress);
+    let response = router.call(request.body(body.into()).unwrap()).await.unwrap();
     let (parts, body) = response.into_parts();
     let body = to_bytes(body, 1 << 24).await.unwrap();
     Answer { status: parts.status, headers: parts.headers, body: String::from_utf8(body.to_vec()).unwrap() }
 }
 
 async fn chat(body: Value) -> Answer {
-    send("POST", "/v1/chat/completions", &[("content-type", "application/json")], body.to_string()).await
+    send("POST", "/demo/v1/chat/completions", &[("content-type", "application/json")], body.to_string()).await
 }
 
 /// A modern request with everything it needs.
@@ -66,7 +70,7 @@ async fn modern(path: &str, method: &str, mut params: Value, more: &[(&str, &str
 }
 
 async fn legacy(body: Value) -> Answer {
-    send("POST", "/mcp", &[("content-type", "application/json")], body.to_string()).await
+    send("POST", "/demo/mcp", &[("content-type", "application/json")], body.to_string()).await
 }
 
 fn weather() -> Value {
@@ -162,28 +166,32 @@ async fn bad_requests_get_openais_error_envelope() {
         assert_eq!((answer.status.as_u16(), &answer.json()["error"]["param"]), (status, &param), "{body}");
         assert_eq!(answer.json()["error"]["type"], "invalid_request_error");
     }
-    assert_eq!(send("POST", "/v1/chat/completions", &[], "{").await.status, 400);
-    assert_eq!(send("GET", "/v1/models", &[], "").await.json()["data"][0]["id"], "demo");
+    assert_eq!(send("POST", "/demo/v1/chat/completions", &[], "{").await.status, 400);
+    assert_eq!(send("GET", "/demo/v1/models", &[], "").await.json()["data"][0]["id"], "demo");
 }
 
 #[tokio::test]
 async fn a_modern_client_discovers_lists_and_calls() {
-    let discovered = modern("/mcp", "server/discover", json!({}), &[]).await.json();
+    let discovered = modern("/demo/mcp", "server/discover", json!({}), &[]).await.json();
     let result = &discovered["result"];
     assert_eq!(result["supportedVersions"][0], MODERN);
     assert_eq!((&result["resultType"], &result["capabilities"]), (&json!("complete"), &json!({"tools": {}})));
     assert_eq!(result["_meta"]["io.modelcontextprotocol/serverInfo"]["name"], "toolgate-demo");
 
-    let listed = modern("/mcp", "tools/list", json!({}), &[]).await.json();
+    let listed = modern("/demo/mcp", "tools/list", json!({}), &[]).await.json();
     assert_eq!(
         (&listed["result"]["cacheScope"], listed["result"]["ttlMs"].as_u64()),
         (&json!("public"), Some(3_600_000))
     );
     assert_eq!(listed["result"]["tools"][0]["name"], "roll_dice");
 
-    let called =
-        modern("/mcp", "tools/call", json!({"name": "calculate", "arguments": {"expression": "6*7"}}), &[])
-            .await;
+    let called = modern(
+        "/demo/mcp",
+        "tools/call",
+        json!({"name": "calculate", "arguments": {"expression": "6*7"}}),
+        &[],
+    )
+    .await;
     assert_eq!(called.headers["content-type"], "application/json");
     assert_eq!(called.json()["result"]["content"][0]["text"], "6*7 = 42");
     assert_eq!(called.json()["id"], 7);
@@ -201,7 +209,7 @@ async fn a_modern_client_is_told_what_it_asks_wrongly() {
         ("tools/call", json!({"name": "draw", "arguments": []}), 200, -32602),
         ("tools/call", json!({"name": "whoami"}), 200, -32602),
     ] {
-        let answer = modern("/mcp", method, params.clone(), &[]).await;
+        let answer = modern("/demo/mcp", method, params.clone(), &[]).await;
         assert_eq!(
             (answer.status.as_u16(), answer.json()["error"]["code"].as_i64()),
             (status, Some(code)),
@@ -212,10 +220,10 @@ async fn a_modern_client_is_told_what_it_asks_wrongly() {
     let json_type = ("content-type", "application/json");
     let body = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list"}).to_string();
     let answer =
-        send("POST", "/mcp", &[json_type, ("mcp-protocol-version", "2099-01-01")], body.clone()).await;
+        send("POST", "/demo/mcp", &[json_type, ("mcp-protocol-version", "2099-01-01")], body.clone()).await;
     assert_eq!((answer.status.as_u16(), answer.json()["error"]["code"].as_i64()), (400, Some(-32022)));
     assert_eq!(answer.json()["error"]["data"]["requested"], "2099-01-01");
-    let answer = send("POST", "/mcp", &[json_type, ("mcp-protocol-version", MODERN)], body).await;
+    let answer = send("POST", "/demo/mcp", &[json_type, ("mcp-protocol-version", MODERN)], body).await;
     assert_eq!((answer.status.as_u16(), answer.json()["error"]["code"].as_i64()), (400, Some(-32020)));
 }
 
@@ -264,10 +272,10 @@ async fn what_is_no_mcp_request_is_refused_before_it_is_read() {
         ("POST", &[json_type], "{", 400),
         ("POST", &[json_type], "[]", 400),
     ] {
-        let answer = send(method, "/mcp", headers, body.to_owned()).await;
+        let answer = send(method, "/demo/mcp", headers, body.to_owned()).await;
         assert_eq!(answer.status.as_u16(), status, "{method} {headers:?} {body}");
     }
-    assert_eq!(send("POST", "/mcp", &[json_type], " ".repeat((1 << 20) + 1)).await.status, 413);
+    assert_eq!(send("POST", "/demo/mcp", &[json_type], " ".repeat((1 << 20) + 1)).await.status, 413);
 }
 
 #[tokio::test]
@@ -279,28 +287,29 @@ async fn the_private_server_wants_the_demo_token() {
         &authorization("Basic demo-token"),
         &authorization("demo-token"),
     ] {
-        let answer = modern("/private/mcp", "tools/list", json!({}), headers).await;
+        let answer = modern("/demo/private/mcp", "tools/list", json!({}), headers).await;
         assert_eq!(answer.status, 401, "{headers:?}");
         let challenge = answer.headers["www-authenticate"].to_str().unwrap();
         assert!(
             challenge.starts_with("Bearer ")
-                && challenge.contains("resource_metadata=\"http://127.0.0.1:8787/demo/"),
+                && challenge.contains("resource_metadata=\"http://127.0.0.1:8787/.well-known/"),
             "{challenge}"
         );
     }
     let token = &authorization("bearer demo-token");
-    let listed = modern("/private/mcp", "tools/list", json!({}), token).await.json();
+    let listed = modern("/demo/private/mcp", "tools/list", json!({}), token).await.json();
     assert_eq!(listed["result"]["cacheScope"], "private");
-    let called = modern("/private/mcp", "tools/call", json!({"name": "whoami"}), token).await.json();
-    assert!(called["result"]["content"][0]["text"].as_str().unwrap().contains("Demo Person"));
-    let metadata = send("GET", "/.well-known/oauth-protected-resource", &[], "").await.json();
+    let called = modern("/demo/private/mcp", "tools/call", json!({"name": "whoami"}), token).await.json();
+    assert!(called["result"]["content"][0]["text"].as_str().unwrap().contains("nobody's"));
+    let metadata =
+        send("GET", "/.well-known/oauth-protected-resource/demo/private/mcp", &[], "").await.json();
     assert_eq!(metadata["resource"], "http://127.0.0.1:8787/demo/private/mcp");
 }
 
 #[tokio::test]
 async fn a_slow_tool_tells_its_progress() {
     let params = json!({"name": "slow", "arguments": {"seconds": 1}, "_meta": {"progressToken": "p"}});
-    let answer = modern("/mcp", "tools/call", params, &[]).await;
+    let answer = modern("/demo/mcp", "tools/call", params, &[]).await;
     assert_eq!(answer.headers["x-accel-buffering"], "no");
     let events: Vec<Value> =
         answer.events().iter().map(|event| serde_json::from_str(event).unwrap()).collect();

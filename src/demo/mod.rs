@@ -1,11 +1,15 @@
-//! The built-in demo: a small model and an MCP server, so that the first request works with no key and no network.
+//! The built-in demo: a small model, MCP servers, and an authorization server, so that the first request and the first
+//! login work with no key and no network.
 //!
-//! Both are reached over HTTP like any other provider and server; nothing else in the program knows them. They are
-//! mounted only in local mode, hold no state, keep nothing, and call nobody.
+//! All are reached over HTTP like any other provider and server; nothing else in the program knows them. They are
+//! mounted only in local mode, keep nothing but who logged in, and that in memory only, and call nobody but the address
+//! that a client gives as its id.
 
+mod address;
 mod brain;
 mod chat;
 mod mcp;
+mod oauth;
 mod router;
 mod tools;
 
@@ -13,3 +17,5 @@ pub use router::{DEMO_TOKEN, router};
 
 #[cfg(test)]
 mod http_tests;
+#[cfg(test)]
+mod oauth_tests;

@@ -155,7 +155,7 @@ impl RequestIds {
 fn endpoint(uri: &Uri) -> Endpoint {
     match uri.path() {
         "/v1/chat/completions" | "/chat/completions" => Endpoint::Completions,
-        path if path.starts_with("/demo/") => Endpoint::Other,
+        path if path.starts_with("/demo/") || path.starts_with("/.well-known/") => Endpoint::Other,
         path if path.ends_with("/chat/completions") => Endpoint::HostCompletions,
         path if path.ends_with("/models") => Endpoint::Models,
         "/healthz" | "/readyz" | "/metrics" => Endpoint::Other,
@@ -186,7 +186,10 @@ fn is_welcome_here(method: &Method, path: &str, headers: &HeaderMap) -> bool {
 fn is_page(path: &str) -> bool {
     path.starts_with("/connect/")
         || path.starts_with("/login/")
-        || matches!(path, "/oauth/callback" | "/connections" | "/account" | "/login")
+        || matches!(
+            path,
+            "/oauth/callback" | "/connections" | "/account" | "/login" | "/demo/oauth/authorize"
+        )
 }
 
 fn names_loopback(authority: &str) -> bool {

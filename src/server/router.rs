@@ -6,11 +6,11 @@ use axum::Router;
 use axum::routing::{delete, get, post};
 use http::{Method, Uri};
 
-use crate::{api, demo, web};
+use crate::{api, web};
 
-/// Every route there is.
-pub fn router(app: Arc<api::App>, with_demo: bool, site: Arc<web::Site>) -> Router {
-    let mut router = Router::new()
+/// Every route there is, with those of the demo.
+pub fn router(app: Arc<api::App>, demo: Option<Router>, site: Arc<web::Site>) -> Router {
+    let router = Router::new()
         // chat completions
         .route("/v1/chat/completions", post(api::create_chat_completion))
         .route("/chat/completions", post(api::create_chat_completion))
@@ -35,14 +35,16 @@ pub fn router(app: Arc<api::App>, with_demo: bool, site: Arc<web::Site>) -> Rout
         .route("/healthz", get(api::healthz))
         .route("/readyz", get(api::readyz))
         .route("/metrics", get(api::metrics));
-    if with_demo {
-        router = router.nest_service("/demo", demo::router());
-    }
     // any provider by its address: /{provider-host}/{path}
     let router =
         router.method_not_allowed_fallback(api::method_not_allowed).fallback(api::any_host).with_state(app);
     // pages: /connect, /oauth, /login, /account, /connections, /static
-    router.merge(web::router(site))
+    let router = router.merge(web::router(site));
+    // in local mode: /demo and its /.well-known
+    match demo {
+        Some(demo) => router.merge(demo),
+        None => router,
+    }
 }
 
 /// Whether a request is for the first two routes above, which are not worth a search.

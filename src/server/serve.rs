@@ -18,7 +18,7 @@ use crate::rate_limit::RateLimit;
 use crate::store::Location;
 use crate::telemetry::Metrics;
 use crate::upstream::{Providers, Upstream};
-use crate::web;
+use crate::{demo, web};
 
 /// Runs the gateway until the process is told to stop (SIGTERM, Ctrl-C), then finishes what is open.
 /// `ready` is called once it listens.
@@ -69,6 +69,7 @@ pub async fn serve_until(
         metrics.provider(&provider.name);
     }
     let clock = Clock::system();
+    let demo = local.then(|| demo::router(clock.clone(), egress.clone()));
     let variable = |name: &str| environment.get(name).map(str::to_owned);
     let connections = Connections::new(connections::Parts {
         settings: &settings,
@@ -138,7 +139,7 @@ pub async fn serve_until(
         keyring: keyring.clone(),
         draining: AtomicBool::new(false),
     });
-    let front = Front::new(Arc::clone(&app), router(Arc::clone(&app), local, site), local);
+    let front = Front::new(Arc::clone(&app), router(Arc::clone(&app), demo, site), local);
     let watching = Arc::clone(&app);
     let (listening, working) = (app.connections.clone(), app.connections.clone());
     let tasks = [

@@ -82,15 +82,18 @@ impl Store {
         row.map_or(Ok(0), |row| row.int("number"))
     }
 
-    /// Keeps a client, unless another instance was first.
+    /// Keeps a client, unless another instance was first. A server that gives the same one again makes it good again.
     ///
     /// # Errors
     /// See [`Error`].
     pub async fn keep_registration(&self, registration: &RegistrationRow, now: i64) -> Result<(), Error> {
-        self.execute(
+        let kept = self.execute(
             "INSERT INTO registrations (issuer, redirect_uri, client_id, sealed_secret, auth_method, scope,
                 expires_at, created_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+             ON CONFLICT (issuer, redirect_uri, client_id) DO UPDATE SET sealed_secret = excluded.sealed_secret,
+                auth_method = excluded.auth_method, scope = excluded.scope, expires_at = excluded.expires_at,
+                created_at = excluded.created_at, retired_at = NULL, invalid_at = NULL",
             values![
                 &registration.issuer,
                 &registration.redirect_uri,
@@ -101,9 +104,11 @@ impl Store {
                 registration.expires_at,
                 now,
             ],
-        )
-        .await
-        .map(drop)
+        );
+        match kept.await {
+            Ok(_) | Err(Error::Exists) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// New logins get another client. Connections that were made with this one go on with it.

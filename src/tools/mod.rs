@@ -3,6 +3,7 @@
 //! No authorisation flows here; a credential is given, or the server's challenge is reported.
 
 mod error;
+mod follow;
 mod media;
 pub mod name;
 mod offered;
@@ -17,6 +18,7 @@ pub mod text;
 
 pub use crate::oauth::Challenge;
 pub use error::{Error, PageRequired};
+pub use follow::{Follower, Opening};
 pub use media::is_base64;
 pub use resolve::{Outcome, Resolved, resolve};
 pub use result::{Image, Part, ToolResult};

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::offered::Offered;
 use super::protocol::{Client, Peer};
-use super::{Error, PageRequired};
+use super::{Error, Follower, PageRequired};
 use crate::config::{self, Secret};
 use crate::egress::Egress;
 
@@ -81,7 +81,8 @@ impl Tools {
     }
 
     /// Calls `tool` and gives the raw JSON of its `CallToolResult`. Never sends a call twice unless the server
-    /// proved that it did not run it, or asked for it. Dropping the future cancels the call at the server.
+    /// proved that it did not run it, or asked for it. Dropping the future cancels the call at the server. What happens
+    /// meanwhile goes to `follow`.
     ///
     /// # Errors
     /// See [`Error`].
@@ -90,9 +91,9 @@ impl Tools {
         server: &Server,
         tool: &Tool,
         arguments: &serde_json::Map<String, Value>,
-        progress: &(dyn Fn(Progress) + Send + Sync),
+        follow: &dyn Follower,
     ) -> Result<Bytes, Error> {
-        self.client.call(&Peer::new(server)?, tool, arguments, None, progress).await
+        self.client.call(&Peer::new(server)?, tool, arguments, None, follow).await
     }
 
     /// Repeats a call that ended in [`Error::PageRequired`], now that the person has been shown the pages.
@@ -105,10 +106,10 @@ impl Tools {
         tool: &Tool,
         arguments: &serde_json::Map<String, Value>,
         required: &PageRequired,
-        progress: &(dyn Fn(Progress) + Send + Sync),
+        follow: &dyn Follower,
     ) -> Result<Bytes, Error> {
         let answers = required.resume.as_ref().map(|resume| &*resume.0);
-        self.client.call(&Peer::new(server)?, tool, arguments, answers, progress).await
+        self.client.call(&Peer::new(server)?, tool, arguments, answers, follow).await
     }
 
     /// Forgets what is kept for this server and credential: they are not what they were.

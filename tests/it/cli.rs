@@ -231,15 +231,23 @@ fn greeting(arguments: &[&str], number: usize) -> Vec<String> {
 
 #[test]
 fn the_first_lines_say_where_it_listens_and_what_to_try() {
-    let lines = greeting(&[], 5);
+    let lines = greeting(&[], 10);
     let port = lines[0].rsplit(':').next().unwrap_or_default();
     assert!(port.parse::<u16>().is_ok_and(|port| port > 0), "{lines:?}");
     assert!(lines[0].contains(" listens on http://127.0.0.1:"), "{lines:?}");
     assert!(lines[1].starts_with("local mode: ") && lines[2].starts_with("providers: "), "{lines:?}");
-    assert!(
-        lines[4].starts_with(&format!("curl -N http://127.0.0.1:{port}/v1/chat/completions ")),
-        "{lines:?}"
-    );
+    for (line, server) in [(5, "demo/mcp"), (9, "demo/private/mcp")] {
+        let start = format!("curl -N http://127.0.0.1:{port}/v1/chat/completions ");
+        let named = format!("\"server_url\":\"http://127.0.0.1:{port}/{server}\"");
+        assert!(lines[line].starts_with(&start) && lines[line].contains(&named), "{lines:?}");
+    }
+}
+
+#[test]
+fn the_tour_needs_nobody_to_log_in() {
+    let said = run(&["demo"], &[], "");
+    assert!(said.starts_with("0\n-- stdout\n") && said.ends_with("-- stderr\n"), "{said}");
+    assert!(said.contains("You are a guest") && said.contains("That was the tour"), "{said}");
 }
 
 #[test]

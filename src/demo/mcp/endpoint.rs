@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::response::Response;
 use futures_util::stream;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use serde_json::{Map, Value, json};
 
 use super::message::{
@@ -14,8 +14,10 @@ use super::message::{
 };
 use super::modern::{self, Era};
 use crate::clock::Clock;
-use crate::demo::router::{self, DEMO_TOKEN};
-use crate::demo::tools::{self, Output};
+use crate::demo::address::{Here, is_on_this_machine};
+use crate::demo::oauth::SCOPE;
+use crate::demo::router::{self, DEMO_TOKEN, Demo};
+use crate::demo::tools::{self, Output, Visitor};
 use crate::sse;
 
 const BODY_BYTES: usize = 1 << 20;
@@ -25,30 +27,45 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 const TTL_MILLISECONDS: u64 = 3_600_000;
 
 /// The server everyone may use.
-pub async fn open(clock: Clock, request: Request) -> Response {
-    serve(clock, false, request).await
+pub async fn open(State(demo): State<Demo>, request: Request) -> Response {
+    serve(demo.clock, None, request).await
 }
 
 /// The server that wants a login (RFC 6750 §2.1, RFC 9728 §5.1).
-pub async fn private(clock: Clock, request: Request) -> Response {
-    let authorization = request.headers().get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
-    let token = authorization.and_then(|value| match value.split_at_checked(7) {
-        Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"bearer ") => Some(token),
-        _ => None,
-    });
-    if token == Some(DEMO_TOKEN.as_bytes()) {
-        return serve(clock, true, request).await;
+pub async fn private(State(demo): State<Demo>, request: Request) -> Response {
+    let here = Here::of(request.headers());
+    let token = request.headers().get(header::AUTHORIZATION).map(bearer_token);
+    if let (Some(Some(token)), Some(here)) = (token, &here) {
+        let visitor = if token == DEMO_TOKEN {
+            Some(Visitor::Nameless)
+        } else {
+            let person = demo.memory.find_person(demo.clock.unix_seconds(), token, &here.resource());
+            person.map(Visitor::Named)
+        };
+        if let Some(visitor) = visitor {
+            return serve(demo.clock, Some(visitor), request).await;
+        }
     }
+    refuse_stranger(here, token.is_some())
+}
+
+/// `None` when the header holds another kind of credential.
+fn bearer_token(header: &HeaderValue) -> Option<&str> {
+    let (scheme, token) = header.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token)
+}
+
+fn refuse_stranger(here: Option<Here>, brought_something: bool) -> Response {
     let mut challenge = String::from("Bearer realm=\"toolgate demo\"");
-    if token.is_some() {
+    if brought_something {
         challenge.push_str(", error=\"invalid_token\"");
     }
-    if let Some(host) = own_host(&request) {
-        challenge.push_str(&format!(
-            ", resource_metadata=\"http://{host}/demo/.well-known/oauth-protected-resource\""
-        ));
+    challenge.push_str(&format!(", scope=\"{SCOPE}\""));
+    if let Some(here) = here {
+        challenge.push_str(&format!(", resource_metadata=\"{}\"", here.resource_metadata()));
     }
-    let text = format!("This demo server wants a login: send `Authorization: Bearer {DEMO_TOKEN}`.");
+    let text =
+        format!("This demo server wants a login. Without one, `Authorization: Bearer {DEMO_TOKEN}` will do.");
     let refusal = Refusal::new(StatusCode::UNAUTHORIZED, INVALID_REQUEST, text);
     let mut response = router::json(refusal.status, &refusal.to_json(None));
     if let Ok(challenge) = HeaderValue::from_str(&challenge) {
@@ -57,38 +74,7 @@ pub async fn private(clock: Clock, request: Request) -> Response {
     response
 }
 
-/// The protected resource's metadata (RFC 9728 §2). It names no authorization server: there is only the demo token.
-pub fn metadata(request: &Request) -> Response {
-    let Some(host) = own_host(request) else {
-        return router::json(
-            StatusCode::BAD_REQUEST,
-            &json!({"error": "the Host header is not a loopback address"}),
-        );
-    };
-    let metadata = json!({
-        "resource": format!("http://{host}/demo/private/mcp"),
-        "resource_name": "toolgate demo, private tools",
-        "bearer_methods_supported": ["header"],
-    });
-    router::json(StatusCode::OK, &metadata)
-}
-
-/// The address the client used, when it is loopback: anything else would let a stranger choose what we print.
-fn own_host(request: &Request) -> Option<String> {
-    let host = request.headers().get(header::HOST)?.to_str().ok()?;
-    is_loopback(&format!("http://{host}")).then(|| host.to_owned())
-}
-
-fn is_loopback(origin: &str) -> bool {
-    let Ok(uri) = origin.parse::<Uri>() else { return false };
-    let has_only_origin = uri.path_and_query().is_none_or(|path| path.as_str() == "/");
-    let userless = uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
-    let host = uri.host().unwrap_or_default();
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
-    has_only_origin && userless && (host == "localhost" || address.is_ok_and(|address| address.is_loopback()))
-}
-
-async fn serve(clock: Clock, private: bool, request: Request) -> Response {
+async fn serve(clock: Clock, visitor: Option<Visitor>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     if let Err(refusal) = admit(&parts.method, &parts.headers) {
         let mut response = router::json(refusal.status, &refusal.to_json(None));
@@ -101,7 +87,7 @@ async fn serve(clock: Clock, private: bool, request: Request) -> Response {
         let text = format!("the body is larger than {BODY_BYTES} bytes or broke off");
         return refuse(&Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, INVALID_REQUEST, text), None);
     };
-    let server = Server { clock, private, headers: parts.headers };
+    let server = Server { clock, visitor, headers: parts.headers };
     match serde_json::from_slice::<Value>(&body) {
         Err(_) => refuse(&Refusal::bad_request(PARSE_ERROR, "the body is not JSON"), None),
         Ok(Value::Array(batch)) => server.answer_batch(batch).await,
@@ -112,7 +98,7 @@ async fn serve(clock: Clock, private: bool, request: Request) -> Response {
 /// What can be said before the body is read.
 fn admit(method: &Method, headers: &HeaderMap) -> Result<(), Refusal> {
     let origins = headers.get_all(header::ORIGIN).iter();
-    if !origins.into_iter().all(|origin| origin.to_str().is_ok_and(is_loopback)) {
+    if !origins.into_iter().all(|origin| origin.to_str().is_ok_and(is_on_this_machine)) {
         return Err(Refusal::new(StatusCode::FORBIDDEN, INVALID_REQUEST, "this Origin may not use the demo"));
     }
     if method != Method::POST {
@@ -135,7 +121,8 @@ fn refuse(refusal: &Refusal, id: Option<&Value>) -> Response {
 
 struct Server {
     clock: Clock,
-    private: bool,
+    /// `None` where nobody has to log in.
+    visitor: Option<Visitor>,
     headers: HeaderMap,
 }
 
@@ -210,6 +197,10 @@ impl Server {
         router::json(StatusCode::OK, &Value::Array(answers))
     }
 
+    fn is_private(&self) -> bool {
+        self.visitor.is_some()
+    }
+
     fn reads_event_streams(&self) -> bool {
         let accepted = self.headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
         accepted.flat_map(|value| value.split(',')).any(|kind| {
@@ -223,7 +214,7 @@ impl Server {
             ("server/discover", Era::Modern) => self.cacheable(json!({
                 "supportedVersions": modern::supported(),
                 "capabilities": {"tools": {}},
-                "instructions": instructions(self.private),
+                "instructions": instructions(self.is_private()),
             })),
             ("initialize", Era::Legacy) => {
                 let asked = message.params.get("protocolVersion").and_then(Value::as_str);
@@ -231,7 +222,7 @@ impl Server {
                     "protocolVersion": LEGACY.into_iter().find(|known| asked == Some(known)).unwrap_or(LEGACY[0]),
                     "capabilities": {"tools": {}},
                     "serverInfo": server_info(),
-                    "instructions": instructions(self.private),
+                    "instructions": instructions(self.is_private()),
                 })
             }
             ("ping", Era::Legacy) => json!({}),
@@ -239,7 +230,7 @@ impl Server {
                 if message.params.get("cursor").is_some_and(|cursor| !cursor.is_null()) {
                     return Err(invalid_params("there is no such page: the list has only one"));
                 }
-                self.cacheable(json!({"tools": tools::list(self.private)}))
+                self.cacheable(json!({"tools": tools::list(self.is_private())}))
             }
             ("tools/call", _) => match self.call(&message.params)? {
                 Output::Wait { seconds } => return Ok(Reply::Waiting(seconds)),
@@ -257,7 +248,7 @@ impl Server {
     /// What needs a login to be seen must not be shown to others from a cache.
     fn cacheable(&self, mut result: Value) -> Value {
         result["ttlMs"] = json!(TTL_MILLISECONDS);
-        result["cacheScope"] = json!(if self.private { "private" } else { "public" });
+        result["cacheScope"] = json!(if self.is_private() { "private" } else { "public" });
         result
     }
 
@@ -271,7 +262,7 @@ impl Server {
             Some(Value::Object(arguments)) => arguments,
             Some(_) => return Err(invalid_params("`params.arguments` must be an object")),
         };
-        tools::call(&self.clock, self.private, name, arguments).ok_or_else(|| {
+        tools::call(&self.clock, self.visitor.as_ref(), name, arguments).ok_or_else(|| {
             let name: String = name.chars().take(100).collect();
             invalid_params(format!("Unknown tool: {name}"))
         })

@@ -7,4 +7,4 @@ mod endpoint;
 mod message;
 mod modern;
 
-pub(super) use endpoint::{metadata, open, private};
+pub(super) use endpoint::{open, private};

@@ -8,6 +8,15 @@ use crate::clock::Clock;
 
 const MAX_SLOW_SECONDS: u64 = 20;
 
+/// Who calls a server that wants a login.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Visitor {
+    /// With the fixed access token, which is nobody's.
+    Nameless,
+    /// Somebody who logged in under this name.
+    Named(String),
+}
+
 /// What a tool answers.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Output {
@@ -104,20 +113,30 @@ fn tool(name: &str, title: &str, description: &str, properties: Value, required:
     })
 }
 
-/// Runs a tool; `None` when there is none of that name. Wrong arguments are a [`Output::Failure`] that names them,
+/// Runs a tool for a visitor of the private server, or for anybody; `None` when there is none of that name. Wrong arguments are a [`Output::Failure`] that names them,
 /// so that a model can correct itself (MCP 2026-07-28, tools, "Error Handling").
-pub fn call(clock: &Clock, private: bool, name: &str, arguments: &Map<String, Value>) -> Option<Output> {
-    let definition = list(private).into_iter().find(|tool| tool["name"] == name)?;
+pub fn call(
+    clock: &Clock,
+    visitor: Option<&Visitor>,
+    name: &str,
+    arguments: &Map<String, Value>,
+) -> Option<Output> {
+    let definition = list(visitor.is_some()).into_iter().find(|tool| tool["name"] == name)?;
     let properties = definition["inputSchema"]["properties"].as_object().cloned().unwrap_or_default();
     if let Some(unknown) = arguments.keys().find(|key| !properties.contains_key(*key)) {
         let known: Vec<_> = properties.keys().map(|key| format!("`{key}`")).collect();
         let unknown: String = unknown.chars().take(40).collect();
         return Some(Output::Failure(format!("unknown argument `{unknown}`; there is {}", known.join(", "))));
     }
-    Some(run(clock, name, arguments).unwrap_or_else(Output::Failure))
+    Some(run(clock, visitor, name, arguments).unwrap_or_else(Output::Failure))
 }
 
-fn run(clock: &Clock, name: &str, arguments: &Map<String, Value>) -> Result<Output, String> {
+fn run(
+    clock: &Clock,
+    visitor: Option<&Visitor>,
+    name: &str,
+    arguments: &Map<String, Value>,
+) -> Result<Output, String> {
     Ok(match name {
         "roll_dice" => {
             let count = integer(arguments, "count", 1, 100)?.unwrap_or(1);
@@ -140,9 +159,13 @@ fn run(clock: &Clock, name: &str, arguments: &Map<String, Value>) -> Result<Outp
             Output::Picture { caption: format!("A {colour} {shape}."), png }
         }
         "slow" => Output::Wait { seconds: integer(arguments, "seconds", 1, MAX_SLOW_SECONDS)?.unwrap_or(3) },
-        "whoami" => Output::Text(
-            "You are Demo Person, logged in with the demo's access token. Without it this server answers 401.".to_owned(),
-        ),
+        "whoami" => Output::Text(match visitor {
+            Some(Visitor::Named(name)) => format!("You are {name}: so you said when you logged in here."),
+            Some(Visitor::Nameless) | None => {
+                "You brought the demo's fixed access token, which is nobody's. Log in to be somebody."
+                    .to_owned()
+            }
+        }),
         // `fail`, the only one left: `call` has checked the name.
         _ => Output::Failure(text(arguments, "message")?.unwrap_or("this tool always fails").to_owned()),
     })
@@ -208,14 +231,14 @@ mod tests {
 
     fn run_tool(name: &str, arguments: Value) -> Output {
         let clock = Clock::fixed(1_795_225_530_000);
-        call(&clock, true, name, arguments.as_object().unwrap()).unwrap()
+        call(&clock, Some(&Visitor::Nameless), name, arguments.as_object().unwrap()).unwrap()
     }
 
     #[test]
     fn every_listed_tool_can_be_called_and_has_words_for_people() {
         for tool in list(true) {
             let name = tool["name"].as_str().unwrap();
-            assert!(call(&Clock::system(), true, name, &Map::new()).is_some(), "{name}");
+            assert!(call(&Clock::system(), Some(&Visitor::Nameless), name, &Map::new()).is_some(), "{name}");
             assert!(tool["title"].is_string() && tool["description"].is_string());
             assert_eq!(tool["annotations"]["readOnlyHint"], true);
         }
@@ -223,7 +246,7 @@ mod tests {
 
     #[test]
     fn only_the_private_server_knows_who_one_is() {
-        assert!(call(&Clock::system(), false, "whoami", &Map::new()).is_none());
+        assert!(call(&Clock::system(), None, "whoami", &Map::new()).is_none());
         assert!(list(false).iter().all(|tool| tool["name"] != "whoami"));
     }
 

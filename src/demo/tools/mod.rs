@@ -7,4 +7,4 @@ mod draw;
 mod notes;
 mod world_time;
 
-pub(super) use catalog::{Output, call, list};
+pub(super) use catalog::{Output, Visitor, call, list};

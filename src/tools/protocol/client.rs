@@ -23,10 +23,13 @@ use super::session::Within;
 use super::sessions::Sessions;
 use crate::config;
 use crate::egress::Egress;
-use crate::tools::{Error, Progress, Tool, ToolList};
+use crate::tools::{Error, Follower, Progress, Tool, ToolList};
 
-/// Told of progress.
-pub(crate) type OnProgress<'a> = &'a (dyn Fn(Progress) + Send + Sync);
+/// Told of what happens during a call.
+pub(crate) type Follow<'a> = &'a dyn Follower;
+
+/// Follows nothing.
+pub(crate) fn quiet(_: Progress) {}
 
 /// How a server is spoken to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,7 +117,7 @@ impl Client {
         let mut cursor = None;
         loop {
             let ask = Ask::List { cursor: cursor.as_deref() };
-            let page = match self.request(peer, ask, &mut deadline, &|_| {}).await {
+            let page = match self.request(peer, ask, &mut deadline, &quiet).await {
                 Err(Error::Rpc { code: code::METHOD_NOT_FOUND, .. }) => {
                     let message = "it has no tools".to_owned();
                     return Err(Error::Rpc { code: code::METHOD_NOT_FOUND, message });
@@ -138,13 +141,13 @@ impl Client {
         tool: &Tool,
         arguments: &Map<String, Value>,
         answers: Option<&Answers>,
-        progress: OnProgress<'_>,
+        follow: Follow<'_>,
     ) -> Result<Bytes, Error> {
         let mut deadline = Deadline::with_silence(
             Duration::from_secs(self.settings.call_seconds),
             Duration::from_secs(self.settings.call_max_seconds),
         );
-        match self.call_to_the_end(peer, tool, arguments, answers, &mut deadline, progress).await {
+        match self.call_to_the_end(peer, tool, arguments, answers, &mut deadline, follow).await {
             // The server refused the request because its annotations have changed since they were read.
             Err(Error::Rpc { code: code::HEADER_MISMATCH, message }) => {
                 self.core.lists.forget(peer);
@@ -152,7 +155,7 @@ impl Client {
                 let renewed = list.tools.iter().find(|renewed| renewed.name == tool.name);
                 match renewed.filter(|renewed| renewed.header_arguments != tool.header_arguments) {
                     Some(tool) => {
-                        self.call_to_the_end(peer, tool, arguments, answers, &mut deadline, progress).await
+                        self.call_to_the_end(peer, tool, arguments, answers, &mut deadline, follow).await
                     }
                     None => Err(Error::Rpc { code: code::HEADER_MISMATCH, message }),
                 }
@@ -169,12 +172,12 @@ impl Client {
         arguments: &Map<String, Value>,
         answers: Option<&Answers>,
         deadline: &mut Deadline,
-        progress: OnProgress<'_>,
+        follow: Follow<'_>,
     ) -> Result<Bytes, Error> {
         let mut answers = answers.cloned();
         for _ in 0..MOST_ROUNDS {
             let ask = Ask::Call { tool, arguments, answers: answers.as_ref() };
-            let result = self.request(peer, ask, deadline, progress).await?;
+            let result = self.request(peer, ask, deadline, follow).await?;
             match input::read(&result)? {
                 Ending::Complete => return Ok(result),
                 Ending::Again(again) => answers = Some(again),
@@ -201,11 +204,11 @@ impl Client {
         peer: &Peer,
         ask: Ask<'_>,
         deadline: &mut Deadline,
-        progress: OnProgress<'_>,
+        follow: Follow<'_>,
     ) -> Result<Bytes, Error> {
         let mut doubt = None;
         if let Some(era) = self.eras.get(&peer.uri) {
-            match self.ask_in(era, peer, ask, deadline, progress).await? {
+            match self.ask_in(era, peer, ask, deadline, follow).await? {
                 Asked::Result(result) => return Ok(result),
                 Asked::Rejected(rejection) if rejection.doubts_the_era() => doubt = Some((era, rejection)),
                 Asked::Rejected(rejection) => return Err(rejection.into()),
@@ -227,7 +230,7 @@ impl Client {
             (Err(_), Some((_, rejection))) => return Err(rejection.into()),
             (Err(error), None) => return Err(error),
         };
-        match self.ask_in(era, peer, ask, deadline, progress).await? {
+        match self.ask_in(era, peer, ask, deadline, follow).await? {
             Asked::Result(result) => Ok(result),
             Asked::Rejected(rejection) => Err(rejection.into()),
         }
@@ -241,7 +244,7 @@ impl Client {
         deadline: &mut Deadline,
     ) -> Result<First, Error> {
         let mut version = LEGACY;
-        let (answer, refusal) = match modern::ask(&self.core, peer, probe, deadline, &|_| {}).await? {
+        let (answer, refusal) = match modern::ask(&self.core, peer, probe, deadline, &quiet).await? {
             Asked::Result(result) => match legacy_version(probe, &result) {
                 None => {
                     self.eras.insert(peer.uri.clone(), Era::Modern);
@@ -282,10 +285,10 @@ impl Client {
         peer: &Peer,
         ask: Ask<'_>,
         deadline: &mut Deadline,
-        progress: OnProgress<'_>,
+        follow: Follow<'_>,
     ) -> Result<Asked, Error> {
         if era == Era::Modern {
-            return modern::ask(&self.core, peer, ask, deadline, progress).await;
+            return modern::ask(&self.core, peer, ask, deadline, follow).await;
         }
         let mut lost = false;
         loop {
@@ -294,7 +297,7 @@ impl Client {
                 Ok(session) => session,
                 Err(rejection) => return Ok(Asked::Rejected(rejection)),
             };
-            match session.ask(peer, ask, deadline, progress).await? {
+            match session.ask(peer, ask, deadline, follow).await? {
                 Within::Asked(asked) => return Ok(asked),
                 Within::Lost if lost => {
                     return Err(Error::Protocol("it forgets its session at once".into()));

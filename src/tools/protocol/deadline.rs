@@ -33,6 +33,15 @@ impl Deadline {
         self.until = (Instant::now() + self.silence).min(self.end);
     }
 
+    /// A person has been asked to do something: nothing is to be heard for `patience`, however long the rest may take.
+    pub(crate) fn allow(&mut self, patience: Duration) {
+        let until = Instant::now() + patience;
+        if until > self.end {
+            (self.end, self.whole) = (until, patience);
+        }
+        self.until = self.until.max(until);
+    }
+
     /// What is left now.
     pub(crate) fn left(&self) -> Duration {
         self.until.saturating_duration_since(Instant::now())

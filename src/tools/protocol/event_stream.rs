@@ -6,21 +6,27 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Uri};
+use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 
+use super::client::quiet;
 use super::deadline::Deadline;
+use super::input;
+use super::interruption::deal;
 use super::link::{Answer, Rejection, cut};
 use super::message::{Message, RpcError};
 use super::modern::Asked;
 use super::peer::{Peer, resolve, same_origin};
 use super::reading::Messages;
 use super::session::Within;
-use super::{Core, OnProgress, request};
+use super::{Core, Follow};
 use crate::tools::{Error, Progress};
 
 /// Progress notifications of one call that may wait to be reported; more are left out.
 const WAITING_PROGRESS: usize = 16;
+/// The request of a server that wants something from a person.
+const ELICITATION: &str = "elicitation/create";
 /// Time to answer a request of the server.
 const COURTESY: Duration = Duration::from_secs(2);
 
@@ -38,6 +44,8 @@ type Calls = Option<HashMap<u64, Call>>;
 struct Call {
     answer: oneshot::Sender<Result<Bytes, RpcError>>,
     progress: mpsc::Sender<Progress>,
+    /// Pages that the server wants opened, each with the id of its request.
+    pages: mpsc::Sender<(Box<RawValue>, Box<input::Asked>)>,
 }
 
 /// Opens the stream at the server's address. `Ok(Err(_))` when there is none.
@@ -98,18 +106,20 @@ impl EventStream {
         id: u64,
         body: Bytes,
         deadline: &mut Deadline,
-        progress: OnProgress<'_>,
+        follow: Follow<'_>,
     ) -> Result<Within, Error> {
         let (sender, mut answer) = oneshot::channel();
         let (said, mut heard) = mpsc::channel(WAITING_PROGRESS);
+        let (wanting, mut wanted) = mpsc::channel(1);
+        let mut pages = 0;
         let _registered = match lock(&self.calls).as_mut() {
             Some(calls) => {
-                calls.insert(id, Call { answer: sender, progress: said });
+                calls.insert(id, Call { answer: sender, progress: said, pages: wanting });
                 Registered { calls: &self.calls, id }
             }
             None => return Ok(Within::Lost),
         };
-        match core.link.post(peer, &self.uri, headers, body, deadline).await? {
+        match core.link.post(peer, &self.uri, headers.clone(), body, deadline).await? {
             Answer::Rejected(r) if r.status.is_success() => {}
             Answer::Rejected(r) if r.status == 404 || (r.status == 400 && r.about_session) => {
                 return Ok(Within::Lost);
@@ -122,7 +132,14 @@ impl EventStream {
                 biased;
                 Some(said) = heard.recv() => {
                     deadline.extend();
-                    progress(said);
+                    follow.progress(said);
+                }
+                Some((id, asked)) = wanted.recv() => {
+                    let dealt = deal(&id, ELICITATION, Some(&*asked), &mut pages, follow).await;
+                    tell(core, peer, &self.uri, headers.clone(), dealt.answer).await;
+                    if let Some(patience) = dealt.then? {
+                        deadline.allow(patience);
+                    }
                 }
                 answer = deadline.within(&mut answer) => {
                     return match answer? {
@@ -180,7 +197,7 @@ impl Reader {
                         let _ = call.progress.try_send(progress);
                     }
                 }
-                Ok(Some(Message::Request { id, method })) => self.answer(request::answer(&id, &method)).await,
+                Ok(Some(Message::Request { id, method, asked })) => self.answer(id, &method, asked).await,
                 Ok(Some(Message::ToolsChanged)) => self.core.lists.forget(&self.peer),
                 Ok(Some(_)) => {}
                 Ok(None) => break,
@@ -194,12 +211,30 @@ impl Reader {
         *lock(&self.calls) = None;
     }
 
-    async fn answer(&self, body: Bytes) {
-        let deadline = Deadline::new(COURTESY);
-        let told = self.core.link.post(&self.peer, &self.uri, HeaderMap::new(), body, &deadline).await;
-        if let Err(error) = told {
-            tracing::debug!(mcp.host = self.peer.uri.host(), %error, "the server could not be answered");
-        }
+    /// A page is for whoever waits, when that is one alone: the stream does not say which call wants it.
+    async fn answer(&self, id: Box<RawValue>, method: &str, asked: Option<Box<input::Asked>>) {
+        let page = asked.filter(|asked| method == ELICITATION && asked.is_page());
+        let only = lock(&self.calls).as_ref().and_then(|calls| {
+            let mut waiting = calls.values();
+            waiting.next().filter(|_| waiting.next().is_none()).map(|call| call.pages.clone())
+        });
+        let id = match (page, only) {
+            (Some(page), Some(only)) => match only.try_send((id, page)) {
+                Ok(()) => return,
+                Err(unsent) => unsent.into_inner().0,
+            },
+            _ => id,
+        };
+        let dealt = deal(&id, method, None, &mut 0, &quiet).await;
+        tell(&self.core, &self.peer, &self.uri, HeaderMap::new(), dealt.answer).await;
+    }
+}
+
+/// Sends an answer to the server, which answers nothing to that.
+async fn tell(core: &Core, peer: &Peer, uri: &Uri, headers: HeaderMap, body: Bytes) {
+    let deadline = Deadline::new(COURTESY);
+    if let Err(error) = core.link.post(peer, uri, headers, body, &deadline).await {
+        tracing::debug!(mcp.host = peer.uri.host(), %error, "the server could not be answered");
     }
 }
 

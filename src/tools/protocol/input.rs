@@ -20,7 +20,7 @@ const MOST_PAGES: usize = 10;
 
 /// One thing asked for: an elicitation's parameters, as far as they are understood. Its message is left unread: the
 /// gateway says in its own words what is asked.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 pub(crate) struct Asked {
     #[serde(default)]
     mode: Option<String>,
@@ -30,9 +30,14 @@ pub(crate) struct Asked {
 
 impl Asked {
     /// The address to open, when it is one of the web.
-    fn page(&self) -> Option<Url> {
+    pub(crate) fn page(&self) -> Option<Url> {
         let text = self.url.as_deref().filter(|text| text.len() <= LONGEST_PAGE)?;
         Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+    }
+
+    /// Whether a page is to be opened, wherever it is.
+    pub(crate) fn is_page(&self) -> bool {
+        self.mode.as_deref() == Some("url")
     }
 
     fn is_form(&self) -> bool {
@@ -44,12 +49,17 @@ impl Asked {
 pub(crate) fn pages(asked: &[Asked], resume: Option<Answers>) -> Error {
     let pages: Vec<Url> = asked.iter().filter_map(Asked::page).take(MOST_PAGES).collect();
     if pages.is_empty() {
-        return Error::InputRequired("a page to be opened, without an address of the web".into());
+        return no_page();
     }
     Error::PageRequired(Box::new(PageRequired {
         pages,
         resume: resume.map(|answers| Resume(Box::new(answers))),
     }))
+}
+
+/// The error for a page that nobody could open.
+pub(crate) fn no_page() -> Error {
+    Error::InputRequired("a page to be opened, without an address of the web".into())
 }
 
 /// What came instead of a final result.
@@ -77,6 +87,8 @@ pub(crate) struct Answers {
 pub(crate) enum Response {
     /// A form that nobody can fill in.
     Cancel,
+    /// A page that nobody is shown.
+    Decline,
     /// A page that was shown to the person, who may open it. It does not say that they are done there.
     Accept,
 }

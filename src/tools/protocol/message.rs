@@ -8,6 +8,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::input::Asked;
 use crate::tools::{Error, Progress};
 
 /// Longest text of a server that is repeated in an error, in characters.
@@ -25,6 +26,8 @@ pub(crate) enum Message {
     Request {
         id: Box<RawValue>,
         method: String,
+        /// What an elicitation asks for, as far as it can be read.
+        asked: Option<Box<Asked>>,
     },
     Progress {
         token: Option<u64>,
@@ -82,8 +85,10 @@ fn parse_one(whole: &Bytes, part: &[u8]) -> Result<Message, Error> {
     let wire: Wire<'_> = serde_json::from_slice(part).map_err(|_| not_json())?;
     let id = wire.id.and_then(|id| id.get().trim_matches('"').parse().ok());
     Ok(match wire {
-        Wire { method: Some(method), id: Some(id), .. } => {
-            Message::Request { id: id.to_owned(), method: method.into_owned() }
+        Wire { method: Some(method), id: Some(id), params, .. } => {
+            let asked = params.filter(|_| method == "elicitation/create");
+            let asked = asked.and_then(|params| serde_json::from_str(params.get()).ok());
+            Message::Request { id: id.to_owned(), method: method.into_owned(), asked }
         }
         Wire { method: Some(method), params, .. } => notification(&method, params),
         Wire { error: Some(error), .. } => {
@@ -173,7 +178,7 @@ impl RpcError {
                 #[derive(Deserialize)]
                 struct Data {
                     #[serde(default)]
-                    elicitations: Vec<super::input::Asked>,
+                    elicitations: Vec<Asked>,
                 }
                 let asked = self.data.as_deref().and_then(|d| serde_json::from_str::<Data>(d.get()).ok());
                 super::input::pages(&asked.map(|data| data.elicitations).unwrap_or_default(), None)
@@ -211,7 +216,7 @@ mod tests {
         );
         let batch = parse(&batch).unwrap();
         assert!(
-            matches!(&batch[0], Message::Request { id, method } if id.get() == "\"x\"" && method == "ping")
+            matches!(&batch[0], Message::Request { id, method, .. } if id.get() == "\"x\"" && method == "ping")
         );
         assert!(matches!(batch[1], Message::ToolsChanged));
         assert!(matches!(&batch[2], Message::Response { id: None, outcome: Err(e) } if e.code == -32700));

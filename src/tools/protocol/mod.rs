@@ -8,6 +8,7 @@ mod client;
 mod deadline;
 mod event_stream;
 mod input;
+mod interruption;
 mod link;
 mod lists;
 mod message;
@@ -22,6 +23,6 @@ mod sessions;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use client::{Client, Core, Era, OnProgress};
+pub(crate) use client::{Client, Core, Era, Follow};
 pub(crate) use input::Answers;
 pub(crate) use peer::Peer;

@@ -8,7 +8,7 @@ use super::link::{Answer, Rejection, cut};
 use super::message::{Message, code};
 use super::peer::Peer;
 use super::request::{Ask, MODERN};
-use super::{Core, OnProgress};
+use super::{Core, Follow};
 use crate::tools::Error;
 
 /// What became of a request.
@@ -26,15 +26,15 @@ pub(crate) async fn ask(
     peer: &Peer,
     ask: Ask<'_>,
     deadline: &mut Deadline,
-    progress: OnProgress<'_>,
+    follow: Follow<'_>,
 ) -> Result<Asked, Error> {
-    let first = ask_once(core, peer, ask, deadline, progress).await?;
+    let first = ask_once(core, peer, ask, deadline, follow).await?;
     match first {
         Asked::Rejected(Rejection { rpc: Some(rpc), .. })
             if rpc.code == code::UNSUPPORTED_VERSION
                 && rpc.supported_versions().iter().any(|version| version == MODERN) =>
         {
-            ask_once(core, peer, ask, deadline, progress).await
+            ask_once(core, peer, ask, deadline, follow).await
         }
         other => Ok(other),
     }
@@ -45,7 +45,7 @@ async fn ask_once(
     peer: &Peer,
     ask: Ask<'_>,
     deadline: &mut Deadline,
-    progress: OnProgress<'_>,
+    follow: Follow<'_>,
 ) -> Result<Asked, Error> {
     let id = core.next_id();
     let mut headers = HeaderMap::new();
@@ -71,7 +71,7 @@ async fn ask_once(
             }
             Some(Message::Progress { token: Some(token), progress: said }) if token == id => {
                 deadline.extend();
-                progress(said);
+                follow.progress(said);
             }
             Some(Message::ToolsChanged) => core.lists.forget(peer),
             Some(_) => {}

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::annotation;
-use super::input::Answers;
+use super::input::{Answers, Response};
 use crate::tools::Tool;
 
 /// The revision of the modern era that we speak.
@@ -174,30 +174,45 @@ pub(crate) fn cancelled(id: u64) -> Bytes {
     bytes(&Wire { jsonrpc: "2.0", id: None, method: "notifications/cancelled", params })
 }
 
-/// The answer to a request of the server: a `ping` is answered, anything else is not something we do.
-pub(crate) fn answer(id: &RawValue, method: &str) -> Bytes {
+/// What a request of the server gets.
+#[derive(Clone, Copy)]
+pub(crate) enum Reply {
+    /// `{}`.
+    Empty,
+    Elicited(Response),
+    /// It is not something we do.
+    NotFound,
+}
+
+/// The answer to a request of the server.
+pub(crate) fn answer(id: &RawValue, reply: Reply) -> Bytes {
     #[derive(Serialize)]
     struct Answer<'a> {
         jsonrpc: &'static str,
         id: &'a RawValue,
         #[serde(skip_serializing_if = "Option::is_none")]
-        result: Option<Nothing>,
+        result: Option<Outcome>,
         #[serde(skip_serializing_if = "Option::is_none")]
         error: Option<Failure>,
+    }
+    #[derive(Serialize)]
+    #[serde(untagged)]
+    enum Outcome {
+        Empty(Nothing),
+        Elicited(Response),
     }
     #[derive(Serialize)]
     struct Failure {
         code: i64,
         message: &'static str,
     }
-    let ping = method == "ping";
     let refusal = Failure { code: super::message::code::METHOD_NOT_FOUND, message: "Method not found" };
-    bytes(&Answer {
-        jsonrpc: "2.0",
-        id,
-        result: ping.then_some(Nothing {}),
-        error: (!ping).then_some(refusal),
-    })
+    let (result, error) = match reply {
+        Reply::Empty => (Some(Outcome::Empty(Nothing {})), None),
+        Reply::Elicited(response) => (Some(Outcome::Elicited(response)), None),
+        Reply::NotFound => (None, Some(refusal)),
+    };
+    bytes(&Answer { jsonrpc: "2.0", id, result, error })
 }
 
 fn bytes(value: &impl Serialize) -> Bytes {
@@ -248,12 +263,16 @@ mod tests {
     }
 
     #[test]
-    fn pings_are_answered_and_other_requests_refused() {
+    fn requests_of_servers_are_answered_or_refused() {
         let id = RawValue::from_string("\"x\"".into()).unwrap();
-        assert_eq!(text(answer(&id, "ping")), r#"{"jsonrpc":"2.0","id":"x","result":{}}"#);
+        assert_eq!(text(answer(&id, Reply::Empty)), r#"{"jsonrpc":"2.0","id":"x","result":{}}"#);
         assert_eq!(
-            text(answer(&id, "sampling/createMessage")),
+            text(answer(&id, Reply::NotFound)),
             r#"{"jsonrpc":"2.0","id":"x","error":{"code":-32601,"message":"Method not found"}}"#
+        );
+        assert_eq!(
+            text(answer(&id, Reply::Elicited(Response::Decline))),
+            r#"{"jsonrpc":"2.0","id":"x","result":{"action":"decline"}}"#
         );
     }
 

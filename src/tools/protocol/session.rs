@@ -8,15 +8,17 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method};
 use serde::Deserialize;
 
+use super::client::quiet;
 use super::deadline::Deadline;
 use super::event_stream::{self, EventStream};
+use super::interruption::deal;
 use super::link::{Answer, Rejection, SESSION, VERSION, cut};
 use super::message::{Message, harmless};
 use super::modern::Asked;
 use super::peer::Peer;
 use super::reading::Messages;
 use super::request::{self, Ask};
-use super::{Core, Era, OnProgress};
+use super::{Core, Era, Follow};
 use crate::tools::Error;
 
 /// How often a cut stream is resumed before something new arrives on it.
@@ -113,7 +115,7 @@ impl Session {
     ) -> Result<Result<Session, Rejection>, Error> {
         let id = core.next_id();
         let body = request::initialize(id, version);
-        let opening = stream.ask(core, peer, HeaderMap::new(), id, body, deadline, &|_| {}).await?;
+        let opening = stream.ask(core, peer, HeaderMap::new(), id, body, deadline, &quiet).await?;
         let result = match opening {
             Within::Asked(Asked::Result(result)) => result,
             Within::Asked(Asked::Rejected(rejection)) => return Ok(Err(rejection)),
@@ -171,21 +173,26 @@ impl Session {
         peer: &Peer,
         ask: Ask<'_>,
         deadline: &mut Deadline,
-        progress: OnProgress<'_>,
+        follow: Follow<'_>,
     ) -> Result<Within, Error> {
         let _in_use = InUse::new(self);
         let peer = self.renewed(peer);
         let id = self.core.next_id();
         let mut cancel = CancelOnDrop { session: self, id, armed: true };
         let asked = match &self.transport {
-            Transport::Posts => self.ask_by_post(&peer, id, ask, deadline, progress).await,
+            Transport::Posts => self.ask_by_post(&peer, id, ask, deadline, follow).await,
             Transport::Stream(stream) => {
                 let (headers, body) = (self.headers.clone(), ask.legacy(id));
-                stream.ask(&self.core, &peer, headers, id, body, deadline, progress).await
+                stream.ask(&self.core, &peer, headers, id, body, deadline, follow).await
             }
         };
-        let still_runs =
-            matches!(&asked, Err(Error::Timeout { .. } | Error::Unreachable { maybe_ran: true, .. }));
+        let still_runs = matches!(
+            &asked,
+            Err(Error::Timeout { .. }
+                | Error::Unreachable { maybe_ran: true, .. }
+                | Error::PageRequired(_)
+                | Error::InputRequired(_))
+        );
         cancel.armed = still_runs;
         if matches!(asked, Ok(Within::Lost)) {
             self.ended.store(true, Ordering::Relaxed);
@@ -199,7 +206,7 @@ impl Session {
         id: u64,
         ask: Ask<'_>,
         deadline: &mut Deadline,
-        progress: OnProgress<'_>,
+        follow: Follow<'_>,
     ) -> Result<Within, Error> {
         let (headers, body) = (self.headers.clone(), ask.legacy(id));
         let mut messages = match self.core.link.post(peer, &peer.uri, headers, body, deadline).await? {
@@ -211,7 +218,7 @@ impl Session {
             }
             Answer::Rejected(rejection) => return Ok(Within::Asked(Asked::Rejected(rejection))),
         };
-        let (mut resumes, mut requests) = (0, 0);
+        let (mut resumes, mut requests, mut pages) = (0, 0, 0);
         loop {
             match deadline.within(messages.next()).await? {
                 Ok(Some(Message::Response { id: Some(other), .. })) if other != id => {}
@@ -224,11 +231,15 @@ impl Session {
                 }
                 Ok(Some(Message::Progress { token: Some(token), progress: said })) if token == id => {
                     deadline.extend();
-                    progress(said);
+                    follow.progress(said);
                 }
-                Ok(Some(Message::Request { id, method })) if requests < MOST_REQUESTS => {
+                Ok(Some(Message::Request { id, method, asked })) if requests < MOST_REQUESTS => {
                     requests += 1;
-                    self.tell(request::answer(&id, &method)).await;
+                    let dealt = deal(&id, &method, asked.as_deref(), &mut pages, follow).await;
+                    self.tell(dealt.answer).await;
+                    if let Some(patience) = dealt.then? {
+                        deadline.allow(patience);
+                    }
                 }
                 Ok(Some(Message::ToolsChanged)) => self.core.lists.forget(peer),
                 Ok(Some(_)) => {}

@@ -10,6 +10,7 @@ mod output;
 mod own_functions;
 mod own_links;
 mod pages;
+mod pages_in_calls;
 mod relay;
 mod results;
 mod retries;

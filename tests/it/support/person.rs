@@ -56,6 +56,20 @@ impl Person {
         panic!("the login does not end: {}", page.address);
     }
 
+    /// Follows a login link to where the person would leave for the authorization server, and gives that address.
+    pub async fn leave(&mut self, link: &str) -> String {
+        let page = self.open(link).await;
+        let (action, fields) = form(&page.text, "continue").expect("a form to go on");
+        let page = self.submit(&format!("{}{action}", origin(link)), &fields).await;
+        leaving(&page.text).unwrap_or_else(|| panic!("{} leads nowhere: {}", page.address, page.text))
+    }
+
+    /// Presses the button of a page that says `action`.
+    pub async fn press(&mut self, page: &Page, action: &str) -> Page {
+        let (path, fields) = form(&page.text, action).unwrap_or_else(|| panic!("no {action}: {}", page.text));
+        self.submit(&format!("{}{path}", origin(&page.address)), &fields).await
+    }
+
     /// Opens the link and says no there.
     pub async fn decline(&mut self, link: &str) -> Page {
         let page = self.open(link).await;
@@ -120,7 +134,9 @@ fn form(text: &str, action: &str) -> Option<(String, String)> {
     let mut fields = vec![format!("action={action}")];
     for tag in form.split('<').filter(|tag| tag.starts_with("input")) {
         if let (Some(name), Some(value)) = (attribute(tag, "name"), attribute(tag, "value")) {
-            fields.push(format!("{name}={}", escaped(&value)));
+            if name != "action" {
+                fields.push(format!("{name}={}", escaped(&value)));
+            }
         }
     }
     Some((attribute(form, "action")?, fields.join("&")))

@@ -46,6 +46,8 @@ struct State {
     owner: String,
     /// Token answers say whose they are.
     tells_accounts: bool,
+    /// Clients that were registered.
+    clients: u32,
     /// Tool calls with the token of somebody else.
     strangers: Vec<String>,
 }
@@ -149,6 +151,12 @@ impl Protected {
         owner.clone_into(&mut self.lock().owner);
     }
 
+    /// What it was told when clients were registered, in order.
+    pub fn registrations(&self) -> Vec<Value> {
+        let requests = self.peer.requests();
+        requests.iter().filter(|request| request.path == "/register").map(Recorded::json).collect()
+    }
+
     /// Tool calls whose argument `owner` is not whom their token was given to.
     pub fn strangers(&self) -> Vec<String> {
         self.lock().strangers.clone()
@@ -201,7 +209,8 @@ impl State {
             }
             "/register" => {
                 let mut client = request.json();
-                client["client_id"] = json!("client-1");
+                self.clients += 1;
+                client["client_id"] = json!(format!("client-{}", self.clients));
                 client["token_endpoint_auth_method"] = json!(self.auth_method());
                 if !self.mark.is_empty() {
                     client["client_secret"] = json!(format!("secret{}", self.mark));
@@ -329,7 +338,7 @@ fn is_renewal(request: &Recorded) -> bool {
 }
 
 /// A field of a query or a form.
-fn field(text: &str, name: &str) -> String {
+pub fn field(text: &str, name: &str) -> String {
     let pairs = text.split('&').filter_map(|pair| pair.split_once('='));
     let value = pairs.filter(|(key, _)| *key == name).map(|(_, value)| value).next().unwrap_or_default();
     let mut bytes = Vec::new();

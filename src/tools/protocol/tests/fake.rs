@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::config::{self, Secret};
 use crate::egress::{Egress, system_lookup};
-use crate::tools::{Error, Progress, Server, ToolList, Tools};
+use crate::tools::{Error, Follower, Progress, Server, ToolList, Tools};
 
 /// One request as the server read it.
 #[derive(Debug, Clone)]
@@ -251,7 +251,7 @@ pub(super) async fn call(
     list: &ToolList,
     name: &str,
 ) -> Result<String, Error> {
-    call_with(tools, server, list, name, &Map::new(), &|_| {}).await
+    call_with(tools, server, list, name, &Map::new(), &|_: Progress| {}).await
 }
 
 pub(super) async fn call_with(
@@ -260,10 +260,10 @@ pub(super) async fn call_with(
     list: &ToolList,
     name: &str,
     arguments: &Map<String, Value>,
-    progress: &(dyn Fn(Progress) + Send + Sync),
+    follow: &dyn Follower,
 ) -> Result<String, Error> {
     let tool = list.tools.iter().find(|tool| tool.name == name).expect("the tool is listed");
-    let result = tools.call(server, tool, arguments, progress).await?;
+    let result = tools.call(server, tool, arguments, follow).await?;
     Ok(String::from_utf8(result.to_vec()).unwrap())
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::fake::{Fake, Reply, Reported, Seen, Then, call, call_with, client, event, modern_list};
 use crate::config::Secret;
-use crate::tools::{Challenge, Error};
+use crate::tools::{Challenge, Error, Progress};
 
 fn answer(seen: &Seen) -> Reply {
     match seen.what().as_str() {
@@ -264,7 +264,7 @@ async fn a_call_whose_headers_do_not_fit_any_more_is_made_again_with_the_new_one
     let tools = client(|_| {});
     let list = tools.list(&fake.server()).await.unwrap();
     let Value::Object(arguments) = json!({"a": "x"}) else { unreachable!() };
-    call_with(&tools, &fake.server(), &list, "t", &arguments, &|_| {}).await.unwrap();
+    call_with(&tools, &fake.server(), &list, "t", &arguments, &|_: Progress| {}).await.unwrap();
     assert_eq!(fake.asked(), ["tools/list", "tools/call", "tools/list", "tools/call"]);
 }
 

@@ -1,12 +1,16 @@
 //! Servers of the 2024-11-05 revision: a stream to listen on, an address to post to.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, ready};
 use serde_json::{Map, json};
 use tokio::sync::mpsc;
+use url::Url;
 
 use super::fake::{Fake, Reply, Reported, Seen, Then, call, call_with, client, event};
-use crate::tools::Error;
+use crate::tools::{Error, Follower, Opening, Progress};
 
 /// The sending end of the stream that was opened last.
 type Stream = Arc<Mutex<Option<mpsc::UnboundedSender<String>>>>;
@@ -59,6 +63,63 @@ async fn calls_share_one_stream_and_get_their_answers_on_it() {
     let answered = fake.seen().iter().any(|seen| seen.body["result"] == json!({}) && seen.body["id"] == 1);
     assert!(answered, "the ping is answered");
     assert!(fake.seen().iter().all(|seen| seen.header("authorization") == "Bearer x"));
+}
+
+/// Opens every page, and gives a person a minute.
+struct Opens(Mutex<Vec<String>>);
+
+impl Follower for Opens {
+    fn progress(&self, _: Progress) {}
+
+    fn page<'a>(&'a self, page: &'a Url) -> BoxFuture<'a, Opening> {
+        self.0.lock().unwrap().push(page.to_string());
+        ready(Opening::Shown(Duration::from_secs(60))).boxed()
+    }
+}
+
+/// A server whose tool answers once a page was accepted as often as `calls` says, and what it is sent at each call.
+async fn wanting_a_page(calls: usize) -> Fake {
+    let (stream, waiting) = (Stream::default(), Arc::new(Mutex::new(Vec::new())));
+    Fake::start(move |seen| {
+        let say = |text: String| stream.lock().unwrap().as_ref().unwrap().send(text).unwrap();
+        let mut waiting = waiting.lock().unwrap();
+        match seen.what().as_str() {
+            "tools/call" => {
+                waiting.push(seen.result(json!({"content": []})));
+                if waiting.len() == calls {
+                    let page = json!({"mode": "url", "url": "https://a.example/x", "message": "m"});
+                    let asked =
+                        json!({"jsonrpc": "2.0", "id": 9, "method": "elicitation/create", "params": page});
+                    say(event(&asked));
+                }
+                Reply::empty(202)
+            }
+            _ if seen.body["id"] == 9 => {
+                waiting.drain(..).for_each(|result| say(event(&result)));
+                Reply::empty(202)
+            }
+            _ => answer(&stream, seen),
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_page_is_for_the_only_call_and_never_for_one_of_several() {
+    for (calls, action, opened) in [(1, "accept", 1), (2, "cancel", 0)] {
+        let fake = wanting_a_page(calls).await;
+        let tools = client(|_| {});
+        let (server, opens) = (fake.server(), Opens(Mutex::default()));
+        let list = tools.list(&server).await.unwrap();
+        let nothing = Map::new();
+        let asked = (0..calls).map(|_| call_with(&tools, &server, &list, "t", &nothing, &opens));
+        let results = futures_util::future::join_all(asked).await;
+        assert!(results.iter().all(Result::is_ok), "{results:?}");
+        assert_eq!(*opens.0.lock().unwrap(), vec!["https://a.example/x"; opened]);
+        let seen = fake.seen();
+        let answer = seen.iter().find(|seen| seen.body["id"] == 9 && seen.body["method"].is_null());
+        assert_eq!(answer.unwrap().body["result"], json!({"action": action}));
+    }
 }
 
 #[tokio::test]
