@@ -21,6 +21,8 @@ pub enum Stage {
     Open,
     /// Somebody came back with another account than before, and must say whether that is right.
     OtherAccount,
+    /// Somebody came back just now, and the login is being finished.
+    Returned,
     Granted,
     Declined,
     Failed,
@@ -33,7 +35,11 @@ pub enum Stage {
 pub struct FlowPage {
     /// What stands in the link after `/connect/`.
     pub link: String,
+    /// Its id, by which a form says what its person was shown.
+    pub flow: String,
     pub host: String,
+    /// Where the person will sign in: the host of the authorization server's page.
+    pub sign_in_host: String,
     pub resource: String,
     pub label: String,
     pub application: Application,

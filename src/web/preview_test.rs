@@ -25,7 +25,8 @@ fn asked(text: Option<&str>) -> Asked {
         host: or("files.example.com"),
         resource: or("https://files.example.com/mcp"),
         scopes: words::scopes(&[or("openid"), or("offline_access"), or("files:read")]),
-        more_scopes: 0,
+        sign_in: or("login.example.com"),
+        sign_in_elsewhere: false,
         user: or("an…@example.com"),
         profile: text.map(str::to_owned),
         why: None,
@@ -55,6 +56,8 @@ fn connect(text: Option<&str>, step_to: Next, known: bool) -> String {
         person: signed_in.then(|| or("anna@example.com")),
         step_to,
         path: or("/connect/flw_0123456789"),
+        flow: or("flow_0123456789"),
+        notice: None,
     }
     .render()
     .unwrap()
@@ -77,7 +80,8 @@ fn long(text: Option<&str>) -> String {
         resource: or(&format!("https://{host}/organizations/4711/workspaces/finance/servers/files/mcp")),
         host: or(&host),
         scopes: words::scopes(&scopes.map(or)),
-        more_scopes: 12,
+        sign_in: or(&format!("login.{host}")),
+        sign_in_elsewhere: true,
         profile: Some(or("finance-department")),
         ..asked(text)
     };
@@ -88,6 +92,8 @@ fn long(text: Option<&str>) -> String {
         person: Some(or("a.rather.long.name.of.a.person@subsidiary.example.com")),
         step_to: Next::Leave,
         path: or("/connect/flw_0123456789"),
+        flow: or("flow_0123456789"),
+        notice: None,
     }
     .render()
     .unwrap()
@@ -240,7 +246,6 @@ fn pages(text: Option<&str>) -> Vec<(&'static str, String)> {
                     .with(post("Do not use it", true)),
             ),
         ),
-        ("not-confirmed", message(Message::not_confirmed(&host))),
         ("no-cookie", message(Message::no_cookie(None))),
         ("not-usable", message(Message::not_usable(&host, Some(post("Start again", false))))),
         (
