@@ -156,7 +156,7 @@ impl From<FlowError> for ApiError {
         let message = error.to_string();
         let (status, kind, code) = match error {
             FlowError::Store(error) => return error.into(),
-            FlowError::NotOffered(_) => {
+            FlowError::NotOffered(_) | FlowError::NotPossible(_) => {
                 (StatusCode::NOT_FOUND, ErrorKind::InvalidRequest, "login_not_offered")
             }
             FlowError::UserMismatch => (StatusCode::CONFLICT, ErrorKind::InvalidRequest, "user_mismatch"),

@@ -26,9 +26,12 @@ impl From<store::Error> for Error {
 /// Why there is no login.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum FlowError {
-    /// The server offers none.
+    /// The server wants none.
     #[error("{0}")]
     NotOffered(String),
+    /// It may want one, which cannot be offered here and now.
+    #[error("{0}")]
+    NotPossible(String),
     /// The person at the browser is somebody else.
     #[error("the login was asked for by another user")]
     UserMismatch,

@@ -43,7 +43,10 @@ pub(super) async fn show(
     let known = site.browser(&headers);
     let opened = !is_only_looked_at(&method, &headers);
     let given = Fields::parse(query.as_deref().unwrap_or_default().as_bytes());
-    if let Some(proof) = given.get("proof").filter(|_| opened) {
+    if let Some(proof) = given.get("proof") {
+        if !opened {
+            return site.message(&visitor, StatusCode::TOO_EARLY, Message::not_opened());
+        }
         match site.connections.come_proven(&link, proof, known.as_ref()).await {
             Ok(Some(target)) => return site.leave(&visitor, &target, LEAVING),
             Ok(None) => {}
@@ -324,7 +327,12 @@ impl Site {
             |link: &str| Action::Link { path: format!("/connect/{link}"), words: "Start again".to_owned() };
         let (status, message) = match error {
             PageError::Unknown => (StatusCode::NOT_FOUND, Message::unknown_link()),
-            PageError::Expired(flow) => return self.ended(visitor, &flow),
+            PageError::Expired(flow) => {
+                // It is over in one way or another, and what was asked for was not done.
+                let mut response = self.ended(visitor, &flow);
+                *response.status_mut() = StatusCode::GONE;
+                return response;
+            }
             PageError::UserMismatch(flow) => return self.wrong_person(visitor, &flow),
             PageError::NotProven => (StatusCode::FORBIDDEN, Message::no_cookie(None)),
             PageError::NotThisBrowser(link) => {

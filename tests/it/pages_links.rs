@@ -224,7 +224,7 @@ async fn after_the_applications_yes_only_opening_the_page_leads_on() {
     let back = house.path(back["redirect_url"].as_str().unwrap());
     for (method, headers) in [("GET", &PREFETCH[..]), ("HEAD", &[])] {
         let looked = ann.send(method, &back, headers, "").await;
-        assert_eq!((looked.status, looked.header("refresh")), (200, None), "{method}");
+        assert_eq!((looked.status, looked.header("refresh")), (425, None), "{method}");
     }
     let opened = ann.visit(&back).await;
     let back = house.agreed(&ann.leads_to(&opened)).await;

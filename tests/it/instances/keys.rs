@@ -56,7 +56,7 @@ async fn the_keys_are_exchanged_while_both_serve_and_tokens_are_used_and_renewed
         house.mcp.expire();
         let chats = (0..REQUESTS).map(|number| {
             // Every user at both.
-            let process = if number / USERS % 2 == 0 { &house.first } else { &house.second };
+            let process = if (number / USERS).is_multiple_of(2) { &house.first } else { &house.second };
             house.chat_as(&name(round, number), &process.client)
         });
         for answer in futures_util::future::join_all(chats).await {

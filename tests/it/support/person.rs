@@ -163,9 +163,7 @@ fn form(text: &str, action: &str) -> Option<(String, String)> {
     let form = form.into_iter().find(|form| form.contains(&button))?;
     let mut fields = Vec::new();
     for tag in form.split('<').filter(|tag| tag.starts_with("input")) {
-        if let (Some(name), Some(value)) = (attribute(tag, "name"), attribute(tag, "value"))
-            && name != "action"
-        {
+        if let (Some(name), Some(value)) = (attribute(tag, "name"), attribute(tag, "value")) {
             fields.push(format!("{name}={}", escaped(&value)));
         }
     }
