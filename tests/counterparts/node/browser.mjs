@@ -480,6 +480,31 @@ await test("an application proves its own users, and no others", async () => {
   assert.match(await victim.text(), /made for somebody else/);
   // The application's own page asks for a link of the victim's.
   nothingStored(server, "flow.created", "flow.user_mismatch");
+  // Mallory has a link of the victim's, and sends the victim the way to the application, which confirms the victim.
+  const prize = await newServer();
+  const { links: [stolen] } = await linksOf(gateway.keys.app, "victim", prize);
+  const mallory = await person("mallory");
+  await mallory.page.goto(stolen);
+  await mallory.press("Continue");
+  await mallory.page.waitForURL(/localhost:\d+\/toolgate\?flow_ref=/);
+  await victim.page.goto(mallory.page.url());
+  await victim.page.waitForURL(/\/connect\/.*proof=/);
+  assert.match(await victim.heading(), /start again/);
+  await victim.picture("proof-in-another-browser");
+  const proof = victim.page.url();
+  for (const address of [stolen, proof]) {
+    await mallory.page.goto(address);
+    await mallory.press("Continue");
+    await mallory.page.waitForURL(/localhost:\d+\/toolgate\?flow_ref=/);
+  }
+  assert.deepEqual(access.exchanges(prize), []);
+  nothingStored(prize, "flow.wrong_browser: proof");
+  await mallory.page.goto(stolen);
+  await mallory.press("Decline");
+  assert.match(await mallory.text(), /link stays for its owner/);
+  await mallory.picture("declined-by-nobody");
+  nothingStored(prize, "flow.wrong_browser: proof");
+  await mallory.close();
   const anna = await person("anna");
   await enter(anna, "anna");
   await anna.press("Connect your files");
