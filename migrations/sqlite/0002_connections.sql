@@ -75,6 +75,11 @@ CREATE TABLE flows (
     -- SHA-256 of the browser's cookie and of the reference an application confirms.
     browser_hash BLOB,
     reference_hash BLOB,
+    -- The browser that was sent to the application for its word, what is to come back with it, and, sealed, the link
+    -- for several that it came by.
+    asked_hash BLOB,
+    proof_hash BLOB,
+    sealed_batch BLOB,
     proven INTEGER NOT NULL DEFAULT 0,
     -- SHA-256 of OAuth's state, and what belongs to it.
     state_hash BLOB,

@@ -185,7 +185,11 @@ impl Logins {
         }
         let Some(owner) = &self.owner else { return Refused::Nobody };
         let reason = match access {
-            None => Reason::FirstUse,
+            None => match self.parts.connections.find_access_anew(owner, &spec.uri).await {
+                Ok(Some(access)) => return Refused::Renewed(access),
+                Ok(None) => Reason::FirstUse,
+                Err(error) => return Refused::Unknown(error),
+            },
             Some(_) if renewals >= MOST_RENEWALS => Reason::ReAuthorize,
             Some(access) => match self.parts.connections.renew(owner, access, challenge).await {
                 Ok(Renewed::Access(renewed)) => return Refused::Renewed(renewed),

@@ -147,6 +147,16 @@ impl Connections {
         Ok(Some(held.access(&current)))
     }
 
+    /// As [`Connections::find_access`], with what the store says now: a login at another instance may not have been
+    /// heard of yet.
+    ///
+    /// # Errors
+    /// As [`Connections::find_access`].
+    pub async fn find_access_anew(&self, owner: &Owner, uri: &Uri) -> Result<Option<Access>, Error> {
+        self.0.forget(owner);
+        self.find_access(owner, uri).await
+    }
+
     /// The server refused `access`. Renews once per generation; a fresh token that is refused ends the connection
     /// until the next login.
     ///

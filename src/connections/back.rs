@@ -43,7 +43,8 @@ impl Connections {
         let link = inner.link_of(&flow)?;
         if !callback.browser.as_ref().is_some_and(|browser| is_browser(&flow, browser)) {
             inner.note_wrong_browser(&flow).await?;
-            return Err(PageError::NotThisBrowser(Some(Secret::new(link))));
+            // Not where it may be begun anew: who has a state needs not have the link.
+            return Err(PageError::NotThisBrowser(None));
         }
         let Some(flow) = inner.store.consume_state(&hash, inner.now()).await? else {
             inner.note_flow(&flow, "flow.unknown_state", "browser", Some("used or expired")).await?;

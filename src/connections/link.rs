@@ -9,13 +9,15 @@ use super::flow::{Kept, KeptApplication, LIFE, host_of, reason_of};
 use super::pages::{FlowPage, LinkView, Proof, Proven, Stage};
 use super::service::{Connections, Inner};
 use super::vault::Bound;
-use super::work::about;
-use super::{FlowError, Owner, PageError};
+use super::{Owner, PageError};
 use crate::config::Secret;
 use crate::crypto::{constant_time_eq, sha256};
 use crate::id::random_bytes;
 use crate::oauth::{self, AuthMethod, Authorize, Pkce, split_scopes};
 use crate::store::{AuditRow, FLOW_VERIFIER, FlowRow, Leaving};
+
+/// Times that others may be faster with the same flow.
+const MOST_TRIES: usize = 3;
 
 /// What the way back needs, sealed.
 #[derive(Serialize, Deserialize)]
@@ -41,27 +43,59 @@ impl Connections {
     /// # Errors
     /// [`PageError::Unknown`], or when the store fails.
     pub async fn view_link(&self, link: &str, browser: Option<&Secret>) -> Result<LinkView, PageError> {
-        let hash = sha256(link.as_bytes());
-        if let Some(flow) = self.0.store.find_flow_by_link(&hash).await? {
-            return Ok(LinkView::One(Box::new(self.0.page(&flow, link, browser))));
+        let (flows, several) = self.0.flows_of(link).await?;
+        let mut pages: Vec<FlowPage> = flows.iter().map(|flow| self.0.page(flow, link, browser)).collect();
+        match (several, pages.pop()) {
+            (_, None) => Err(PageError::Unknown),
+            (false, Some(page)) => Ok(LinkView::One(Box::new(page))),
+            (true, Some(page)) => {
+                pages.push(page);
+                Ok(LinkView::Several(pages))
+            }
         }
-        let flows = self.0.store.find_batch(&hash).await?.ok_or(PageError::Unknown)?;
-        let mut pages = Vec::with_capacity(flows.len());
-        for flow in &flows {
-            let own = self.0.link_of(flow)?;
-            pages.push(self.0.page(flow, &own, browser));
-        }
-        if pages.is_empty() { Err(PageError::Unknown) } else { Ok(LinkView::Several(pages)) }
     }
 
-    /// Where the person goes to agree. Only now is there a state that could come back.
+    /// Where the person goes to agree to the flow `shown`, which is behind the link. Only now is there a state that could
+    /// come back.
     ///
     /// # Errors
     /// See [`PageError`]; a wrong person is written down.
-    pub async fn begin(&self, link: &str, proven: Proven) -> Result<Uri, PageError> {
+    pub async fn begin(&self, link: &str, shown: &str, proven: Proven) -> Result<Uri, PageError> {
+        let (flow, batch) = self.0.shown_flow(link, shown).await?;
+        let browser = self.0.check_proof(&flow, link, &proven).await?;
+        self.0.leave(flow, link, batch, browser).await
+    }
+
+    /// The person says no to the flow `shown`, also to another account than before. Like going on, it takes proof: else
+    /// whoever comes across a link could end what is somebody else's.
+    ///
+    /// # Errors
+    /// See [`PageError`]; [`PageError::Expired`] also when the login was finished just before.
+    pub async fn decline(&self, link: &str, shown: &str, proven: Proven) -> Result<FlowPage, PageError> {
         let inner = &self.0;
-        let (flow, batch) = inner.open_flow(link).await?;
-        let browser = inner.check_proof(&flow, link, &proven).await?;
+        for _ in 0..MOST_TRIES {
+            let (flow, _) = inner.shown_flow(link, shown).await?;
+            inner.check_proof(&flow, link, &proven).await?;
+            if inner.end_declined(&flow, &flow.state, "here").await? {
+                let mut page = inner.page(&flow, link, None);
+                page.stage = Stage::Declined;
+                return Ok(page);
+            }
+        }
+        Err(super::Error::Store.into())
+    }
+}
+
+impl Inner {
+    /// Sends a browser whose person is proven to the authorization server.
+    pub(super) async fn leave(
+        &self,
+        flow: FlowRow,
+        link: &str,
+        batch: Option<String>,
+        browser: &Secret,
+    ) -> Result<Uri, PageError> {
+        let inner = self;
         let now = inner.now();
         let kept: Kept = serde_json::from_slice(&flow.discovered).map_err(|_| super::Error::Store)?;
         let resource: Option<Uri> = flow.server_url.parse().ok();
@@ -114,101 +148,35 @@ impl Connections {
             client: serde_json::to_vec(&left).expect("texts are JSON"),
             expires_at: flow.expires_at.max(now + LIFE),
         };
-        if !inner.store.send_flow(&flow, leaving, now).await? {
-            return Err(PageError::Expired(page()));
+        let mut open = inner.store.begin().await?;
+        if !open.send_flow(&flow, leaving, now).await? {
+            drop(open);
+            return Err(inner.overtaken(&flow, link).await);
         }
+        inner.revoke_held(&mut open, &flow).await?;
+        open.commit().await?;
         Ok(target)
     }
 
-    /// Somebody else than the user, signed in under `ids`, has opened a link: written down, and nothing else.
-    ///
-    /// # Errors
-    /// See [`PageError`].
-    pub async fn note_wrong_person(&self, link: &str, ids: &[String]) -> Result<(), PageError> {
-        let (flow, _) = self.0.open_flow(link).await?;
-        if flow.proof == "gateway" && !ids.contains(&flow.user) {
-            self.0.note_mismatch(&flow, "signed-in person", &ids.join("\n")).await?;
-        }
-        Ok(())
-    }
-
-    /// The person says no, also to another account than before.
-    ///
-    /// # Errors
-    /// See [`PageError`]; [`PageError::Expired`] also when the login was finished or left behind just before.
-    pub async fn decline(&self, link: &str) -> Result<FlowPage, PageError> {
-        let inner = &self.0;
-        let (flow, _) = inner.open_flow(link).await?;
-        let mut page = inner.page(&flow, link, None);
-        if !inner.end_declined(&flow, &flow.state, "here").await? {
-            return Err(PageError::Expired(Box::new(page)));
-        }
-        page.stage = Stage::Declined;
-        Ok(page)
-    }
-
-    /// The application's verifier, with a reference that is good once, for this browser.
-    ///
-    /// # Errors
-    /// See [`PageError`].
-    pub async fn app_reference(&self, link: &str, browser: &Secret) -> Result<Uri, PageError> {
-        let inner = &self.0;
-        let (flow, _) = inner.open_flow(link).await?;
-        let verifier = flow.verifier_url.as_deref().and_then(|url| url::Url::parse(url).ok());
-        let Some(mut verifier) = verifier.filter(|_| flow.proof == "app") else {
-            return Err(PageError::Failed(Box::new(inner.page(&flow, link, None))));
-        };
-        let reference = format!("ref_{}", crate::crypto::to_hex(&random_bytes::<32>()));
-        let browser = sha256(browser.expose().as_bytes());
-        let hash = sha256(reference.as_bytes());
-        if !inner.store.refer_flow(&flow, &browser, &hash, inner.now()).await? {
-            return Err(PageError::Expired(Box::new(inner.page(&flow, link, None))));
-        }
-        verifier.query_pairs_mut().append_pair("flow_ref", &reference);
-        verifier.as_str().parse().map_err(|_| PageError::Failed(Box::new(inner.page(&flow, link, None))))
-    }
-
-    /// The application says which of its users came with a reference. Gives where to send the browser back.
-    ///
-    /// # Errors
-    /// [`FlowError::Unknown`]; [`FlowError::UserMismatch`], which is written down and uses the reference up.
-    pub async fn confirm(&self, project: &str, flow_ref: &str, user: &str) -> Result<Uri, FlowError> {
-        let inner = &self.0;
-        let hash = sha256(flow_ref.as_bytes());
-        let now = inner.now();
-        let flow = inner.store.find_flow_by_reference(project, &hash).await?.ok_or(FlowError::Unknown)?;
-        let is_user = user == flow.user;
-        if !inner.store.answer_reference(&flow, &hash, is_user, now).await? {
-            return Err(FlowError::Unknown);
-        }
-        if !is_user {
-            inner.note_mismatch(&flow, "application", user).await?;
-            return Err(FlowError::UserMismatch);
-        }
-        let link = inner.link_of(&flow)?;
-        let back = format!("{}/connect/{link}", inner.public_url);
-        back.parse().map_err(|_| FlowError::Unknown)
-    }
-}
-
-impl Inner {
-    /// The flow of a link that can still be used: of a link for several, the first; with that link then.
-    pub(super) async fn open_flow(&self, link: &str) -> Result<(FlowRow, Option<String>), PageError> {
+    /// The flows behind a link, and whether it is one for several.
+    async fn flows_of(&self, link: &str) -> Result<(Vec<FlowRow>, bool), PageError> {
         let hash = sha256(link.as_bytes());
-        let is_open = |flow: &FlowRow| {
-            matches!(flow.state.as_str(), "pending" | "started" | "confirming")
-                && flow.expires_at > self.now()
-        };
         if let Some(flow) = self.store.find_flow_by_link(&hash).await? {
-            return if is_open(&flow) {
-                Ok((flow, None))
-            } else {
-                Err(PageError::Expired(Box::new(self.page(&flow, link, None))))
-            };
+            return Ok((vec![flow], false));
         }
         let flows = self.store.find_batch(&hash).await?.ok_or(PageError::Unknown)?;
-        match flows.iter().find(|flow| is_open(flow)) {
-            Some(flow) => Ok((flow.clone(), Some(link.to_owned()))),
+        Ok((flows, true))
+    }
+
+    fn is_open(&self, flow: &FlowRow) -> bool {
+        matches!(flow.state.as_str(), "pending" | "started" | "confirming") && flow.expires_at > self.now()
+    }
+
+    /// The flow of a link that can still be used: of a link for several, the first; with that link then.
+    pub(super) async fn open_flow(&self, link: &str) -> Result<(FlowRow, Option<String>), PageError> {
+        let (flows, several) = self.flows_of(link).await?;
+        match flows.iter().find(|flow| self.is_open(flow)) {
+            Some(flow) => Ok((flow.clone(), several.then(|| link.to_owned()))),
             None => match flows.last() {
                 Some(flow) => Err(PageError::Expired(Box::new(self.page(flow, link, None)))),
                 None => Err(PageError::Unknown),
@@ -216,55 +184,27 @@ impl Inner {
         }
     }
 
-    /// Whether the person at the browser is the user. Gives the browser's cookie.
-    pub(super) async fn check_proof<'p>(
+    /// The flow that the person was shown, and no other behind the same link: what they agreed to is that one.
+    pub(super) async fn shown_flow(
         &self,
-        flow: &FlowRow,
         link: &str,
-        proven: &'p Proven,
-    ) -> Result<&'p Secret, PageError> {
-        match (proven, flow.proof.as_str()) {
-            (Proven::Gateway { ids, browser }, "gateway") => {
-                if ids.contains(&flow.user) {
-                    return Ok(browser);
-                }
-                self.note_mismatch(flow, "signed-in person", &ids.join("\n")).await?;
-                Err(PageError::UserMismatch(Box::new(self.page(flow, link, None))))
-            }
-            (Proven::App { browser }, "app") => {
-                if flow.proven && is_browser(flow, browser) {
-                    Ok(browser)
-                } else {
-                    Err(PageError::NotProven)
-                }
-            }
-            (Proven::Local { browser }, "local") if self.local => Ok(browser),
-            (Proven::Gateway { .. } | Proven::App { .. } | Proven::Local { .. }, _) => {
-                Err(PageError::NotProven)
-            }
+        shown: &str,
+    ) -> Result<(FlowRow, Option<String>), PageError> {
+        let (flows, several) = self.flows_of(link).await?;
+        let flow = flows.into_iter().find(|flow| flow.id == shown).ok_or(PageError::Unknown)?;
+        if !self.is_open(&flow) {
+            return Err(PageError::Expired(Box::new(self.page(&flow, link, None))));
         }
+        Ok((flow, several.then(|| link.to_owned())))
     }
 
-    /// Writes down and tells that `person` is not the user of a flow: once, however often they come.
-    async fn note_mismatch(&self, flow: &FlowRow, actor: &str, person: &str) -> Result<(), super::Error> {
-        const EVENT: &str = "flow.user_mismatch";
-        let mut entry = self.flow_entry(flow, EVENT, actor, None);
-        entry.id = about(&[EVENT, &flow.id, person]);
-        let mut open = self.store.begin().await?;
-        if open.add_audit_once(&entry).await? {
-            self.tell_flow(&mut open, flow, "authorization.user_mismatch", None).await?;
+    /// What is to be said of a flow that somebody else was faster with.
+    pub(super) async fn overtaken(&self, flow: &FlowRow, link: &str) -> PageError {
+        match self.store.find_flow(&flow.project, &flow.id).await {
+            Ok(Some(flow)) => PageError::Expired(Box::new(self.page(&flow, link, None))),
+            Ok(None) => PageError::Unknown,
+            Err(error) => error.into(),
         }
-        Ok(open.commit().await?)
-    }
-
-    /// Writes down that the way back of a flow was taken in another browser: once a minute.
-    pub(super) async fn note_wrong_browser(&self, flow: &FlowRow) -> Result<(), super::Error> {
-        const EVENT: &str = "flow.wrong_browser";
-        let mut entry = self.flow_entry(flow, EVENT, "browser", None);
-        entry.id = about(&[EVENT, &flow.id, &entry.at.div_euclid(60_000).to_string()]);
-        let mut open = self.store.begin().await?;
-        open.add_audit_once(&entry).await?;
-        Ok(open.commit().await?)
     }
 
     /// Writes down what happened to a flow.
@@ -320,8 +260,11 @@ impl Inner {
             "expired" => Stage::Expired,
             _ if flow.expires_at <= self.now() => Stage::Expired,
             "confirming" => Stage::OtherAccount,
+            "returned" => Stage::Returned,
             _ => Stage::Open,
         };
+        let kept: Option<Kept> = serde_json::from_slice(&flow.discovered).ok();
+        let sign_in = kept.and_then(|kept| kept.server.authorization_endpoint.parse().ok());
         let proof = match flow.proof.as_str() {
             "app" => Proof::App,
             "local" => Proof::Local,
@@ -329,7 +272,9 @@ impl Inner {
         };
         FlowPage {
             link: link.to_owned(),
+            flow: flow.id.clone(),
             host: flow.server_url.parse().map(|uri| host_of(&uri)).unwrap_or_default(),
+            sign_in_host: sign_in.map(|uri| host_of(&uri)).unwrap_or_default(),
             resource: flow.resource.clone(),
             label: flow.server_label.clone(),
             application: KeptApplication::of(&flow.application),
@@ -347,8 +292,13 @@ impl Inner {
 }
 
 pub(super) fn is_browser(flow: &FlowRow, browser: &Secret) -> bool {
+    is_hash_of(flow.browser_hash.as_deref(), browser)
+}
+
+/// Whether this is the SHA-256 of the browser's cookie.
+pub(super) fn is_hash_of(known: Option<&[u8]>, browser: &Secret) -> bool {
     let hash = sha256(browser.expose().as_bytes());
-    flow.browser_hash.as_deref().is_some_and(|known| constant_time_eq(known, &hash))
+    known.is_some_and(|known| constant_time_eq(known, &hash))
 }
 
 pub(super) fn owner_of(flow: &FlowRow) -> Owner {

@@ -23,6 +23,8 @@ pub enum Stage {
     Open,
     /// Somebody came back with another account than before, and must say whether that is right.
     OtherAccount,
+    /// Somebody came back just now, and the login is being finished.
+    Returned,
     Granted,
     Declined,
     Failed,
@@ -35,7 +37,11 @@ pub enum Stage {
 pub struct FlowPage {
     /// What stands in the link after `/connect/`.
     pub link: String,
+    /// Its id, by which a form says what its person was shown.
+    pub flow: String,
     pub host: String,
+    /// Where the person will sign in: the host of the authorization server's page.
+    pub sign_in_host: String,
     pub resource: String,
     pub label: String,
     pub application: Application,
@@ -146,6 +152,8 @@ mod tests {
     #[test]
     fn neither_links_nor_codes_nor_states_are_seen_by_who_looks_at_values() {
         let flow = Box::new(FlowPage {
+            flow: "flow_1".into(),
+            sign_in_host: String::new(),
             link: "CANARY".into(),
             host: "mcp.example.com".into(),
             resource: "https://mcp.example.com/mcp".into(),

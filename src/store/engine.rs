@@ -19,6 +19,8 @@ const READERS: u32 = 4;
 const POSTGRES_CONNECTIONS: u32 = 10;
 /// How long a statement waits for a connection or for the writer of another process.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long it waits for one of PostgreSQL's: when that is away, a request must hear of it before its client gives up.
+const POSTGRES_PATIENCE: Duration = Duration::from_secs(5);
 /// Topics that a slow listener may be behind; it is told when it missed some.
 const TOPICS_AHEAD: usize = 1024;
 
@@ -94,7 +96,7 @@ impl Store {
             Location::Postgres(url) => {
                 let pool = PgPoolOptions::new()
                     .max_connections(POSTGRES_CONNECTIONS)
-                    .acquire_timeout(PATIENCE)
+                    .acquire_timeout(POSTGRES_PATIENCE)
                     // Else the log would begin with remarks that tables are there already.
                     .after_connect(|connection, _| {
                         Box::pin(async move {

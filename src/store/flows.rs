@@ -29,6 +29,11 @@ pub struct FlowRow {
     pub outcome: Option<String>,
     pub browser_hash: Option<Vec<u8>>,
     pub proven: bool,
+    /// The browser that was sent to the application, which is not yet the one that is proven.
+    pub asked_hash: Option<Vec<u8>>,
+    /// What that browser comes back with when the application has confirmed it.
+    pub proof_hash: Option<Vec<u8>>,
+    pub sealed_batch: Option<Vec<u8>>,
     pub sealed_verifier: Option<Vec<u8>>,
     pub client: Option<Vec<u8>>,
     pub sealed_tokens: Option<Vec<u8>>,
@@ -39,7 +44,7 @@ pub struct FlowRow {
 }
 
 impl FlowRow {
-    fn read(row: &Row) -> Result<Self, Error> {
+    pub(super) fn read(row: &Row) -> Result<Self, Error> {
         let account = row.opt_bytes("account")?.and_then(|bytes| String::from_utf8(bytes).ok());
         Ok(FlowRow {
             project: row.text("project")?,
@@ -65,6 +70,9 @@ impl FlowRow {
             outcome: row.opt_text("outcome")?,
             browser_hash: row.opt_bytes("browser_hash")?,
             proven: row.int("proven")? != 0,
+            asked_hash: row.opt_bytes("asked_hash")?,
+            proof_hash: row.opt_bytes("proof_hash")?,
+            sealed_batch: row.opt_bytes("sealed_batch")?,
             sealed_verifier: row.opt_bytes("sealed_verifier")?,
             client: row.opt_bytes("client")?,
             sealed_tokens: row.opt_bytes("sealed_tokens")?,
@@ -73,6 +81,13 @@ impl FlowRow {
             created_at: row.int("created_at")?,
             expires_at: row.int("expires_at")?,
         })
+    }
+}
+
+impl FlowRow {
+    /// The states in which it may be begun as it is in this one: where tokens wait for the person's word, only that.
+    pub(super) fn states_like_this(&self) -> (&'static str, &'static str) {
+        if self.state == "confirming" { ("confirming", "confirming") } else { ("pending", "started") }
     }
 }
 
@@ -135,24 +150,6 @@ impl Store {
         row.as_ref().map(FlowRow::read).transpose()
     }
 
-    /// The flow that an application was given this reference for.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub async fn find_flow_by_reference(
-        &self,
-        project: &str,
-        reference_hash: &[u8],
-    ) -> Result<Option<FlowRow>, Error> {
-        let row = self
-            .row(
-                "SELECT * FROM flows WHERE project = $1 AND reference_hash = $2",
-                values![project, reference_hash],
-            )
-            .await?;
-        row.as_ref().map(FlowRow::read).transpose()
-    }
-
     /// One flow.
     ///
     /// # Errors
@@ -161,77 +158,6 @@ impl Store {
         let row =
             self.row("SELECT * FROM flows WHERE project = $1 AND id = $2", values![project, id]).await?;
         row.as_ref().map(FlowRow::read).transpose()
-    }
-
-    /// The browser goes to the application's verifier with a reference. False when the flow has ended.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub async fn refer_flow(
-        &self,
-        flow: &FlowRow,
-        browser_hash: &[u8],
-        reference_hash: &[u8],
-        now: i64,
-    ) -> Result<bool, Error> {
-        let changed = self
-            .execute(
-                "UPDATE flows SET browser_hash = $3, reference_hash = $4, proven = 0, changed_at = $5
-                 WHERE project = $1 AND id = $2 AND state IN ('pending', 'started') AND expires_at > $5",
-                values![&flow.project, &flow.id, browser_hash, reference_hash, now],
-            )
-            .await?;
-        Ok(changed == 1)
-    }
-
-    /// The application has said who came with a reference, which is used up. Only when it `is_user` is anybody proven
-    /// by it. False when it was used before, or the flow has ended.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub async fn answer_reference(
-        &self,
-        flow: &FlowRow,
-        reference_hash: &[u8],
-        is_user: bool,
-        now: i64,
-    ) -> Result<bool, Error> {
-        let changed = self
-            .execute(
-                "UPDATE flows SET proven = $5, reference_hash = NULL, changed_at = $4,
-                    browser_hash = CASE WHEN $5 = 1 THEN browser_hash END
-                 WHERE project = $1 AND id = $2 AND reference_hash = $3 AND state IN ('pending', 'started')
-                    AND expires_at > $4",
-                values![&flow.project, &flow.id, reference_hash, now, i64::from(is_user)],
-            )
-            .await?;
-        Ok(changed == 1)
-    }
-
-    /// The browser leaves for the authorization server. An earlier departure of the same flow is void.
-    /// False when the flow has ended.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub async fn send_flow(&self, flow: &FlowRow, leaving: Leaving<'_>, now: i64) -> Result<bool, Error> {
-        let changed = self
-            .execute(
-                "UPDATE flows SET state = 'started', browser_hash = $3, state_hash = $4, sealed_verifier = $5,
-                    client = $6, expires_at = $7, changed_at = $8
-                 WHERE project = $1 AND id = $2 AND state IN ('pending', 'started') AND expires_at > $8",
-                values![
-                    &flow.project,
-                    &flow.id,
-                    leaving.browser_hash,
-                    leaving.state_hash,
-                    leaving.sealed_verifier,
-                    leaving.client,
-                    leaving.expires_at,
-                    now,
-                ],
-            )
-            .await?;
-        Ok(changed == 1)
     }
 
     /// Uses up an OAuth state, once: the flow as it was, or `None` when somebody else was first.
@@ -319,7 +245,7 @@ impl Transaction {
     pub async fn reopen_flow(&mut self, flow: &FlowRow, outcome: &str, now: i64) -> Result<(), Error> {
         self.execute(
             "UPDATE flows SET state = 'pending', outcome = $3, sealed_verifier = NULL, sealed_tokens = NULL,
-                state_hash = NULL, browser_hash = NULL, proven = 0, changed_at = $4
+                state_hash = NULL, browser_hash = NULL, proven = 0, proof_hash = NULL, changed_at = $4
              WHERE project = $1 AND id = $2 AND state IN ('returned', 'confirming')",
             values![&flow.project, &flow.id, outcome, now],
         )
@@ -401,7 +327,8 @@ impl Transaction {
         let rows = self
             .rows(
                 "UPDATE flows SET state = 'expired', changed_at = $1, sealed_verifier = NULL,
-                    state_hash = NULL, reference_hash = NULL
+                    state_hash = NULL, reference_hash = NULL,
+                    proof_hash = NULL, sealed_batch = NULL
                  WHERE expires_at <= $1 AND state IN ('pending', 'started', 'returned', 'confirming')
                     AND id IN (SELECT f.id FROM flows f WHERE f.expires_at <= $1
                         AND f.state IN ('pending', 'started', 'returned', 'confirming')
@@ -439,7 +366,8 @@ impl Transaction {
         let rows = self
             .rows(
                 "UPDATE flows SET state = 'granted', connection = $6, changed_at = $7, sealed_verifier = NULL,
-                    sealed_tokens = NULL, state_hash = NULL, reference_hash = NULL
+                    sealed_tokens = NULL, state_hash = NULL, reference_hash = NULL,
+                    proof_hash = NULL, sealed_batch = NULL
                  WHERE project = $1 AND user_name = $2 AND profile = $3 AND resource = $4 AND scopes = $5
                     AND state IN ('pending', 'started') RETURNING *",
                 values![
@@ -454,6 +382,35 @@ impl Transaction {
             )
             .await?;
         rows.iter().map(FlowRow::read).collect()
+    }
+
+    /// The browser leaves for the authorization server. An earlier departure of the same flow is void. False when the
+    /// flow has ended, or waits for the person's word meanwhile.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn send_flow(&mut self, flow: &FlowRow, leaving: Leaving<'_>, now: i64) -> Result<bool, Error> {
+        let (from, or_from) = flow.states_like_this();
+        let changed = self
+            .execute(
+                "UPDATE flows SET state = 'started', browser_hash = $3, state_hash = $4, sealed_verifier = $5,
+                    client = $6, expires_at = $7, changed_at = $8, sealed_tokens = NULL
+                 WHERE project = $1 AND id = $2 AND state IN ($9, $10) AND expires_at > $8",
+                values![
+                    &flow.project,
+                    &flow.id,
+                    leaving.browser_hash,
+                    leaving.state_hash,
+                    leaving.sealed_verifier,
+                    leaving.client,
+                    leaving.expires_at,
+                    now,
+                    from,
+                    or_from,
+                ],
+            )
+            .await?;
+        Ok(changed == 1)
     }
 
     /// Ends a flow that is in `from`. False when it was not.
@@ -472,7 +429,8 @@ impl Transaction {
         let changed = self
             .execute(
                 "UPDATE flows SET state = $4, outcome = $5, connection = $6, changed_at = $7, sealed_verifier = NULL,
-                    sealed_tokens = NULL, state_hash = NULL, reference_hash = NULL
+                    sealed_tokens = NULL, state_hash = NULL, reference_hash = NULL,
+                    proof_hash = NULL, sealed_batch = NULL
                  WHERE project = $1 AND id = $2 AND state = $3",
                 values![&flow.project, &flow.id, from, to, outcome, connection, now],
             )

@@ -9,6 +9,7 @@ mod audit;
 mod connections;
 mod engine;
 mod error;
+mod flow_proofs;
 mod flows;
 mod meta;
 mod migrate;

@@ -106,6 +106,7 @@ pub static FLOW_CALLBACK_KEY: SealedColumn =
     sealed!("flows", "sealed_callback_key", "id", "project", "user_name");
 pub static FLOW_VERIFIER: SealedColumn = sealed!("flows", "sealed_verifier", "id", "project", "user_name");
 pub static FLOW_TOKENS: SealedColumn = sealed!("flows", "sealed_tokens", "id", "project", "user_name");
+pub static FLOW_BATCH: SealedColumn = sealed!("flows", "sealed_batch", "id", "project", "user_name");
 /// The row is the issuer, a space, and the redirect address; neither has spaces.
 pub static REGISTRATION_SECRET: SealedColumn = sealed!(
     "registrations",
@@ -132,6 +133,7 @@ pub static SEALED_COLUMNS: &[&SealedColumn] = &[
     &FLOW_CALLBACK_KEY,
     &FLOW_VERIFIER,
     &FLOW_TOKENS,
+    &FLOW_BATCH,
     &REGISTRATION_SECRET,
     &OUTBOX_KEY,
     &OUTBOX_BODY,

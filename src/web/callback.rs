@@ -7,7 +7,7 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 
-use super::connect::proof_of;
+use super::connect::{decline, proof_of};
 use super::form::Fields;
 use super::limits::is_only_looked_at;
 use super::message::{Action, Message};
@@ -44,12 +44,6 @@ pub(super) async fn account(
         Ok(sent) => sent,
         Err(refused) => return refused,
     };
-    if fields.get("action") != Some("keep") {
-        return match site.connections.decline(&link).await {
-            Ok(flow) => site.ended(&visitor, &flow),
-            Err(error) => site.page_error(&visitor, error),
-        };
-    }
     let flow = match site.connections.view_link(&link, Some(&visitor.browser)).await {
         Ok(LinkView::One(flow)) => flow,
         Ok(LinkView::Several(_)) => {
@@ -63,6 +57,9 @@ pub(super) async fn account(
         }
         return site.message(&visitor, StatusCode::FORBIDDEN, Message::no_cookie(None));
     };
+    if fields.get("action") != Some("keep") {
+        return decline(&site, &visitor, &flow).await;
+    }
     show(&site, &visitor, site.connections.keep(&link, proven).await)
 }
 

@@ -8,6 +8,8 @@ use axum::response::Response;
 use http::{HeaderMap, Method, StatusCode};
 
 use super::connect_page::{Asked, BatchPage, BatchRow, ConnectPage, Next, NextServer};
+use super::form::Fields;
+use super::hosts;
 use super::limits::is_only_looked_at;
 use super::message::{Action, Message};
 use super::return_to::is_link;
@@ -16,14 +18,17 @@ use super::words;
 use crate::config::Secret;
 use crate::connections::{FlowPage, LinkView, PageError, Proof, Proven, Reason, Stage};
 
-/// Most scopes that are shown one by one.
-const MOST_SCOPES: usize = 30;
-
 /// After a link for several: the page of the first that is still to be done.
 const NEXT: &str = "next";
 
+/// What is said on the way to the authorization server.
+const LEAVING: &str = "You sign in there, agree, and come back by yourself.";
+/// What is said where the flow that a form was about is over.
+const CHANGED: &str =
+    "What you answered is over already, so nothing was done. This is another server: look at it anew.";
+
 /// `GET /connect/{link}`. Changes nothing: what previews links looks at it too. The one exception is the browser that
-/// comes back proven from the application's verifier: it goes on by itself, unless it only prefetches.
+/// comes back from the application's verifier with a proof: it goes on by itself, unless it only prefetches.
 pub(super) async fn show(
     State(site): State<Arc<Site>>,
     Path(link): Path<String>,
@@ -37,11 +42,19 @@ pub(super) async fn show(
     }
     let known = site.browser(&headers);
     let opened = !is_only_looked_at(&method, &headers);
+    let given = Fields::parse(query.as_deref().unwrap_or_default().as_bytes());
+    if let Some(proof) = given.get("proof").filter(|_| opened) {
+        match site.connections.come_proven(&link, proof, known.as_ref()).await {
+            Ok(Some(target)) => return site.leave(&visitor, &target, LEAVING),
+            Ok(None) => {}
+            Err(error) => return site.page_error(&visitor, error),
+        }
+    }
     match site.connections.view_link(&link, known.as_ref()).await {
-        Ok(LinkView::One(flow)) if is_open(&flow) => ask(&site, &visitor, &link, &flow, opened).await,
+        Ok(LinkView::One(flow)) if is_open(&flow) => ask(&site, &visitor, &flow, opened, None).await,
         Ok(LinkView::One(flow)) => site.ended(&visitor, &flow),
         Ok(LinkView::Several(flows)) => match next_of(&flows).filter(|_| query.as_deref() == Some(NEXT)) {
-            Some(flow) => ask(&site, &visitor, &link, flow, opened).await,
+            Some(flow) => ask(&site, &visitor, flow, opened, None).await,
             None => several(&site, &visitor, &link, &flows),
         },
         Err(error) => site.page_error(&visitor, error),
@@ -58,7 +71,7 @@ fn is_open(flow: &FlowPage) -> bool {
     matches!(flow.stage, Stage::Open | Stage::OtherAccount)
 }
 
-/// `POST /connect/{link}`: goes on, or declines.
+/// `POST /connect/{link}`: goes on with what the page showed, or declines it. What the page did not show stays as it is.
 pub(super) async fn act(
     State(site): State<Arc<Site>>,
     Path(link): Path<String>,
@@ -72,39 +85,58 @@ pub(super) async fn act(
     if !is_link(&link) {
         return site.message(&visitor, StatusCode::NOT_FOUND, Message::unknown_link());
     }
-    if fields.get("action") == Some("decline") {
-        return match site.connections.decline(&link).await {
-            Ok(flow) => site.ended(&visitor, &flow),
-            Err(error) => site.page_error(&visitor, error),
-        };
-    }
-    let flow = match site.connections.view_link(&link, Some(&visitor.browser)).await {
-        Ok(LinkView::One(flow)) if is_open(&flow) => flow,
-        Ok(LinkView::One(flow)) => return site.ended(&visitor, &flow),
-        Ok(LinkView::Several(flows)) => match next_of(&flows) {
-            Some(flow) => Box::new(flow.clone()),
-            None => return several(&site, &visitor, &link, &flows),
-        },
+    let view = match site.connections.view_link(&link, Some(&visitor.browser)).await {
+        Ok(view) => view,
         Err(error) => return site.page_error(&visitor, error),
     };
-    match proof_of(&site, &visitor, &flow) {
-        Some(proven) => begin(&site, &visitor, &link, proven).await,
-        None => match flow.proof {
-            Proof::App => match site.connections.app_reference(&link, &visitor.browser).await {
-                Ok(verifier) => {
-                    let words = "The application confirms that it is you and sends you back by itself.";
-                    site.leave(&visitor, &verifier, words)
-                }
-                Err(error) => site.page_error(&visitor, error),
-            },
-            Proof::Gateway | Proof::Local => site.see(&visitor, &format!("/login?return_to=/connect/{link}")),
+    let flows = match &view {
+        LinkView::One(flow) => std::slice::from_ref(&**flow),
+        LinkView::Several(flows) => flows,
+    };
+    let shown = fields.get("flow").and_then(|id| flows.iter().find(|flow| flow.flow == id));
+    match (shown.filter(|flow| is_open(flow)), fields.get("action")) {
+        (Some(flow), Some("continue")) => go_on(&site, &visitor, flow).await,
+        (Some(flow), Some("decline")) => decline(&site, &visitor, flow).await,
+        _ => match (&view, next_of(flows)) {
+            (LinkView::One(flow), None) => site.ended(&visitor, flow),
+            (LinkView::One(_), Some(flow)) => ask(&site, &visitor, flow, true, None).await,
+            (LinkView::Several(_), Some(flow)) => ask(&site, &visitor, flow, true, Some(CHANGED)).await,
+            (LinkView::Several(_), None) => several(&site, &visitor, &link, flows),
         },
     }
 }
 
-async fn begin(site: &Site, visitor: &Visitor, link: &str, proven: Proven) -> Response {
-    match site.connections.begin(link, proven).await {
-        Ok(target) => site.leave(visitor, &target, "You sign in there, agree, and come back by yourself."),
+async fn go_on(site: &Site, visitor: &Visitor, flow: &FlowPage) -> Response {
+    let link = &flow.link;
+    match (proof_of(site, visitor, flow), flow.proof) {
+        (Some(proven), _) => match site.connections.begin(link, &flow.flow, proven).await {
+            Ok(target) => site.leave(visitor, &target, LEAVING),
+            Err(error) => site.page_error(visitor, error),
+        },
+        (None, Proof::App) => {
+            match site.connections.app_reference(link, &flow.flow, &visitor.browser).await {
+                Ok(verifier) => {
+                    let words = "The application confirms that it is you and sends you back by itself.";
+                    site.leave(visitor, &verifier, words)
+                }
+                Err(error) => site.page_error(visitor, error),
+            }
+        }
+        (None, Proof::Gateway | Proof::Local) => {
+            site.see(visitor, &format!("/login?return_to=/connect/{link}"))
+        }
+    }
+}
+
+/// Who has proven nothing has nothing to decline: the page closes for them, and the flow stays for its user.
+pub(super) async fn decline(site: &Site, visitor: &Visitor, flow: &FlowPage) -> Response {
+    let Some(proven) = proof_of(site, visitor, flow) else {
+        let until = words::ago(site.now(), flow.expires_at_ms);
+        let message = Message::left_alone(&flow.application.name, &flow.host, &until);
+        return site.message(visitor, StatusCode::OK, message);
+    };
+    match site.connections.decline(&flow.link, &flow.flow, proven).await {
+        Ok(flow) => site.ended(visitor, &flow),
         Err(error) => site.page_error(visitor, error),
     }
 }
@@ -123,19 +155,24 @@ pub(super) fn proof_of(site: &Site, visitor: &Visitor, flow: &FlowPage) -> Optio
 }
 
 /// The page that asks for consent. `opened` is false when it is only looked at: then nothing follows from it.
-async fn ask(site: &Site, visitor: &Visitor, link: &str, flow: &FlowPage, opened: bool) -> Response {
+async fn ask(
+    site: &Site,
+    visitor: &Visitor,
+    flow: &FlowPage,
+    opened: bool,
+    notice: Option<&'static str>,
+) -> Response {
     let step_to = match flow.proof {
         Proof::Local => Next::Leave,
-        Proof::App if flow.proven && opened => {
-            return begin(site, visitor, link, Proven::App { browser: visitor.browser.clone() }).await;
-        }
+        Proof::App if flow.proven => Next::Leave,
         Proof::App => Next::App,
         Proof::Gateway => match &visitor.person {
             None => Next::SignIn,
             Some(person) if person.ids().contains(&flow.user) => Next::Leave,
             Some(person) => {
                 if opened
-                    && let Err(error) = site.connections.note_wrong_person(&flow.link, &person.ids()).await
+                    && let Err(error) =
+                        site.connections.note_wrong_person(&flow.link, &flow.flow, &person.ids()).await
                 {
                     return site.page_error(visitor, error);
                 }
@@ -149,21 +186,24 @@ async fn ask(site: &Site, visitor: &Visitor, link: &str, flow: &FlowPage, opened
         step: None,
         person: visitor.person.as_ref().map(|person| words::line(&person.label)),
         step_to,
-        path: format!("/connect/{link}"),
+        path: format!("/connect/{}", flow.link),
+        flow: flow.flow.clone(),
+        notice,
     };
     site.page(visitor, StatusCode::OK, &page)
 }
 
 fn asked(flow: &FlowPage, now: i64) -> Asked {
-    let shown = flow.scopes.len().min(MOST_SCOPES);
     Asked {
         application: words::sentence(&flow.application.name),
         application_is_known: flow.application.verified,
         label: if flow.label.is_empty() { words::address(&flow.host) } else { words::line(&flow.label) },
         host: words::address(&flow.host),
         resource: words::address(&flow.resource),
-        scopes: words::scopes(&flow.scopes[..shown]),
-        more_scopes: flow.scopes.len() - shown,
+        sign_in: words::address(&flow.sign_in_host),
+        sign_in_elsewhere: !hosts::are_one_site(&flow.host, &flow.sign_in_host),
+        // All of them: what matters must not hide behind a number.
+        scopes: words::scopes(&flow.scopes),
         user: words::masked(&flow.user),
         profile: Some(words::line(&flow.profile)).filter(|profile| !profile.is_empty()),
         why: match flow.reason {
@@ -211,6 +251,7 @@ fn state_words(stage: Stage) -> (&'static str, &'static str) {
     match stage {
         Stage::Open => ("", "to do"),
         Stage::OtherAccount => ("now", "to confirm"),
+        Stage::Returned => ("now", "being connected"),
         Stage::Granted => ("good", "connected"),
         Stage::Declined => ("warn", "declined"),
         Stage::Failed => ("bad", "failed"),
@@ -224,6 +265,7 @@ impl Site {
     pub(super) fn ended(&self, visitor: &Visitor, flow: &FlowPage) -> Response {
         let (app, host) = (&*flow.application.name, flow.host.as_str());
         let (status, message) = match flow.stage {
+            Stage::Returned => (StatusCode::OK, Message::being_connected(host)),
             Stage::Granted => (StatusCode::OK, Message::already_connected(app, host)),
             Stage::Declined => {
                 let had_it = matches!(flow.reason, Reason::StepUp | Reason::ReAuthorize);
@@ -255,9 +297,7 @@ impl Site {
             |link: &str| Action::Link { path: format!("/connect/{link}"), words: "Start again".to_owned() };
         let (status, message) = match error {
             PageError::Unknown => (StatusCode::NOT_FOUND, Message::unknown_link()),
-            PageError::Expired(flow) => {
-                (StatusCode::GONE, Message::expired(&flow.application.name, &flow.host))
-            }
+            PageError::Expired(flow) => return self.ended(visitor, &flow),
             PageError::UserMismatch(flow) => return self.wrong_person(visitor, &flow),
             PageError::NotProven => (StatusCode::FORBIDDEN, Message::no_cookie(None)),
             PageError::NotThisBrowser(link) => {

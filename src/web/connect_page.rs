@@ -18,6 +18,10 @@ pub(super) struct ConnectPage {
     pub step_to: Next,
     /// This page's own.
     pub path: String,
+    /// The id of what it shows: its forms are about that alone.
+    pub flow: String,
+    /// Why it is not the page that was expected.
+    pub notice: Option<&'static str>,
 }
 
 /// What is asked for. Texts of strangers are cleaned; the templates escape them.
@@ -27,8 +31,11 @@ pub(super) struct Asked {
     pub label: String,
     pub host: String,
     pub resource: String,
+    /// The host of the page where the person signs in.
+    pub sign_in: String,
+    /// Whether that is another site's than the server's.
+    pub sign_in_elsewhere: bool,
     pub scopes: Vec<Scope>,
-    pub more_scopes: usize,
     /// Masked.
     pub user: String,
     pub profile: Option<String>,

@@ -149,6 +149,27 @@ impl Message {
         .state("warn", "declined")
     }
 
+    /// For who said no without having shown that it is theirs to say.
+    pub fn left_alone(app: &str, host: &str, until: &str) -> Self {
+        let (host, app) = (words::address(host), words::line(app));
+        Message::new(
+            format!("{host} was not connected"),
+            &[
+                &format!("You did not go on, so {app} got nothing from you. You can close this page."),
+                &format!("This browser has not shown whose link it is. So the link stays for its owner, and ends {until}."),
+            ],
+        )
+        .state("warn", "left")
+    }
+
+    pub fn being_connected(host: &str) -> Self {
+        Message::new(
+            format!("{} is being connected", words::address(host)),
+            &["Somebody came back from it just now. Open this link again in a moment to see what came of it."],
+        )
+        .state("warn", "not finished")
+    }
+
     pub fn wrong_person(host: &str, switch: Option<Action>) -> Self {
         let message = Message::new(
             "This link is not for you",

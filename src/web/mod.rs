@@ -12,6 +12,7 @@ mod connections;
 mod connections_page;
 mod form;
 mod frame;
+mod hosts;
 mod limits;
 mod login;
 mod message;

@@ -25,7 +25,8 @@ fn asked(text: Option<&str>) -> Asked {
         host: or("files.example.com"),
         resource: or("https://files.example.com/mcp"),
         scopes: words::scopes(&[or("openid"), or("offline_access"), or("files:read")]),
-        more_scopes: 0,
+        sign_in: or("login.example.com"),
+        sign_in_elsewhere: false,
         user: or("an…@example.com"),
         profile: text.map(str::to_owned),
         why: None,
@@ -55,6 +56,8 @@ fn connect(text: Option<&str>, step_to: Next, known: bool) -> String {
         person: signed_in.then(|| or("anna@example.com")),
         step_to,
         path: or("/connect/flw_0123456789"),
+        flow: or("flow_0123456789"),
+        notice: None,
     }
     .render()
     .unwrap()

@@ -175,7 +175,6 @@ async fn a_permission_that_the_client_did_not_name_makes_a_new_client() {
 async fn another_account_is_another_connection_and_the_tokens_of_the_one_before_end() {
     let (mcp, provider) = (server().await, calling().await);
     mcp.answer_revocations(200);
-    mcp.tell_accounts();
     let gateway = Gateway::with(&provider).await;
     mcp.log_in_as("one@example.com");
     log_in(&gateway, "ann", &mcp).await;
@@ -207,7 +206,6 @@ async fn another_account_is_another_connection_and_the_tokens_of_the_one_before_
 async fn tokens_of_an_account_that_is_not_wanted_are_revoked() {
     let (mcp, provider) = (server().await, calling().await);
     mcp.answer_revocations(200);
-    mcp.tell_accounts();
     let gateway = Gateway::with(&provider).await;
     mcp.log_in_as("one@example.com");
     log_in(&gateway, "ann", &mcp).await;

@@ -15,6 +15,7 @@ mod connections_cli;
 mod demo;
 mod doctor;
 mod egress;
+mod flows;
 mod instances;
 mod keys;
 mod oauth;

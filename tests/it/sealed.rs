@@ -4,9 +4,9 @@ use toolgate::crypto::{KeySet, Keyring, Place as SealedPlace};
 use toolgate::id::random_bytes;
 use toolgate::keys::{count_uses, rotate};
 use toolgate::store::{
-    CONNECTION_ACCESS, CONNECTION_REFRESH, FLOW_CALLBACK_KEY, FLOW_LINK, FLOW_TOKENS, FLOW_VERIFIER,
-    META_VALUE, OUTBOX_BODY, OUTBOX_KEY, PROJECT_WEBHOOK_SECRET, REGISTRATION_SECRET, REVOCATION_ACCESS,
-    REVOCATION_REFRESH, SEALED_COLUMNS, SealedColumn, Store, Value,
+    CONNECTION_ACCESS, CONNECTION_REFRESH, FLOW_BATCH, FLOW_CALLBACK_KEY, FLOW_LINK, FLOW_TOKENS,
+    FLOW_VERIFIER, META_VALUE, OUTBOX_BODY, OUTBOX_KEY, PROJECT_WEBHOOK_SECRET, REGISTRATION_SECRET,
+    REVOCATION_ACCESS, REVOCATION_REFRESH, SEALED_COLUMNS, SealedColumn, Store, Value,
 };
 
 use crate::support::Place;
@@ -64,9 +64,9 @@ async fn fill(store: &Store) {
         (
             "INSERT INTO flows (project, id, link_hash, sealed_link, user_name, profile, resource, server_url,
              server_label, scopes, reason, application, proof, sealed_callback_key, discovered, state, sealed_verifier,
-             sealed_tokens, created_at, expires_at, changed_at)
+             sealed_tokens, sealed_batch, created_at, expires_at, changed_at)
              VALUES ($1, 'row', $2, $3, $2, $2, 'r', 's', $2, '', 'first_use', $2, 'gateway', $4, $2, 'pending', $5,
-             $6, 1, 1, 1)",
+             $6, $7, 1, 1, 1)",
             vec![
                 PROJECT.into(),
                 user(),
@@ -74,6 +74,7 @@ async fn fill(store: &Store) {
                 sealed(&FLOW_CALLBACK_KEY),
                 sealed(&FLOW_VERIFIER),
                 sealed(&FLOW_TOKENS),
+                sealed(&FLOW_BATCH),
             ],
         ),
         (

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::support::{
-    Answer, FakeProvider, FakeTool, Gateway, Person, Place, Protected, Reply, ask, calls, settings, text,
-    with,
+    Answer, FakeProvider, FakeTool, Gate, Gateway, PATIENCE, Person, Place, Protected, Reply, ask, calls,
+    settings, text, with,
 };
 
 /// Requests at the same time.
@@ -269,4 +269,27 @@ async fn a_client_that_hangs_up_does_not_lose_the_renewed_tokens() {
     opened.open();
     assert!(is_done(&house.chat().await));
     assert_eq!((house.mcp.renewals().len(), house.state().await), (1, active(2)));
+}
+
+#[tokio::test]
+async fn the_refusal_of_an_old_token_that_comes_late_is_not_taken_for_that_of_the_new_one() {
+    let house = House::new().await;
+    house.mcp.expire();
+    let asked = house.mcp.peer.requests().len();
+    let gate = Gate::new();
+    house.mcp.hold_next("/mcp", &gate);
+    let (client, body) = (house.gateway.client.clone(), house.body());
+    let late = tokio::spawn(async move { client.chat(&body).await });
+    house.mcp.peer.until_requests(asked + 1).await;
+    // Another request of the same person meets the refusal and renews.
+    let mut entry = house.mcp.entry("s");
+    entry["headers"] = json!({ "x-other": "list" });
+    let renewed = house.gateway.client.chat(&with(ask(&[entry]), json!({ "user": "ann" }))).await;
+    assert!(renewed.content().ends_with("done"), "{}", renewed.text());
+    let with_new = tokio::time::timeout(PATIENCE, house.chat()).await.expect("it waits for nobody");
+    assert!(with_new.content().ends_with("done"), "{}", with_new.text());
+    gate.open();
+    let answer = late.await.unwrap();
+    assert!(answer.content().ends_with("done"), "{}", answer.text());
+    assert_eq!(house.mcp.refreshes(), 1);
 }

@@ -102,8 +102,9 @@ impl Client {
         if let Some(kept) = self.core.lists.find(&peer) {
             return Ok(kept);
         }
-        // Of one session, not only of one credential: a flight speaks in the session of its user.
-        let key = peer.session;
+        // Of one session, not only of one credential: a flight speaks in the session of its user. And of one token: its
+        // refusal must not be taken for that of a newer one.
+        let key = peer.request;
         let asking = || {
             let client = Arc::clone(self);
             async move { client.list_anew(&peer).await }

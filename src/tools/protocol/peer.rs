@@ -21,6 +21,9 @@ pub(crate) struct Peer {
     pub(crate) public: Key,
     /// Address, credential and scope: whose session it is.
     pub(crate) session: Key,
+    /// As `session`, with the very token: those of a connection change, and what a server says of one is not said of
+    /// the next.
+    pub(crate) request: Key,
 }
 
 impl Peer {
@@ -67,11 +70,16 @@ impl Peer {
             }
             hash.finalize().into()
         };
+        let session: Key = key(true, &format!("session {}", server.scope));
+        let mut request = Sha256::new();
+        request.update(session);
+        request.update(headers.get(AUTHORIZATION).map_or(&[][..], HeaderValue::as_bytes));
         Ok(Peer {
             uri: server.uri.clone(),
             private: key(true, "list"),
             public: key(false, "public"),
-            session: key(true, &format!("session {}", server.scope)),
+            session,
+            request: request.finalize().into(),
             headers,
         })
     }
@@ -180,6 +188,8 @@ mod tests {
         let refreshed = by(Some("conn_1"), "Bearer y", "a");
         assert!(first.private == refreshed.private && first.session == refreshed.session);
         assert!(first.headers != refreshed.headers);
+        assert!(first.request != refreshed.request);
+        assert!(first.request == by(Some("conn_1"), "Bearer x", "a").request);
         for other in [
             by(Some("conn_2"), "Bearer x", "a"),
             by(None, "Bearer x", "a"),

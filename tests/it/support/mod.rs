@@ -2,6 +2,7 @@
 
 pub mod authorization_server;
 mod browser;
+mod cluster;
 mod gate;
 mod gateway;
 mod http;
@@ -17,6 +18,7 @@ mod stream;
 mod wire;
 
 pub use browser::{Browser, fields_of};
+pub use cluster::Cluster;
 pub use gate::Gate;
 pub use gateway::{Gateway, settings};
 pub use http::{Answer, Client, whole};

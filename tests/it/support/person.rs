@@ -29,6 +29,28 @@ pub struct Page {
     pub text: String,
 }
 
+impl Page {
+    /// Where it leads by itself: a redirect, or the way to another host.
+    pub fn target(&self) -> Option<String> {
+        match &self.location {
+            Some(path) if path.starts_with('/') => Some(format!("{}{path}", origin(&self.address))),
+            Some(location) => Some(location.clone()),
+            None => leaving(&self.text),
+        }
+    }
+
+    /// Whether it leads to an authorization server.
+    pub fn leaves(&self) -> bool {
+        self.target().is_some_and(|target| target.contains("/authorize?"))
+    }
+
+    /// What an application is sent to confirm.
+    pub fn flow_ref(&self) -> Option<String> {
+        let target = self.target()?;
+        Some(target.split_once("flow_ref=")?.1.split('&').next()?.to_owned())
+    }
+}
+
 impl Person {
     pub fn new() -> Person {
         Person { pool: Pool::builder(TokioExecutor::new()).build_http(), cookies: BTreeMap::new() }
@@ -45,8 +67,8 @@ impl Person {
                 page = self.open(&next).await;
             } else if let Some((action, fields)) = form(&page.text, "continue") {
                 page = self.submit(&format!("{origin}{action}"), &fields).await;
-            } else if let Some(target) = leaving(&page.text) {
-                page = self.open(&target).await;
+            } else if page.leaves() {
+                page = self.follow(page).await;
             } else if let Some(path) = going_on(&page.text) {
                 page = self.open(&format!("{origin}{path}")).await;
             } else {
@@ -64,21 +86,27 @@ impl Person {
         leaving(&page.text).unwrap_or_else(|| panic!("{} leads nowhere: {}", page.address, page.text))
     }
 
-    /// Presses the button of a page that says `action`.
-    pub async fn press(&mut self, page: &Page, action: &str) -> Page {
-        let (path, fields) = form(&page.text, action).unwrap_or_else(|| panic!("no {action}: {}", page.text));
-        self.submit(&format!("{}{path}", origin(&page.address)), &fields).await
-    }
-
     /// Opens the link and says no there.
     pub async fn decline(&mut self, link: &str) -> Page {
         let page = self.open(link).await;
-        let (action, fields) = form(&page.text, "decline").expect("a form to decline");
-        let page = self.submit(&format!("{}{action}", origin(link)), &fields).await;
-        match page.location.clone() {
-            Some(location) => self.open(&format!("{}{location}", origin(link))).await,
-            None => page,
+        self.press(&page, "decline").await
+    }
+
+    /// Presses a button of a page: one that says what to do, or the one of the form that goes to a path.
+    pub async fn press(&mut self, page: &Page, button: &str) -> Page {
+        let Some((action, fields)) = form(&page.text, button) else {
+            panic!("no button {button} on {}: {}", page.address, page.text)
+        };
+        self.submit(&format!("{}{action}", origin(&page.address)), &fields).await
+    }
+
+    /// Goes where pages lead by themselves until one does not.
+    pub async fn follow(&mut self, mut page: Page) -> Page {
+        for _ in 0..MOST_PAGES {
+            let Some(target) = page.target() else { return page };
+            page = self.open(&target).await;
         }
+        panic!("the way does not end: {}", page.address);
     }
 
     /// What the cookies say.
@@ -126,25 +154,29 @@ fn origin(address: &str) -> &str {
     &address[.."http://".len() + rest.find('/').unwrap_or(rest.len())]
 }
 
-/// Action and fields of the form whose button says `action`.
+/// Action and fields of the form whose button says `action`, or that goes to the path.
 fn form(text: &str, action: &str) -> Option<(String, String)> {
-    let button = format!("name=\"action\" value=\"{action}\"");
+    let is_path = action.starts_with('/');
+    let button =
+        if is_path { format!("action=\"{action}\"") } else { format!("name=\"action\" value=\"{action}\"") };
     let form = text.split("<form").skip(1).filter_map(|form| form.split("</form>").next());
     let form = form.into_iter().find(|form| form.contains(&button))?;
-    let mut fields = vec![format!("action={action}")];
+    let mut fields = Vec::new();
     for tag in form.split('<').filter(|tag| tag.starts_with("input")) {
         if let (Some(name), Some(value)) = (attribute(tag, "name"), attribute(tag, "value")) {
-            if name != "action" {
-                fields.push(format!("{name}={}", escaped(&value)));
-            }
+            fields.push(format!("{name}={}", escaped(&value)));
         }
+    }
+    if !is_path && !fields.iter().any(|field| field.starts_with("action=")) {
+        fields.push(format!("action={action}"));
     }
     Some((attribute(form, "action")?, fields.join("&")))
 }
 
 /// The address that an intermediate page leads to.
 fn leaving(text: &str) -> Option<String> {
-    text.split("<a ").find_map(|tag| attribute(tag, "href").filter(|href| href.contains("/authorize?")))
+    let leads_away = |href: &String| href.contains("/authorize?") || href.contains("flow_ref=");
+    text.split("<a ").find_map(|tag| attribute(tag, "href").filter(leads_away))
 }
 
 /// The next of several logins.

@@ -7,6 +7,8 @@ use toolgate::id::random_id;
 use toolgate::keys::{KEYRING_FILE, Source};
 use toolgate::store::{Location, Store};
 
+const STORE_URL: &str = "TOOLGATE__STORE__URL";
+
 /// A directory of its own with a keyring; and a schema of its own in the PostgreSQL that `TOOLGATE_TEST_POSTGRES` names,
 /// when it names one. Removed when dropped, the schema apart: that database is thrown away.
 pub struct Place {
@@ -16,10 +18,30 @@ pub struct Place {
 
 impl Place {
     pub async fn new() -> Place {
+        Place::with(fresh_schema().await)
+    }
+
+    fn with(database: Option<Secret>) -> Place {
         let folder = std::env::temp_dir().join(random_id("toolgate-it-"));
         std::fs::create_dir(&folder).expect("the directory for temporary files can be written");
         Source::File(folder.join(KEYRING_FILE)).read_or_create().expect("a keyring can be made");
-        Place { folder, database: fresh_schema().await }
+        Place { folder, database }
+    }
+
+    /// As [`Place::new`], in a PostgreSQL that is nobody else's.
+    pub fn at(database: Secret) -> Place {
+        Place::with(Some(database))
+    }
+
+    /// The same place, for who looks for tables and functions in these schemas, one behind the other.
+    pub fn variables_with_path(&self, path: &str) -> Vec<(String, String)> {
+        let url = self.database.as_ref().expect("it is in PostgreSQL").expose();
+        let separator = if url.contains('?') { '&' } else { '?' };
+        let url = format!("{url}{separator}options[search_path]={path}");
+        let mut variables = self.variables();
+        variables.retain(|(name, _)| name != STORE_URL);
+        variables.push((STORE_URL.to_owned(), url));
+        variables
     }
 
     /// Whether this is about PostgreSQL.
@@ -41,7 +63,7 @@ impl Place {
     pub fn variables(&self) -> Vec<(String, String)> {
         let mut variables = vec![("TOOLGATE_DATA".to_owned(), self.folder.display().to_string())];
         if let Some(url) = &self.database {
-            variables.push(("TOOLGATE__STORE__URL".to_owned(), url.expose().to_owned()));
+            variables.push((STORE_URL.to_owned(), url.expose().to_owned()));
         }
         variables
     }
@@ -78,5 +100,6 @@ async fn fresh_schema() -> Option<Secret> {
     store.execute(statement, Vec::new()).await.expect("a schema can be made");
     store.close().await;
     let separator = if url.contains('?') { '&' } else { '?' };
-    Some(Secret::new(format!("{url}{separator}options[search_path]={schema}")))
+    // The name of whoever is connected, so that a test finds its own gateways among those of other tests.
+    Some(Secret::new(format!("{url}{separator}application_name={schema}&options[search_path]={schema}")))
 }

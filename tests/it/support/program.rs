@@ -24,6 +24,11 @@ impl Program {
         Program(place.variables())
     }
 
+    /// With these variables.
+    pub fn new(variables: Vec<(String, String)>) -> Program {
+        Program(variables)
+    }
+
     /// Without a place for files.
     pub fn nowhere() -> Program {
         Program(Vec::new())

@@ -45,10 +45,10 @@ struct State {
     turns: VecDeque<Turn>,
     /// Refresh tokens stay good, and no new ones are given.
     keeps_refresh_tokens: bool,
+    /// Requests for this path are answered only once the gate is open; so many more of them.
+    held: Option<(&'static str, Gate, usize)>,
     /// Whom the next login is for.
     owner: String,
-    /// Token answers say whose they are.
-    tells_accounts: bool,
     /// Clients that were registered.
     clients: u32,
     /// Tool calls with the token of somebody else.
@@ -70,7 +70,14 @@ impl Protected {
         let shared = Arc::clone(&state);
         let peer = Peer::start(move |request| {
             let mut state = shared.lock().unwrap_or_else(PoisonError::into_inner);
-            state.answer(&tools, request)
+            let reply = state.answer(&tools, request);
+            match &mut state.held {
+                Some((path, gate, count)) if *count > 0 && request.path.starts_with(*path) => {
+                    *count -= 1;
+                    reply.after(gate)
+                }
+                _ => reply,
+            }
         })
         .await;
         Protected { peer, state }
@@ -150,14 +157,24 @@ impl Protected {
         self.lock().turns.push_back(Box::new(turn));
     }
 
+    /// Requests for `path` are carried out as they come, and answered once the gate is open.
+    pub fn hold(&self, path: &'static str, gate: &Gate) {
+        self.lock().held = Some((path, gate.clone(), usize::MAX));
+    }
+
+    /// As [`Protected::hold`], only the next one.
+    pub fn hold_next(&self, path: &'static str, gate: &Gate) {
+        self.lock().held = Some((path, gate.clone(), 1));
+    }
+
+    /// Waits until it has had `count` requests for `path`.
+    pub async fn until_asked_for(&self, path: &str, count: usize) {
+        self.peer.until_requests_that(count, |request| request.path.starts_with(path)).await;
+    }
+
     /// Refresh tokens stay good from now on, and no new ones are given.
     pub fn keep_refresh_tokens(&self) {
         self.lock().keeps_refresh_tokens = true;
-    }
-
-    /// It says with every token whose account it is of.
-    pub fn tell_accounts(&self) {
-        self.lock().tells_accounts = true;
     }
 
     /// The next logins are `owner`'s.
@@ -303,7 +320,7 @@ impl State {
         let access = self.name("access");
         self.access.insert(access.clone(), grant.clone());
         let mut answer = json!({ "access_token": access, "token_type": "Bearer" });
-        if self.tells_accounts {
+        if !grant.owner.is_empty() {
             answer["email"] = json!(grant.owner);
         }
         if self.disguise.is_none() {

@@ -1,0 +1,91 @@
+//! A login of another account than before: nothing is changed until the person says so, and what is dropped is revoked.
+
+use serde_json::json;
+
+use super::house::{House, almost, asked, server};
+use crate::support::{Page, Person, Protected};
+
+const QUESTION: &str = "Is this the right account?";
+
+/// Anna is connected, and has come back with bob's account instead.
+async fn came_back_as_bob(house: &House, mcp: &Protected, anna: &mut Person) -> (String, Page) {
+    if house.accounts(&mcp.url()).await.is_empty() {
+        mcp.answer_revocations(200);
+        mcp.log_in_as("anna");
+        anna.log_in(&house.link("", "anna", &mcp.url()).await).await;
+    }
+    assert_eq!(house.accounts(&mcp.url()).await, ["anna"]);
+    mcp.log_in_as("bob");
+    let wanted = json!({ "user": "anna", "server_url": mcp.url(), "scopes": ["files:write"] });
+    let started = house.send("", "/v1/connections", &wanted).await.json();
+    let link = started["connect_url"].as_str().unwrap_or_else(|| panic!("a link: {started}")).to_owned();
+    let back = almost(anna, &link).await;
+    let page = anna.open(&back).await;
+    assert!(page.text.contains(QUESTION), "{}", page.text);
+    assert_eq!(house.accounts(&mcp.url()).await, ["anna"], "nothing is changed before the answer");
+    (link, page)
+}
+
+/// Waits until both tokens of a login were revoked.
+async fn until_revoked(mcp: &Protected, logins: usize) {
+    mcp.peer.until_requests_that(2 * logins, |request| request.path == "/revoke").await;
+}
+
+#[tokio::test]
+async fn another_account_is_stored_only_after_a_yes_in_the_browser_that_came_back() {
+    let (house, mcp) = (House::local().await, server().await);
+    let mut anna = Person::new();
+    let (link, question) = came_back_as_bob(&house, &mcp, &mut anna).await;
+    let mut stranger = Person::new();
+    let csrf = stranger.open(&link).await.text;
+    let csrf = csrf.split("name=\"csrf\" value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    let page = stranger.submit(&format!("{link}/account"), &format!("csrf={csrf}&action=keep")).await;
+    assert!(page.status == 400 && page.text.contains("Please start again"), "{}", page.text);
+    assert_eq!(house.accounts(&mcp.url()).await, ["anna"]);
+    let page = anna.press(&question, "keep").await;
+    assert!(page.text.contains("You have authorised"), "{}", page.text);
+    assert_eq!(house.accounts(&mcp.url()).await, ["bob"]);
+}
+
+#[tokio::test]
+async fn after_a_no_the_other_account_is_not_stored_any_more_and_its_tokens_are_revoked() {
+    let (house, mcp) = (House::local().await, server().await);
+    let mut anna = Person::new();
+    let (_, question) = came_back_as_bob(&house, &mcp, &mut anna).await;
+    let page = anna.press(&question, "drop").await;
+    assert!(page.text.contains("You declined"), "{}", page.text);
+    until_revoked(&mcp, 1).await;
+    let page = anna.press(&question, "keep").await;
+    assert!(!page.text.contains("You have authorised"), "{}", page.text);
+    assert_eq!(house.accounts(&mcp.url()).await, ["anna"]);
+    let audit = house.audit(&mcp.url()).await;
+    assert!(audit.contains(&"flow.other_account".to_owned()) && audit.contains(&"flow.declined".to_owned()));
+}
+
+#[tokio::test]
+async fn what_nobody_answered_is_revoked_when_its_time_is_up() {
+    let (house, mcp) = (House::local().await, server().await);
+    let mut anna = Person::new();
+    let (_, question) = came_back_as_bob(&house, &mcp, &mut anna).await;
+    house.end_flows().await;
+    until_revoked(&mcp, 1).await;
+    let page = anna.press(&question, "keep").await;
+    assert!(page.status == 410 && page.text.contains("expired"), "{}", page.text);
+    assert_eq!(house.accounts(&mcp.url()).await, ["anna"]);
+}
+
+#[tokio::test]
+async fn who_begins_anew_instead_of_answering_drops_what_waited_and_it_is_revoked() {
+    let (house, mcp) = (House::local().await, server().await);
+    let mut anna = Person::new();
+    let (link, question) = came_back_as_bob(&house, &mcp, &mut anna).await;
+    mcp.log_in_as("anna");
+    let back = almost(&mut anna, &link).await;
+    let page = anna.press(&question, "keep").await;
+    assert!(!page.text.contains("You have authorised"), "the question is over: {}", page.text);
+    until_revoked(&mcp, 1).await;
+    let page = anna.open(&back).await;
+    assert!(page.text.contains("You have authorised"), "{}", page.text);
+    assert_eq!(house.accounts(&mcp.url()).await, ["anna"]);
+    assert_eq!(asked(&mcp, "/token"), 3);
+}

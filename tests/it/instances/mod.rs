@@ -1,0 +1,8 @@
+//! Two processes on one database: logins, renewals and revocations of one reach the other, neither undoes what the
+//! other does at the same moment, and a crash or a pause of one loses nothing.
+
+mod database;
+mod house;
+mod keys;
+mod logins;
+mod renewals;
