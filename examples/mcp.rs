@@ -31,6 +31,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         Tools::new(Egress::new(&config::Egress::default(), true, system_lookup())?, &config::Mcp::default());
     let server = Server {
         connection: None,
+        resource: None,
         uri: url.parse()?,
         authorization: std::env::var("MCP_AUTHORIZATION").ok().map(Secret::new),
         headers: Vec::new(),

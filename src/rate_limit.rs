@@ -26,7 +26,7 @@ pub struct RateLimit<C: Clock = DefaultClock> {
 }
 
 /// The caller sent too much, and may try again after so many seconds (at least 1), for `Retry-After`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 #[error("too many requests; try again in {0} s")]
 pub struct RetryAfterSeconds(pub u64);
 

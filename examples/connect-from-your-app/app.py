@@ -96,6 +96,7 @@ class App(BaseHTTPRequestHandler):
             return self.page("This link was made for somebody else.", 403)
         if status != 200:
             return self.page("This link does not work any more. Ask again.", 400)
+        # For this browser only: the address proves its user, and is never logged or fetched here.
         self.go(answer["redirect_url"])
 
     def go(self, address, cookie=None):

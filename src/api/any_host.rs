@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::response::Response;
 use http::{Method, Request, StatusCode, Uri};
 
+use super::relay::no_page;
 use super::{ApiError, App, body, chat, view};
 use crate::completion::relay;
 use crate::config::AnyHostMode;
@@ -18,10 +19,11 @@ use crate::openai::ErrorKind;
 /// endpoints are relayed.
 ///
 /// # Errors
-/// 403 for hosts that policy refuses, 404 for paths that name no host, and those of chat completions.
+/// 403 for hosts that policy refuses and for browsers that want to show the answer, 404 for paths that name no host, and those of chat completions.
 pub async fn any_host(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Response, ApiError> {
     let (head, body) = request.into_parts();
     let (host, path) = split(&head.uri).ok_or_else(|| not_found(&head.uri))?;
+    no_page(&head.headers)?;
     let caller = app.admit(&head.headers, Surface::ProviderHost).await?;
     allow(&app, host)?;
     let key = caller.forward_key.as_ref();

@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::response::Response;
 use http::{HeaderMap, Request};
 
+use super::relay::no_page;
 use super::{ApiError, App, body, view};
 use crate::completion::{Incoming, Options, Users, Who, relay};
 use crate::connections::Application;
@@ -17,9 +18,10 @@ use crate::upstream::{Target, forward_request_headers};
 /// `POST /v1/chat/completions`.
 ///
 /// # Errors
-/// 400, 401, 404, 413, 424, 429, and the provider's own statuses.
+/// 400, 401, 403, 404, 413, 424, 429, and the provider's own statuses.
 pub async fn create(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Response, ApiError> {
     let (head, body) = request.into_parts();
+    no_page(&head.headers)?;
     let caller = app.admit(&head.headers, Surface::V1).await?;
     let request = body::read_request(body, &head.headers, app.settings.limits.body_bytes).await?;
     let model = request.get::<String>("model", "the name of a model")?.filter(|model| !model.is_empty());

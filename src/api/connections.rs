@@ -189,14 +189,22 @@ async fn one(app: &App, who: &Who, owner: &Owner, url: String, uri: Uri) -> Resu
             "expires_at": flow.expires_at_ms / 1000,
         })),
         Err(FlowError::NotOffered(_)) => Ok(json!({ "url": url, "status": "public" })),
-        Err(FlowError::Store(error)) => Err(error.into()),
-        Err(error) => Ok(json!({ "url": url, "status": "unknown", "reason": error.to_string() })),
+        Err(error @ (FlowError::Store(_) | FlowError::Busy(_))) => Err(error.into()),
+        Err(error) => {
+            let reason = app.engine.without_links(&error.to_string());
+            Ok(json!({ "url": url, "status": "unknown", "reason": reason }))
+        }
     }
 }
 
 async fn start(app: &App, owner: &Owner, wanted: Wanted) -> Result<Response, ApiError> {
     let server_url = wanted.uri.to_string();
-    let flow = app.connections.start_flow(owner, wanted).await?;
+    let started = app.connections.start_flow(owner, wanted).await;
+    let flow = started.map_err(|error| match error {
+        // Why not may repeat what the server says of itself.
+        FlowError::NotOffered(why) => FlowError::NotOffered(app.engine.without_links(&why)),
+        other => other,
+    })?;
     let pending = json!({
         "status": "needs_login", "server_url": server_url, "resource": flow.resource, "host": flow.host,
         "connect_url": flow.connect_url, "scopes": flow.scopes, "expires_at": flow.expires_at_ms / 1000,

@@ -42,6 +42,13 @@ impl ApiError {
         ApiError { authenticate: challenge, ..error }
     }
 
+    /// Too much of something, which may be sent again later.
+    fn too_many(after: rate_limit::RetryAfterSeconds, message: String) -> Self {
+        let code = Some("rate_limit_exceeded");
+        let error = Self::new(StatusCode::TOO_MANY_REQUESTS, ErrorKind::RateLimit, code, message);
+        ApiError { retry_after: Some(after.0.to_string().into()), ..error }
+    }
+
     /// An error with more than the usual four fields.
     pub fn from_body(status: StatusCode, body: ErrorBody) -> Self {
         ApiError { status, error: body.into_value(), retry_after: None, authenticate: None, login: None }
@@ -156,7 +163,8 @@ impl From<FlowError> for ApiError {
         let message = error.to_string();
         let (status, kind, code) = match error {
             FlowError::Store(error) => return error.into(),
-            FlowError::NotOffered(_) => {
+            FlowError::Busy(after) => return Self::too_many(after, message),
+            FlowError::NotOffered(_) | FlowError::NotPossible(_) => {
                 (StatusCode::NOT_FOUND, ErrorKind::InvalidRequest, "login_not_offered")
             }
             FlowError::UserMismatch => (StatusCode::CONFLICT, ErrorKind::InvalidRequest, "user_mismatch"),
@@ -167,15 +175,8 @@ impl From<FlowError> for ApiError {
 }
 
 impl From<rate_limit::RetryAfterSeconds> for ApiError {
-    fn from(rate_limit::RetryAfterSeconds(seconds): rate_limit::RetryAfterSeconds) -> Self {
-        let message = format!("too many requests; try again in {seconds} s");
-        let error = Self::new(
-            StatusCode::TOO_MANY_REQUESTS,
-            ErrorKind::RateLimit,
-            Some("rate_limit_exceeded"),
-            message,
-        );
-        ApiError { retry_after: Some(seconds.to_string().into()), ..error }
+    fn from(after: rate_limit::RetryAfterSeconds) -> Self {
+        Self::too_many(after, after.to_string())
     }
 }
 

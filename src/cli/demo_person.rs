@@ -36,22 +36,24 @@ impl Person<'_> {
     /// When a page is not what it should be.
     pub(super) async fn log_in(mut self, link: &str, name: &str) -> Result<(), Failure> {
         let page = self.send(link, None).await?;
-        let csrf = page.value_of("csrf")?;
-        let leaving = self.send(link, Some(&[("csrf", &csrf), ("action", "continue")])).await?;
+        let mut fields = page.hidden_beside("value=\"continue\"")?;
+        fields.push(("action".to_owned(), "continue".to_owned()));
+        let leaving = self.send(link, Some(&fields)).await?;
         let question = leaving.text.split("href=\"").skip(1).filter_map(|rest| rest.split('"').next());
         let question = question
             .map(|address| address.replace("&#38;", "&").replace("&amp;", "&"))
             .find(|address| address.contains("/demo/oauth/authorize?"))
             .ok_or_else(|| unexpected("no way to the demo's login"))?;
         let page = self.send(&question, None).await?;
-        let id = page.value_of("page")?;
+        let mut fields = page.hidden_beside("value=\"allow\"")?;
+        fields.extend([("name", name), ("answer", "allow")].map(|(name, value)| (name.into(), value.into())));
         let form = question.split('?').next().unwrap_or_default().to_owned();
-        let allowed = self.send(&form, Some(&[("page", &id), ("name", name), ("answer", "allow")])).await?;
+        let allowed = self.send(&form, Some(&fields)).await?;
         let back = allowed.location.ok_or_else(|| unexpected("no way back to the gateway"))?;
         self.send(&back, None).await.map(drop)
     }
 
-    async fn send(&mut self, address: &str, form: Option<&[(&str, &str)]>) -> Result<Page, Failure> {
+    async fn send(&mut self, address: &str, form: Option<&[(String, String)]>) -> Result<Page, Failure> {
         let failed = |error: &dyn std::fmt::Display| unexpected(&error.to_string());
         let mut request = Request::builder().uri(address).header(header::ACCEPT, "text/html");
         if !self.cookies.is_empty() {
@@ -90,11 +92,16 @@ impl Person<'_> {
 }
 
 impl Page {
-    /// The value of a hidden field.
-    fn value_of(&self, name: &str) -> Result<String, Failure> {
-        let start = format!("name=\"{name}\" value=\"");
-        let value = self.text.split(&start).nth(1).and_then(|rest| rest.split('"').next());
-        value.map(str::to_owned).ok_or_else(|| unexpected("a page without its form"))
+    /// The hidden fields of the form with this button.
+    fn hidden_beside(&self, button: &str) -> Result<Vec<(String, String)>, Failure> {
+        let mut forms = self.text.split("<form").skip(1).filter_map(|rest| rest.split("</form>").next());
+        let form =
+            forms.find(|form| form.contains(button)).ok_or_else(|| unexpected("a page without its form"))?;
+        let fields = form.split("<input type=\"hidden\" name=\"").skip(1).filter_map(|rest| {
+            let (name, rest) = rest.split_once("\" value=\"")?;
+            Some((name.to_owned(), rest.split('"').next()?.to_owned()))
+        });
+        Ok(fields.collect())
     }
 }
 

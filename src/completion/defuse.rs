@@ -52,6 +52,11 @@ impl OwnLinks {
         self.hosts.contains(&host) && self.is_port(url.port())
     }
 
+    /// Whether a login link is in `text`.
+    pub fn are_in(&self, text: &str) -> bool {
+        matches!(self.broken_in(text), Cow::Owned(_))
+    }
+
     /// `text` with every login link replaced by words.
     pub fn broken_in<'t>(&self, text: &'t str) -> Cow<'t, str> {
         if !text.bytes().any(|byte| matches!(byte, b'/' | b'%' | b'&' | b'\\' | 0x80..)) {

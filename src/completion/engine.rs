@@ -100,6 +100,11 @@ impl Engine {
         &self.parts.upstream
     }
 
+    /// `text`, which may hold a stranger's words, without login links.
+    pub fn without_links(&self, text: &str) -> String {
+        self.parts.links.broken_in(text).into_owned()
+    }
+
     /// Whether a request may name this address.
     ///
     /// # Errors

@@ -17,7 +17,8 @@ use super::options::OnAuth;
 use super::pages::Pages;
 use super::sink::{Gone, Sink};
 use super::turn::Call;
-use crate::connections::Access;
+use crate::connections::{Access, FlowError};
+use crate::rate_limit::RetryAfterSeconds;
 use crate::telemetry::{McpHostMetrics, Outcome};
 use crate::tools::{Error, PageRequired, Resolved, Tool, ToolResult, text};
 
@@ -91,6 +92,8 @@ pub(super) enum Kept {
     Missing(Vec<Missing>),
     /// The caller's login cannot be looked up.
     Unknown,
+    /// No login can be begun before that.
+    Busy(RetryAfterSeconds),
     /// It was waited for in vain.
     Waited(Came, Vec<Missing>),
     Gone,
@@ -133,6 +136,11 @@ pub async fn call(calling: &Calling<'_>, started: Instant) -> Result<Executed, G
         Err(Kept::Unknown) => {
             let words = format!("The login for {host} cannot be looked up right now. The call was not made.");
             (ToolResult::failure(words), Outcome::Failed)
+        }
+        Err(Kept::Busy(after)) => {
+            let words =
+                format!("{host} wants a login, and {}. The call was not made.", FlowError::Busy(after));
+            (ToolResult::failure(words), Outcome::Unauthorized)
         }
         Err(Kept::Missing(logins)) => {
             missing = logins;
@@ -196,6 +204,7 @@ impl Calling<'_> {
                 }
                 Refused::Missing(missing) => missing,
                 Refused::Nobody => return Err(Kept::Error(Error::Unauthorized(challenge))),
+                Refused::Busy(after) => return Err(Kept::Busy(after)),
                 Refused::Unknown(error) => return Err(self.unknown(&error)),
             };
             // Without a link there is nothing that anybody could do now; the model may know another way.

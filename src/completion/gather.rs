@@ -2,10 +2,13 @@
 
 use serde_json::{Value, json};
 
+use super::defuse::OwnLinks;
 use super::event::{AuthorizationRequired, LinkKind, LoginHeaders, Notice, RunError};
 use super::logins::{Asked, Missing};
 use super::prepare::Error;
+use crate::connections::FlowError;
 use crate::openai::{ErrorBody, ErrorKind, InvalidField};
+use crate::rate_limit::RetryAfterSeconds;
 use crate::tools::{self, Resolved, Spec};
 
 /// The servers of one request.
@@ -28,34 +31,46 @@ impl Found {
     }
 }
 
-/// Sorts what the servers said.
+/// Sorts what the servers said. Their own words may stand in what is said of them here, which is in the gateway's voice:
+/// `links` of ours are taken out of it.
 ///
 /// # Errors
 /// When an indispensable server cannot be used, and no login would change that.
-pub fn gather(asked: Vec<Asked>) -> Result<Found, Error> {
+pub fn gather(asked: Vec<Asked>, links: &OwnLinks) -> Result<Found, Error> {
     let mut found = Found::default();
     let (mut failed, mut nobody, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
+    let mut busy = None::<RetryAfterSeconds>;
+    let safe = |text: &str| links.broken_in(text).into_owned();
     for asked in asked {
         match asked {
             Asked::Ready(resolved) => {
-                found.notices.extend(remarks(&resolved));
+                found.notices.extend(remarks(&resolved, links));
                 found.ready.push(resolved);
             }
             Asked::Missing(spec, missing) => found.missing.push((spec, missing)),
             Asked::Failed(spec, tools::Error::Refused(refusal)) => {
-                return Err(not_allowed(&spec, &refusal.to_string()).into());
+                return Err(not_allowed(&spec, &safe(&refusal.to_string())).into());
             }
             Asked::Failed(spec, error) if spec.optional => {
-                let message = format!("{} could not be used and was left out: {error}.", spec.host());
+                let message = safe(&format!("{} could not be used and was left out: {error}.", spec.host()));
                 found.notices.push(Notice { code: "server_unreachable".into(), message });
             }
-            Asked::Failed(spec, error) => failed.push((spec, error.to_string())),
+            Asked::Failed(spec, error) => failed.push((spec, safe(&error.to_string()))),
             Asked::Nobody(spec) if spec.optional => {
                 let message =
                     format!("{} wants a login, and the request names no user. It was left out.", spec.host());
                 found.notices.push(Notice { code: "user_required".into(), message });
             }
             Asked::Nobody(spec) => nobody.push(spec.host().to_owned()),
+            Asked::Busy(spec, after) if spec.optional => {
+                let message = format!(
+                    "{} wants a login, and {}. It was left out.",
+                    spec.host(),
+                    FlowError::Busy(after)
+                );
+                found.notices.push(Notice { code: "login_unknown".into(), message });
+            }
+            Asked::Busy(_, after) => busy = busy.max(Some(after)),
             Asked::Unknown(spec, error) => {
                 tracing::error!(mcp.host = spec.host(), %error, "a connection could not be looked up");
                 if spec.optional {
@@ -67,6 +82,9 @@ pub fn gather(asked: Vec<Asked>) -> Result<Found, Error> {
                 }
             }
         }
+    }
+    if let Some(after) = busy {
+        return Err(Error::Ended(too_many_logins(after)));
     }
     match (nobody.as_slice(), unknown.as_slice(), failed.as_slice()) {
         ([], [], []) => Ok(found),
@@ -86,6 +104,12 @@ pub fn unavailable(hosts: &str) -> RunError {
     let message = format!("the logins for {hosts} cannot be looked up right now; try again");
     let body = ErrorBody::new(ErrorKind::Server, Some("connections_unavailable"), message);
     RunError { retry_after: Some("5".to_owned()), ..ended(503, body) }
+}
+
+fn too_many_logins(after: RetryAfterSeconds) -> RunError {
+    let body =
+        ErrorBody::new(ErrorKind::RateLimit, Some("rate_limit_exceeded"), FlowError::Busy(after).to_string());
+    RunError { retry_after: Some(after.0.to_string()), ..ended(429, body) }
 }
 
 fn user_required(hosts: &[String]) -> RunError {
@@ -122,7 +146,7 @@ pub fn authorization_required(
 }
 
 /// What a reader should know about a server that answered.
-fn remarks(server: &Resolved) -> Vec<Notice> {
+fn remarks(server: &Resolved, links: &OwnLinks) -> Vec<Notice> {
     let host = server.spec.host();
     let mut notices = Vec::new();
     if !server.absent.is_empty() {
@@ -143,6 +167,7 @@ fn remarks(server: &Resolved) -> Vec<Notice> {
             server.list.dropped.len(),
             shown.collect::<Vec<_>>().join(", ")
         );
+        let message = links.broken_in(&message).into_owned();
         notices.push(Notice { code: "tools_left_out".into(), message });
     }
     if server.chosen.is_empty() {

@@ -81,7 +81,7 @@ async fn ask_again(prepared: &Prepared, mut found: Found) -> Result<Next, Gone> 
     let (logins, sink) = (&prepared.logins, &prepared.sink);
     let missing = std::mem::take(&mut found.missing);
     let asked = join_all(missing.into_iter().map(|(spec, _)| logins.resolve(spec, true))).await;
-    let now = match gather(asked) {
+    let now = match gather(asked, &prepared.parts.links) {
         Ok(now) => now,
         Err(error) => return Ok(Next::Failed(error.into())),
     };

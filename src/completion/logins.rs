@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::defuse::OwnLinks;
 use super::engine::Parts;
 use super::event::{AuthorizationBatch, AuthorizationRequired, LinkKind, RunEvent};
 use super::options::OnAuth;
@@ -15,6 +16,7 @@ use super::sink::{Gone, Sink};
 use crate::connections::{
     self, Access, Application, FlowError, Owner, PendingFlow, Reason, Renewed, Waited, Wanted,
 };
+use crate::rate_limit::RetryAfterSeconds;
 use crate::tools::{self, Challenge, Outcome, Resolved, Server, Spec};
 
 /// How often one request or call gets another token before a login is asked for.
@@ -57,6 +59,8 @@ pub enum Refused {
     Missing(Missing),
     /// The request names nobody whose login it could be.
     Nobody,
+    /// No login can be begun before that.
+    Busy(RetryAfterSeconds),
     /// It cannot be known.
     Unknown(connections::Error),
 }
@@ -66,6 +70,7 @@ pub enum Asked {
     Ready(Resolved),
     Missing(Spec, Missing),
     Nobody(Spec),
+    Busy(Spec, RetryAfterSeconds),
     Failed(Spec, tools::Error),
     Unknown(Spec, connections::Error),
 }
@@ -110,6 +115,7 @@ impl Logins {
                 None => spec.authorization.clone(),
             },
             connection: access.map(|access| Arc::clone(&access.connection)),
+            resource: access.map(|access| Arc::clone(&access.resource)),
             headers: spec.headers.clone(),
             scope: Arc::clone(&self.scope),
         }
@@ -146,6 +152,7 @@ impl Logins {
                 Refused::Renewed(renewed) => access = Some(renewed),
                 Refused::Missing(missing) => return Asked::Missing(spec, missing),
                 Refused::Nobody => return Asked::Nobody(spec),
+                Refused::Busy(after) => return Asked::Busy(spec, after),
                 Refused::Unknown(error) => return Asked::Unknown(spec, error),
             }
             renewals += 1;
@@ -181,7 +188,7 @@ impl Logins {
         renewals: u32,
     ) -> Refused {
         if spec.authorization.is_some() {
-            return Refused::Missing(without_link(spec, challenge, None));
+            return Refused::Missing(without_link(spec, challenge, None, &self.parts.links));
         }
         let Some(owner) = &self.owner else { return Refused::Nobody };
         let reason = match access {
@@ -207,9 +214,10 @@ impl Logins {
             run_id: Some(self.run_id.clone()),
         };
         match self.parts.connections.start_flow(owner, wanted).await {
-            Ok(flow) => Refused::Missing(with_link(spec, flow, reason, self.on_auth)),
+            Ok(flow) => Refused::Missing(with_link(spec, flow, reason, self.on_auth, &self.parts.links)),
             Err(FlowError::Store(error)) => Refused::Unknown(error),
-            Err(error) => Refused::Missing(without_link(spec, challenge, Some(&error))),
+            Err(FlowError::Busy(after)) => Refused::Busy(after),
+            Err(error) => Refused::Missing(without_link(spec, challenge, Some(&error), &self.parts.links)),
         }
     }
 
@@ -318,7 +326,7 @@ impl Logins {
     }
 }
 
-fn with_link(spec: &Spec, flow: PendingFlow, reason: Reason, on_auth: OnAuth) -> Missing {
+fn with_link(spec: &Spec, flow: PendingFlow, reason: Reason, on_auth: OnAuth, links: &OwnLinks) -> Missing {
     let mut reason = match reason {
         Reason::FirstUse => "It wants you to log in.",
         Reason::Expired => "The login has expired. Log in again.",
@@ -336,7 +344,7 @@ fn with_link(spec: &Spec, flow: PendingFlow, reason: Reason, on_auth: OnAuth) ->
         server_label: spec.label.clone(),
         host: spec.host().to_owned(),
         connect_url: Some(flow.connect_url.clone()),
-        scopes: flow.scopes.clone(),
+        scopes: shown_scopes(flow.scopes.iter().map(String::as_str), links),
         reason,
         expires_at: Some(flow.expires_at_ms / 1000),
         kind: LinkKind::Connection,
@@ -345,7 +353,7 @@ fn with_link(spec: &Spec, flow: PendingFlow, reason: Reason, on_auth: OnAuth) ->
 }
 
 /// A login that the gateway cannot offer: the credential must come with the request.
-fn without_link(spec: &Spec, challenge: &Challenge, why: Option<&FlowError>) -> Missing {
+fn without_link(spec: &Spec, challenge: &Challenge, why: Option<&FlowError>, links: &OwnLinks) -> Missing {
     let host = spec.host();
     let how = format!(
         "in the field authorization of this tool, or in the header X-MCP-Authorization as {host}=TOKEN"
@@ -356,6 +364,8 @@ fn without_link(spec: &Spec, challenge: &Challenge, why: Option<&FlowError>) -> 
         }
         (Some(_), _, _) => format!("It refuses the credential it was given. Send a valid one {how}."),
         (None, _, Some(why)) => {
+            // Why not may repeat what the server says of itself.
+            let why = links.broken_in(&why.to_string()).into_owned();
             format!("It wants a login that cannot be offered here: {why}. Send its access token {how}.")
         }
         (None, _, None) => format!("It wants a login. Send its access token {how}."),
@@ -366,10 +376,15 @@ fn without_link(spec: &Spec, challenge: &Challenge, why: Option<&FlowError>) -> 
         server_label: spec.label.clone(),
         host: host.to_owned(),
         connect_url: None,
-        scopes: scopes.take(100).map(str::to_owned).collect(),
+        scopes: shown_scopes(scopes.take(100), links),
         reason,
         expires_at: None,
         kind: LinkKind::Connection,
     };
     Missing { shown: Arc::new(shown), flow: None }
+}
+
+/// Scopes as a reader sees them; a server may call one like a link of ours.
+fn shown_scopes<'s>(scopes: impl Iterator<Item = &'s str>, links: &OwnLinks) -> Vec<String> {
+    scopes.map(|scope| links.broken_in(scope).into_owned()).collect()
 }

@@ -93,8 +93,9 @@ impl Calling<'_> {
         };
         let bare = page.username().is_empty() && page.password().is_none();
         let allowed = page.scheme() == "https" || (parts.local && loopback);
-        // A page of the gateway's own would look like a login link of the gateway's own.
-        if !allowed || !bare || parts.links.lead_to(page) {
+        // A page of the gateway's own would look like a login link of the gateway's own, as would an address that has one
+        // in it.
+        if !allowed || !bare || parts.links.lead_to(page) || parts.links.are_in(page.as_str()) {
             return None;
         }
         let reason = format!(

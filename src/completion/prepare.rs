@@ -137,7 +137,10 @@ impl Engine {
             scope,
             said: Mutex::default(),
         };
-        let found = gather(join_all(servers.into_iter().map(|spec| logins.resolve(spec, false))).await)?;
+        let found = gather(
+            join_all(servers.into_iter().map(|spec| logins.resolve(spec, false))).await,
+            &parts.links,
+        )?;
         let blocked = found.is_blocked();
         if blocked && options.on_auth == OnAuth::Fail {
             return Err(fail(&logins, &found.logins()).await.into());

@@ -42,13 +42,13 @@ impl Who {
     /// The user that the request names: `user`, `safety_identifier`, or the header `X-Toolgate-User`.
     ///
     /// # Errors
-    /// [`InvalidField`] for names that are none.
+    /// [`InvalidField`] for names that are none, also in the header when the body names somebody.
     pub fn user(&self, request: &ChatRequest, headers: &HeaderMap) -> Result<Option<Arc<str>>, InvalidField> {
         let mut named = None;
         for field in ["user", "safety_identifier"] {
             named = named.or(request.get::<String>(field, "a text")?.filter(|name| !name.is_empty()));
         }
-        let header = headers.get("x-toolgate-user").and_then(|value| value.to_str().ok());
+        let header = user_header(headers)?;
         let named = named.or(header.filter(|name| !name.is_empty()).map(str::to_owned));
         if named.as_ref().is_some_and(|name| name.len() > LONGEST_USER) {
             let message = format!("`user` must have at most {LONGEST_USER} characters");
@@ -89,6 +89,20 @@ impl Who {
             (Users::Any | Users::AnyOr(_), named) => Ok(named.map(Into::into)),
         }
     }
+}
+
+/// The user that the header names. One that cannot be read must not pass for none: the request would act for somebody
+/// else.
+fn user_header(headers: &HeaderMap) -> Result<Option<&str>, InvalidField> {
+    let wrong = |why: &str| InvalidField::new("X-Toolgate-User", format!("`X-Toolgate-User` {why}"));
+    let mut given = headers.get_all("x-toolgate-user").iter();
+    let Some(value) = given.next() else { return Ok(None) };
+    if given.next().is_some() {
+        return Err(wrong("is there twice; send it once"));
+    }
+    let text =
+        value.to_str().map_err(|_| wrong("must be plain ASCII; send other names in the field `user`"))?;
+    Ok(Some(text))
 }
 
 /// Whose sessions, caches and hidden turns these are: namespace, user and profile.

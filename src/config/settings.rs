@@ -200,11 +200,14 @@ pub enum AnyHostMode {
 #[serde(default, deny_unknown_fields)]
 pub struct PassThrough {
     pub enabled: bool,
+    /// How many logins a minute all of them together may ask for; 0 is no limit. A new key costs nothing, so each for
+    /// itself they would not be limited at all.
+    pub logins_per_minute: u32,
 }
 
 impl Default for PassThrough {
     fn default() -> Self {
-        PassThrough { enabled: true }
+        PassThrough { enabled: true, logins_per_minute: 600 }
     }
 }
 

@@ -92,6 +92,7 @@ impl Held {
     pub(super) fn access(&self, current: &Current) -> Access {
         Access {
             connection: self.row.id.as_str().into(),
+            resource: self.row.resource.as_str().into(),
             generation: current.generation,
             authorization: current.authorization.clone(),
         }

@@ -76,6 +76,25 @@ impl Connections {
         let gained: Gained = serde_json::from_slice(&opened).map_err(|_| Error::Store)?;
         inner.take_in(&flow, link, "confirming", &gained).await
     }
+
+    /// The account before and the one now, when a login of this browser waits for the person's word on them.
+    ///
+    /// # Errors
+    /// See [`PageError`].
+    pub async fn waits_for_word(
+        &self,
+        link: &str,
+        browser: &Secret,
+    ) -> Result<Option<(String, String)>, PageError> {
+        let inner = &self.0;
+        let (flow, _) = inner.open_flow(link).await?;
+        if flow.state != "confirming" || !is_browser(&flow, browser) {
+            return Ok(None);
+        }
+        let known = inner.store.list_connections_of(&flow.project, &flow.user, &flow.profile).await?;
+        let before = known.into_iter().find(|row| row.resource == flow.resource).and_then(|row| row.account);
+        Ok(before.zip(flow.account))
+    }
 }
 
 /// `None` when a field is there twice, or `state` is not.

@@ -3,7 +3,7 @@
 //! MCP 2026-07-28 authorization, client registration: in that order.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use http::Uri;
 use serde::{Deserialize, Serialize};
@@ -49,6 +49,8 @@ pub(super) struct Clients {
     document_url: Option<String>,
     /// Issuers that did not take the document, and until when that is believed.
     refused: Mutex<HashMap<String, i64>>,
+    /// Issuers where we are being registered: by one login at a time.
+    turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 /// Why there is no client.
@@ -72,7 +74,8 @@ impl Clients {
             public_url.starts_with("https://").then(|| format!("{public_url}/oauth/client-metadata.json"))
         });
         let document = ClientDocument::new(public_url, &redirect_uri);
-        Ok(Clients { configured, redirect_uri, document, document_url, refused: Mutex::default() })
+        let (refused, turns) = Default::default();
+        Ok(Clients { configured, redirect_uri, document, document_url, refused, turns })
     }
 
     pub(super) fn document(&self) -> String {
@@ -90,6 +93,13 @@ impl Clients {
             refused.clear();
         }
         refused.insert(issuer.to_owned(), now + REFUSAL);
+    }
+
+    /// Where registrations at an issuer come one after the other: many of them count how often they are asked.
+    fn turn(&self, issuer: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+        Arc::clone(turns.entry(issuer.to_owned()).or_default())
     }
 
     /// The operator's client for what was found. Anybody's metadata may name any issuer: a client is for the resources
@@ -218,6 +228,8 @@ impl Inner {
     /// The client that the server made for us; a new one when there is none that suffices.
     async fn registered_for(&self, found: &Discovered, scopes: &[String]) -> Result<Client, NoClient> {
         let (issuer, redirect_uri) = (&found.server.issuer, &self.clients.redirect_uri);
+        let turn = self.clients.turn(issuer);
+        let _turn = turn.lock().await;
         let now = self.now();
         let find = || self.store.find_registration(issuer, redirect_uri);
         let known = find().await.map_err(NoClient::store)?;

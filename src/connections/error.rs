@@ -2,6 +2,7 @@
 
 use super::pages::FlowPage;
 use crate::config::Secret;
+use crate::rate_limit::RetryAfterSeconds;
 use crate::store;
 
 /// What is stored cannot be read or written now.
@@ -27,15 +28,21 @@ impl From<store::Error> for Error {
 /// Why there is no login.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum FlowError {
-    /// The server offers none.
+    /// The server wants none.
     #[error("{0}")]
     NotOffered(String),
+    /// It may want one, which cannot be offered here and now.
+    #[error("{0}")]
+    NotPossible(String),
     /// The person at the browser is somebody else.
     #[error("the login was asked for by another user")]
     UserMismatch,
     /// No such link or reference, or it was used, or has expired.
     #[error("there is no such login; ask for a new link")]
     Unknown,
+    /// Callers that nobody vouches for begin too many, all of them together.
+    #[error("too many logins are being asked for; try again in {} s", .0.0)]
+    Busy(RetryAfterSeconds),
     #[error(transparent)]
     Store(#[from] Error),
 }

@@ -1,5 +1,7 @@
 //! Starting flows: the missing login becomes a link.
 
+use std::sync::Arc;
+
 use http::Uri;
 use serde::{Deserialize, Serialize};
 
@@ -7,10 +9,10 @@ use super::access::Holdings;
 use super::clients::{NoClient, within};
 use super::service::{Connections, Inner};
 use super::vault::Bound;
-use super::{Application, Error, FlowError, Owner, PendingFlow, Reason, Wanted};
+use super::{Application, Error, FlowError, Owner, PendingFlow, Reason, Wanted, probe};
 use crate::crypto::sha256;
 use crate::id::{random_bytes, random_id};
-use crate::oauth::{self, Discovered, Trace, join_scopes, split_scopes};
+use crate::oauth::{self, Challenge, Discovered, Trace, join_scopes, split_scopes};
 use crate::store::{FLOW_CALLBACK_KEY, FLOW_LINK, FlowRow, ProjectProof};
 
 /// How long a link is good, in milliseconds.
@@ -63,9 +65,15 @@ impl Connections {
     /// registered yet.
     ///
     /// # Errors
-    /// [`FlowError::NotOffered`] with what is wrong, or when the store fails.
+    /// [`FlowError::NotOffered`] and [`FlowError::NotPossible`] with what is wrong, [`FlowError::Busy`], or when the store
+    /// fails.
     pub async fn start_flow(&self, owner: &Owner, wanted: Wanted) -> Result<PendingFlow, FlowError> {
         let inner = &self.0;
+        if !wanted.application.verified {
+            // All of them are one here: a caller that nobody vouches for can be another one with every request.
+            let everybody: Arc<str> = "unverified".into();
+            inner.unverified.check(&everybody, inner.unverified_per_minute).map_err(FlowError::Busy)?;
+        }
         let found = inner.discover(&wanted).await?;
         inner.forget(owner);
         let holdings = inner.holdings(owner).await?;
@@ -132,7 +140,7 @@ impl Connections {
         }
         if inner.store.count_pending_flows(&row.project, &row.user, now).await? >= MOST_PENDING {
             let message = "too many logins are open for this user; finish one, or wait ten minutes";
-            return Err(FlowError::NotOffered(message.to_owned()));
+            return Err(FlowError::NotPossible(message.to_owned()));
         }
         let pending = inner.pending(&row, &link);
         let mut open = inner.store.begin().await?;
@@ -221,7 +229,7 @@ fn wanted_scopes(
     if !most.is_empty() {
         let beyond = scopes.iter().find(|scope| challenged && !most.contains(scope));
         if let Some(beyond) = beyond.filter(|_| wanted.reason == Reason::StepUp) {
-            return Err(FlowError::NotOffered(format!(
+            return Err(FlowError::NotPossible(format!(
                 "{} wants the permission `{beyond}`, which is not among the `scopes` of its `[[oauth_clients]]`",
                 host_of(&wanted.uri)
             )));
@@ -235,7 +243,7 @@ fn wanted_scopes(
     let active = held.current().ended.is_none();
     if active && wanted.reason == Reason::StepUp && scopes.iter().all(|scope| had.contains(scope)) {
         let host = host_of(&wanted.uri);
-        return Err(FlowError::NotOffered(format!(
+        return Err(FlowError::NotPossible(format!(
             "{host} says that the login does not suffice, but names only permissions that it has"
         )));
     }
@@ -269,13 +277,16 @@ pub(super) fn reason_of(name: &str) -> Reason {
 impl Inner {
     async fn discover(&self, wanted: &Wanted) -> Result<Discovered, FlowError> {
         let mut trace = Trace::new();
+        let challenge = self.challenge(wanted, &mut trace).await?;
         let found =
-            oauth::discover(&self.egress, &wanted.uri, wanted.challenge.as_ref(), &self.quirks, &mut trace)
-                .await;
-        let found = found.map_err(|error| FlowError::NotOffered(error.to_string()))?;
+            oauth::discover(&self.egress, &wanted.uri, challenge.as_ref(), &self.quirks, &mut trace).await;
+        let found = found.map_err(|error| match (&error, &challenge) {
+            (oauth::DiscoveryError::NotOffered { .. }, None) => FlowError::NotOffered(error.to_string()),
+            _ => FlowError::NotPossible(error.to_string()),
+        })?;
         // Better said now than on the page behind the link.
         if let Some(why) = self.clients.no_way(&found) {
-            return Err(FlowError::NotOffered(why));
+            return Err(FlowError::NotPossible(why));
         }
         // Nobody said that there is an authorization server. Most servers that ask for a key and say no more have none,
         // and a link would lead nowhere: it has to register us before one is shown.
@@ -285,11 +296,29 @@ impl Inner {
                 Err(NoClient::Store(error)) => return Err(error.into()),
                 Err(NoClient::Registration(_)) => {
                     let host = host_of(&wanted.uri);
-                    return Err(FlowError::NotOffered(format!("{host} offers no login by OAuth")));
+                    return Err(FlowError::NotPossible(format!("{host} offers no login by OAuth")));
                 }
             }
         }
         Ok(found)
+    }
+
+    /// What the server says that it wants. An application that asks on its own has no answer of the server in hand: then
+    /// the server is asked, whatever it is, for where its metadata are.
+    async fn challenge(&self, wanted: &Wanted, trace: &mut Trace) -> Result<Option<Challenge>, FlowError> {
+        let known = wanted.challenge.as_ref();
+        if wanted.run_id.is_some() {
+            return Ok(known.cloned());
+        }
+        match (probe::ask(&self.egress, &wanted.uri, trace).await, known) {
+            (Ok(Some(heard)), Some(known)) => {
+                let scope = known.scope.clone().or(heard.scope);
+                Ok(Some(Challenge { scope, resource_metadata: heard.resource_metadata, ..known.clone() }))
+            }
+            (Ok(heard), None) => Ok(heard),
+            (Ok(None) | Err(_), Some(known)) => Ok(Some(known.clone())),
+            (Err(reason), None) => Err(FlowError::NotPossible(reason)),
+        }
     }
 
     /// How the people of a project are proven.

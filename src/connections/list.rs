@@ -96,9 +96,13 @@ impl Connections {
         match self.start_flow(&owner, wanted).await {
             Ok(flow) => Ok(flow.connect_url),
             Err(FlowError::Store(error)) => Err(error.into()),
-            Err(FlowError::NotOffered(_) | FlowError::UserMismatch | FlowError::Unknown) => {
-                Err(PageError::Unknown)
-            }
+            Err(
+                FlowError::NotOffered(_)
+                | FlowError::NotPossible(_)
+                | FlowError::UserMismatch
+                | FlowError::Unknown
+                | FlowError::Busy(_),
+            ) => Err(PageError::Unknown),
         }
     }
 

@@ -12,6 +12,7 @@ mod flow;
 mod link;
 mod list;
 mod pages;
+mod probe;
 mod proof;
 pub mod quirks;
 mod refresh;

@@ -153,8 +153,8 @@ mod tests {
     fn neither_links_nor_codes_nor_states_are_seen_by_who_looks_at_values() {
         let flow = Box::new(FlowPage {
             flow: "flow_1".into(),
-            sign_in_host: String::new(),
             link: "CANARY".into(),
+            sign_in_host: "login.example.com".into(),
             host: "mcp.example.com".into(),
             resource: "https://mcp.example.com/mcp".into(),
             label: String::new(),

@@ -26,7 +26,7 @@ impl Connections {
     pub async fn note_wrong_person(&self, link: &str, shown: &str, ids: &[String]) -> Result<(), PageError> {
         let (flow, _) = self.0.shown_flow(link, shown).await?;
         if flow.proof == "gateway" && !ids.contains(&flow.user) {
-            self.0.note_mismatch(&flow, ids).await?;
+            self.0.note_mismatch(&flow, "signed-in person", &ids.join("\n")).await?;
         }
         Ok(())
     }
@@ -141,7 +141,7 @@ impl Inner {
                 if ids.contains(&flow.user) {
                     return Ok(browser);
                 }
-                self.note_mismatch(flow, ids).await?;
+                self.note_mismatch(flow, "signed-in person", &ids.join("\n")).await?;
                 Err(PageError::UserMismatch(Box::new(self.page(flow, link, None))))
             }
             (Proven::App { browser }, "app") => {
@@ -158,9 +158,9 @@ impl Inner {
         }
     }
 
-    async fn note_mismatch(&self, flow: &FlowRow, ids: &[String]) -> Result<(), super::Error> {
+    async fn note_mismatch(&self, flow: &FlowRow, actor: &str, person: &str) -> Result<(), super::Error> {
         let mut open = self.store.begin().await?;
-        self.note_mismatch_in(&mut open, flow, "signed-in person", &ids.join("\n")).await?;
+        self.note_mismatch_in(&mut open, flow, actor, person).await?;
         Ok(open.commit().await?)
     }
 
@@ -181,11 +181,13 @@ impl Inner {
         Ok(())
     }
 
-    /// Writes down that the way back of a flow was taken in another browser: once a minute.
+    /// Writes down that the way back of a flow was taken in another browser: once each time that somebody left.
     pub(super) async fn note_wrong_browser(&self, flow: &FlowRow) -> Result<(), super::Error> {
         const EVENT: &str = "flow.wrong_browser";
         let mut entry = self.flow_entry(flow, EVENT, "browser", None);
-        entry.id = about(&[EVENT, &flow.id, &entry.at.div_euclid(60_000).to_string()]);
+        // Every departure has a verifier of its own.
+        let departure = flow.sealed_verifier.as_deref().unwrap_or_default();
+        entry.id = about(&[EVENT, &flow.id, &to_hex(departure)]);
         let mut open = self.store.begin().await?;
         open.add_audit_once(&entry).await?;
         Ok(open.commit().await?)

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::access::{Current, Endpoints, Held};
+use super::clients::Source;
 use super::service::{Connections, Inner};
 use super::vault::Bound;
 use super::{Error, Reason, Renewed};
@@ -136,7 +137,7 @@ impl Inner {
                 self.end_login(held, generation, Some(&self.instance), reason).await?;
                 Ok(Renewed::LoginNeeded { reason: Reason::Revoked })
             }
-            Err(TokenError::InvalidClient) => {
+            Err(TokenError::InvalidClient) if endpoints.source != Source::Configured => {
                 self.lose_client(endpoints.source, &row.issuer, &row.client_id).await?;
                 self.end_login(held, generation, Some(&self.instance), "client_unknown").await?;
                 Ok(Renewed::LoginNeeded { reason: Reason::Revoked })
@@ -146,9 +147,14 @@ impl Inner {
                 | TokenError::NotAnAnswer { .. }
                 | TokenError::InvalidTarget
                 | TokenError::InvalidScope
+                | TokenError::InvalidClient
                 | TokenError::Refused { .. }
                 | TokenError::Address(_)),
             ) => {
+                // The operator's own client: with the right secret everybody's login is as good as before.
+                if matches!(error, TokenError::InvalidClient) {
+                    self.lose_client(endpoints.source, &row.issuer, &row.client_id).await?;
+                }
                 let wanted = match &error {
                     TokenError::Temporary { retry_after, .. } => *retry_after,
                     _ => None,

@@ -17,6 +17,7 @@ use crate::crypto::Keyring;
 use crate::egress::Egress;
 use crate::id::random_id;
 use crate::oauth::QuirkTable;
+use crate::rate_limit::RateLimit;
 use crate::store::{AuditRow, Store};
 use crate::telemetry::Metrics;
 
@@ -53,6 +54,10 @@ pub(super) struct Inner {
     /// Of which two generations of a connection the server refused tokens last.
     pub refused: Cache<String, (i64, i64)>,
     pub waiting: Mutex<HashMap<Arc<str>, Arc<Notify>>>,
+    /// How many flows a minute those callers together may start that nobody vouches for; 0 is no limit.
+    pub unverified_per_minute: u32,
+    /// Counts them.
+    pub unverified: RateLimit,
     /// Uses not written yet: when, by project and connection.
     pub uses: Mutex<HashMap<(String, String), i64>>,
     /// How long entries of the audit log are kept, in milliseconds.
@@ -115,6 +120,8 @@ impl Connections {
             epoch: AtomicU64::new(0),
             refused: Cache::builder().max_capacity(MOST_OWNERS).time_to_live(REFUSAL_AGE).build(),
             waiting: Mutex::default(),
+            unverified_per_minute: settings.pass_through.logins_per_minute,
+            unverified: RateLimit::default(),
             uses: Mutex::default(),
             audit_age: settings.connections.audit_days.cast_signed().saturating_mul(24 * 3_600_000),
             strangers: Mutex::default(),

@@ -20,6 +20,8 @@ pub struct Owner {
 #[derive(Clone, Debug)]
 pub struct Access {
     pub connection: Arc<str>,
+    /// What the connection is for: the credential is sent to no address that this does not cover.
+    pub resource: Arc<str>,
     pub generation: i64,
     pub authorization: Secret,
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, ACCEPT_LANGUAGE, CONTENT_TYPE, LOCATION, USER_AGENT};
+use http::header::{ACCEPT, ACCEPT_LANGUAGE, AUTHORIZATION, CONTENT_TYPE, LOCATION, USER_AGENT};
 use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, Uri, request};
 use hyper::body::Incoming;
 
@@ -25,8 +25,10 @@ const SAFE_HEADERS: [HeaderName; 7] = [
 impl Egress {
     /// Sends one request and follows its redirects. 307 and 308 keep method and body; 301, 302 and 303 are
     /// followed for GET and HEAD only and else given as they are. At another origin only harmless headers
-    /// are sent, and the policy for requested addresses holds, whatever `reach` was. `first_byte` bounds
-    /// the time to the head of the last answer. Also gives the URI that answered.
+    /// are sent, and the policy for requested addresses holds, whatever `reach` was. At the same origin
+    /// `Authorization` goes on while `covered` says that the credential is for that address; what was left
+    /// behind once does not come back. `first_byte` bounds the time to the head of the last answer. Also gives
+    /// the URI that answered.
     ///
     /// # Errors
     /// See [`Error`]; [`Error::Redirect`] when there are too many or one leads where it must not.
@@ -36,6 +38,7 @@ impl Egress {
         parts: request::Parts,
         body: Bytes,
         first_byte: Duration,
+        covered: &(dyn Fn(&Uri) -> bool + Sync),
     ) -> Result<(Response<Incoming>, Uri), Error> {
         let deadline = tokio::time::Instant::now() + first_byte;
         let request::Parts { method, mut uri, mut headers, .. } = parts;
@@ -70,6 +73,8 @@ impl Egress {
             if next != target {
                 headers = only_safe(&headers);
                 reach = Reach::Requested;
+            } else if headers.contains_key(AUTHORIZATION) && !covered(&next_uri) {
+                headers.remove(AUTHORIZATION);
             }
             (uri, target) = (next_uri, next);
             followed += 1;

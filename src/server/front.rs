@@ -39,7 +39,8 @@ pub struct Front {
 }
 
 impl Front {
-    /// In front of `router`. `local` refuses what a web page could make a browser send to this machine.
+    /// In front of `router`. `local` refuses what a web page could make a browser send to this machine, and what a
+    /// proxy sends on.
     pub fn new(app: Arc<App>, router: Router, local: bool) -> Self {
         let ids = RequestIds { prefix: format!("{}_", random_id("req_")), count: AtomicU64::new(0) };
         Front { app, router, ids: Arc::new(ids), local, peer: None }
@@ -58,14 +59,13 @@ impl Front {
         let started = Instant::now();
         let id = self.ids.of(request.headers());
         let endpoint = endpoint(request.uri());
-        let mut response = if self.local
-            && !is_welcome_here(request.method(), request.uri().path(), request.headers())
-        {
-            let message = "in local mode, requests must be addressed to this machine and not come from a web page elsewhere";
-            ApiError::new(StatusCode::FORBIDDEN, ErrorKind::Permission, Some("not_local"), message)
-                .into_response()
-        } else {
-            self.route(request).await
+        let refused = self.local.then(|| why_not_here(&request)).flatten();
+        let mut response = match refused {
+            Some(reason) => {
+                ApiError::new(StatusCode::FORBIDDEN, ErrorKind::Permission, Some("not_local"), reason)
+                    .into_response()
+            }
+            None => self.route(request).await,
         };
         let status = response.status();
         response.headers_mut().insert(REQUEST_ID, id);
@@ -161,6 +161,30 @@ fn endpoint(uri: &Uri) -> Endpoint {
         "/healthz" | "/readyz" | "/metrics" => Endpoint::Other,
         _ => Endpoint::Relay,
     }
+}
+
+/// Why local mode does not answer a request, if it does not.
+fn why_not_here<B>(request: &Request<B>) -> Option<String> {
+    let headers = request.headers();
+    if let Some(trace) = headers.keys().find(|name| is_trace_of_proxy(name)) {
+        return Some(format!(
+            "local mode serves this machine only and asks nobody for a key, and `{trace}` says that a proxy has sent \
+             this request on; to serve others set `public_url` to the proxy's https address, or configure `[[api_keys]]`"
+        ));
+    }
+    let welcome = is_welcome_here(request.method(), request.uri().path(), headers);
+    (!welcome).then(|| {
+        "in local mode, requests must be addressed to this machine and not come from a web page elsewhere"
+            .to_owned()
+    })
+}
+
+/// What proxies add by which they can be told. Not all add any: nginx, unless told to, does not.
+fn is_trace_of_proxy(name: &HeaderName) -> bool {
+    *name == header::FORWARDED
+        || *name == header::VIA
+        || name.as_str() == "x-real-ip"
+        || name.as_str().starts_with("x-forwarded-")
 }
 
 /// Whether the request names this machine (else a foreign name was rebound to it) and comes from no foreign page,

@@ -22,6 +22,9 @@ pub struct Server {
     /// The id of the connection that `authorization` comes from, if it does. Its tokens change; what is kept for it
     /// is kept under this name, over all of them, and for nobody else.
     pub connection: Option<Arc<str>>,
+    /// What the connection is for: `authorization` follows no redirect to an address that this does not cover. Without
+    /// it the whole origin of `uri` is covered.
+    pub resource: Option<Arc<str>>,
     /// Further headers of the request's tool entry; values are secrets.
     pub headers: Vec<(HeaderName, Secret)>,
     /// The caller's namespace and user. Sessions of different scopes are never shared.

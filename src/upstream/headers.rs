@@ -1,6 +1,6 @@
 //! Which headers pass through the gateway.
 
-use http::header::{self, HeaderMap, HeaderName};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 /// Headers that belong to one connection (RFC 9110 §7.6.1), not to the message.
 fn is_hop_by_hop(name: &HeaderName) -> bool {
@@ -42,21 +42,43 @@ pub fn forward_request_headers(from: &HeaderMap) -> HeaderMap {
     to
 }
 
-/// What of a provider's headers the caller gets: all but those of the connection and cookies. The provider's
-/// `x-request-id` becomes `x-provider-request-id`, because the gateway answers with its own.
+/// Headers that speak to a browser about the whole origin, which is the gateway's and not the provider's, and those
+/// that the gateway sets itself.
+fn is_for_our_origin(name: &HeaderName) -> bool {
+    let text = name.as_str();
+    text.starts_with("access-control-")
+        || matches!(
+            text,
+            "set-cookie"
+                | "set-cookie2"
+                | "strict-transport-security"
+                | "alt-svc"
+                | "clear-site-data"
+                | "refresh"
+                | "service-worker-allowed"
+                | "nel"
+                | "report-to"
+                | "reporting-endpoints"
+                | "content-security-policy"
+                | "content-security-policy-report-only"
+                | "x-content-type-options"
+        )
+}
+
+/// What of a provider's headers the caller gets: all but those of the connection and those that would act on the
+/// gateway's own origin. The provider's `x-request-id` becomes `x-provider-request-id`, because the gateway answers with
+/// its own. Whatever the answer is, no browser takes it for a page of the gateway.
 pub fn forward_response_headers(from: HeaderMap) -> HeaderMap {
     let named: Option<Vec<String>> = from
         .get(header::CONNECTION)
         .and_then(|value| value.to_str().ok())
         .map(|list| list.split(',').map(|name| name.trim().to_ascii_lowercase()).collect());
-    let mut to = HeaderMap::with_capacity(from.len() + 3);
+    let mut to = HeaderMap::with_capacity(from.len() + 5);
     let mut last = None;
     for (name, value) in from {
         let Some(name) = name.or(last.take()) else { continue };
         last = Some(name.clone());
-        let dropped = name == header::SET_COOKIE
-            || name == header::STRICT_TRANSPORT_SECURITY
-            || name == header::ALT_SVC
+        let dropped = is_for_our_origin(&name)
             || is_hop_by_hop(&name)
             || named.as_ref().is_some_and(|named| named.iter().any(|other| other == name.as_str()));
         if dropped {
@@ -68,6 +90,8 @@ pub fn forward_response_headers(from: HeaderMap) -> HeaderMap {
             to.append(name, value);
         }
     }
+    to.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox"));
+    to.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     to
 }
 
@@ -81,7 +105,6 @@ fn is_named_by_connection(headers: &HeaderMap, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
 
     fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         pairs
@@ -109,16 +132,23 @@ mod tests {
     }
 
     #[test]
-    fn a_caller_sees_rate_limits_but_no_cookie() {
+    fn a_caller_sees_rate_limits_but_nothing_that_acts_on_our_origin() {
         let from = map(&[
             ("set-cookie", "a"),
+            ("access-control-allow-origin", "*"),
+            ("refresh", "0; url=/connections"),
             ("x-ratelimit-remaining", "1"),
             ("x-request-id", "r"),
             ("transfer-encoding", "chunked"),
         ]);
         assert_eq!(
             names(&forward_response_headers(from)),
-            ["x-ratelimit-remaining", "x-provider-request-id"]
+            [
+                "x-ratelimit-remaining",
+                "x-provider-request-id",
+                "content-security-policy",
+                "x-content-type-options"
+            ]
         );
     }
 }

@@ -43,7 +43,10 @@ pub(super) async fn show(
     let known = site.browser(&headers);
     let opened = !is_only_looked_at(&method, &headers);
     let given = Fields::parse(query.as_deref().unwrap_or_default().as_bytes());
-    if let Some(proof) = given.get("proof").filter(|_| opened) {
+    if let Some(proof) = given.get("proof") {
+        if !opened {
+            return site.message(&visitor, StatusCode::TOO_EARLY, Message::not_opened());
+        }
         match site.connections.come_proven(&link, proof, known.as_ref()).await {
             Ok(Some(target)) => return site.leave(&visitor, &target, LEAVING),
             Ok(None) => {}
@@ -51,7 +54,13 @@ pub(super) async fn show(
         }
     }
     match site.connections.view_link(&link, known.as_ref()).await {
-        Ok(LinkView::One(flow)) if is_open(&flow) => ask(&site, &visitor, &flow, opened, None).await,
+        Ok(LinkView::One(flow)) if is_open(&flow) => {
+            match site.connections.waits_for_word(&link, &visitor.browser).await {
+                Ok(Some((before, now))) => site.ask_about_account(&visitor, &flow, &before, &now),
+                Ok(None) => ask(&site, &visitor, &flow, opened, None).await,
+                Err(error) => site.page_error(&visitor, error),
+            }
+        }
         Ok(LinkView::One(flow)) => site.ended(&visitor, &flow),
         Ok(LinkView::Several(flows)) => match next_of(&flows).filter(|_| query.as_deref() == Some(NEXT)) {
             Some(flow) => ask(&site, &visitor, flow, opened, None).await,
@@ -66,7 +75,8 @@ fn next_of(flows: &[FlowPage]) -> Option<&FlowPage> {
     flows.iter().find(|flow| is_open(flow))
 }
 
-/// Whether somebody can go on with it. Also where an answer about another account is missing: then it begins anew.
+/// Whether somebody can go on with it. Also where an answer about another account is missing: in the browser that was
+/// asked it is asked again, in others it begins anew.
 fn is_open(flow: &FlowPage) -> bool {
     matches!(flow.stage, Stage::Open | Stage::OtherAccount)
 }
@@ -291,13 +301,38 @@ impl Site {
         self.message(visitor, StatusCode::FORBIDDEN, Message::wrong_person(&flow.host, switch))
     }
 
+    /// The page that asks whether another account than before is right.
+    pub(super) fn ask_about_account(
+        &self,
+        visitor: &Visitor,
+        flow: &FlowPage,
+        before: &str,
+        now: &str,
+    ) -> Response {
+        let act = |words: &str, value: &str, quiet| Action::Post {
+            path: format!("/connect/{}/account", flow.link),
+            words: words.to_owned(),
+            fields: vec![("action", value.to_owned())],
+            quiet,
+        };
+        let message = Message::other_account(&flow.host, before, now)
+            .with(act("Use this account", "keep", false))
+            .with(act("Do not use it", "drop", true));
+        self.message(visitor, StatusCode::OK, message)
+    }
+
     /// The page for what went wrong with a link.
     pub(super) fn page_error(&self, visitor: &Visitor, error: PageError) -> Response {
         let again =
             |link: &str| Action::Link { path: format!("/connect/{link}"), words: "Start again".to_owned() };
         let (status, message) = match error {
             PageError::Unknown => (StatusCode::NOT_FOUND, Message::unknown_link()),
-            PageError::Expired(flow) => return self.ended(visitor, &flow),
+            PageError::Expired(flow) => {
+                // It is over in one way or another, and what was asked for was not done.
+                let mut response = self.ended(visitor, &flow);
+                *response.status_mut() = StatusCode::GONE;
+                return response;
+            }
             PageError::UserMismatch(flow) => return self.wrong_person(visitor, &flow),
             PageError::NotProven => (StatusCode::FORBIDDEN, Message::no_cookie(None)),
             PageError::NotThisBrowser(link) => {

@@ -5,7 +5,7 @@ use toolgate::config::{AnyHostMode, ApiKey, EgressAllow};
 use toolgate::crypto::ApiKeyHash;
 
 use crate::support::{
-    FakeMcp, FakeProvider, FakeTool, Gateway, Recorded, Reply, ask, calls, text, text_stream, with,
+    FakeMcp, FakeProvider, FakeTool, Gateway, Recorded, Reply, ask, calls, text, text_stream, whole, with,
 };
 
 const KEY: [(&str, &str); 1] = [("authorization", "Bearer caller-key")];
@@ -82,7 +82,7 @@ async fn other_endpoints_of_the_host_are_relayed_as_they_are() {
         let answer = {
             let path = format!("/{}{path}", named.peer.host());
             let response = gateway.client.send(method, &path, &KEY, body).await;
-            crate::support::whole(response).await
+            whole(response).await
         };
         assert_eq!((answer.status, answer.header("x-kept")), (201, Some("1")));
         assert_eq!(answer.text(), format!("{method} {path} {body}"));
@@ -167,4 +167,95 @@ async fn a_gateway_key_is_never_sent_to_a_host() {
         }
     }
     assert_eq!(named.peer.requests().len(), 0);
+}
+
+/// A host that answers everything with a page, and with headers that would act on whoever seems to have sent it.
+async fn evil_host() -> FakeProvider {
+    FakeProvider::answering(|_| {
+        let headers = [
+            ("content-type", "text/html"),
+            ("content-security-policy", "default-src *"),
+            ("content-security-policy", "script-src *"),
+            ("x-content-type-options", "none"),
+            ("service-worker-allowed", "/"),
+            ("clear-site-data", "\"*\""),
+            ("refresh", "0; url=/connections"),
+            ("set-cookie", "__Host-toolgate=theirs; Path=/; Secure"),
+            ("access-control-allow-origin", "*"),
+            ("access-control-allow-credentials", "true"),
+            ("strict-transport-security", "max-age=1"),
+            ("nel", "{}"),
+            ("report-to", "{}"),
+            ("x-kept", "1"),
+        ];
+        Reply::with_headers(200, &headers, "<script>fetch('/v1/connections')</script>")
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_browser_is_shown_no_page_of_another_host_under_our_own_address() {
+    let named = evil_host().await;
+    let gateway = Gateway::with(&named).await;
+    let relayed = format!("/{}/x.html", named.peer.host());
+    let completions = format!("/{}/v1/chat/completions", named.peer.host());
+    let embeddings = with(ask(&[]), json!({ "input": "x" })).to_string();
+    for site in ["none", "same-site", "same-origin"] {
+        for wanted in
+            ["document", "iframe", "script", "style", "image", "serviceworker", "worker", "object", ""]
+        {
+            for (method, path, body) in [
+                ("GET", relayed.as_str(), String::new()),
+                ("POST", &completions, ask(&[]).to_string()),
+                ("POST", "/v1/chat/completions", ask(&[]).to_string()),
+                ("POST", "/chat/completions", ask(&[]).to_string()),
+                ("POST", "/v1/embeddings", embeddings.clone()),
+            ] {
+                let headers =
+                    [("sec-fetch-site", site), ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", wanted)];
+                let answer = whole(gateway.client.send(method, path, &headers, body).await).await;
+                assert_eq!(answer.status, 403, "{site} {wanted} {path}: {}", answer.text());
+                assert_eq!(answer.json()["error"]["code"], "not_a_page");
+                assert_eq!(answer.header("content-type"), Some("application/json"));
+            }
+        }
+    }
+    let twice = [("sec-fetch-dest", "empty"), ("sec-fetch-dest", "document")];
+    assert_eq!(whole(gateway.client.send("GET", &relayed, &twice, "").await).await.status, 403);
+    assert_eq!(named.peer.requests().len(), 0);
+}
+
+#[tokio::test]
+async fn what_is_relayed_cannot_act_on_our_own_origin() {
+    let named = evil_host().await;
+    let gateway = Gateway::with(&named).await;
+    let relayed = format!("/{}/x.html", named.peer.host());
+    let embeddings = with(ask(&[]), json!({ "input": "x" })).to_string();
+    for (method, path, body) in [
+        ("GET", relayed.as_str(), String::new()),
+        ("POST", "/v1/chat/completions", ask(&[]).to_string()),
+        ("POST", "/v1/embeddings", embeddings),
+    ] {
+        let headers = [("sec-fetch-site", "same-origin"), ("sec-fetch-dest", "empty")];
+        let answer = whole(gateway.client.send(method, path, &headers, body).await).await;
+        assert_eq!((answer.status, answer.header("x-kept")), (200, Some("1")), "{path}");
+        let all = |name: &str| -> Vec<String> {
+            answer.headers.get_all(name).iter().map(|value| value.to_str().unwrap().to_owned()).collect()
+        };
+        assert_eq!(all("content-security-policy"), ["sandbox"], "{path}");
+        assert_eq!(all("x-content-type-options"), ["nosniff"], "{path}");
+        for gone in [
+            "service-worker-allowed",
+            "clear-site-data",
+            "refresh",
+            "set-cookie",
+            "access-control-allow-origin",
+            "access-control-allow-credentials",
+            "strict-transport-security",
+            "nel",
+            "report-to",
+        ] {
+            assert_eq!(answer.header(gone), None, "{path}");
+        }
+    }
 }

@@ -1,11 +1,13 @@
 //! Who may call, with whose key, and how often.
 
 use serde_json::json;
-use toolgate::config::{ApiKey, Models, Provider, Secret, Settings};
+use toolgate::config::{ApiKey, EgressAllow, Models, Provider, Secret, Settings};
 use toolgate::crypto::ApiKeyHash;
 use toolgate::egress::system_lookup;
 
-use crate::support::{Answer, FakeProvider, Gateway, Logs, Reply, ask, settings, text, with};
+use crate::support::{
+    Answer, FakeProvider, FakeTool, Gateway, Logs, Protected, Reply, ask, settings, text, with,
+};
 
 const PROJECT_KEY: &str = "tgk_0123456789abcdefghjkmnpq";
 
@@ -231,4 +233,112 @@ async fn a_caller_s_key_is_not_shown_to_providers_to_find_out_whose_it_is() {
         .await;
     assert_eq!(provider.peer.only_request().header("authorization"), Some("Bearer sk-mine"));
     assert_eq!(provider.peer.only_request().header("api-key"), None, "a key of this gateway stays here");
+}
+
+#[tokio::test]
+async fn local_mode_does_not_serve_what_a_proxy_sends_on() {
+    let provider = FakeProvider::answering(|_| text("hi")).await;
+    let local = Gateway::with(&provider).await;
+    let traces = [
+        ("forwarded", "for=203.0.113.7"),
+        ("x-forwarded-for", "203.0.113.7"),
+        ("x-forwarded-proto", "https"),
+        ("x-forwarded-host", "127.0.0.1"),
+        ("x-real-ip", "127.0.0.1"),
+        ("via", "1.1 proxy"),
+    ];
+    for trace in traces {
+        for path in
+            ["/v1/chat/completions", "/v1/connections/check", "/connect/x", "/connections", "/metrics"]
+        {
+            let answer = local.client.post(path, &[trace], &ask(&[])).await;
+            assert_eq!(answer.status, 403, "{trace:?} {path}");
+            let error = answer.json()["error"].clone();
+            assert_eq!(error["code"], "not_local");
+            let message = error["message"].as_str().unwrap();
+            assert!(message.contains(trace.0) && message.contains("public_url"), "{message}");
+        }
+    }
+    assert_eq!(provider.peer.requests().len(), 0);
+    let shared = shared(&provider, |_| {}).await;
+    let key = bearer(PROJECT_KEY);
+    for trace in traces {
+        let headers = [("authorization", key.as_str()), trace];
+        let answer = shared.client.post("/v1/chat/completions", &headers, &ask(&[])).await;
+        assert_eq!(answer.status, 200, "behind a proxy there is a key: {}", answer.text());
+    }
+}
+
+#[tokio::test]
+async fn a_user_that_cannot_be_read_is_not_taken_for_nobody() {
+    let provider = FakeProvider::answering(|_| text("hi")).await;
+    let mcp = Protected::start(vec![FakeTool::echo("t")]).await;
+    let gateway = Gateway::with(&provider).await;
+    for headers in [
+        vec![("x-toolgate-user", "jos\u{e9}")],
+        vec![("x-toolgate-user", "ann"), ("x-toolgate-user", "bob")],
+        vec![("x-toolgate-user", ""), ("x-toolgate-user", "bob")],
+    ] {
+        for body in [ask(&[mcp.entry("s")]), with(ask(&[mcp.entry("s")]), json!({ "user": "ann" }))] {
+            let answer = gateway.client.post("/v1/chat/completions", &headers, &body).await;
+            assert_eq!(answer.status, 400, "{headers:?}: {}", answer.text());
+            assert_eq!(answer.json()["error"]["param"], "X-Toolgate-User");
+        }
+    }
+    let profile = [("x-toolgate-profile", "caf\u{e9}")];
+    let answer = gateway.client.post("/v1/chat/completions", &profile, &ask(&[mcp.entry("s")])).await;
+    assert_eq!((answer.status, answer.json()["error"]["param"].as_str()), (400, Some("x-toolgate-profile")));
+    let credential = [("x-mcp-authorization", "s\u{e9}cret")];
+    let answer = gateway.client.post("/v1/chat/completions", &credential, &ask(&[mcp.entry("s")])).await;
+    assert_eq!((answer.status, answer.json()["error"]["param"].as_str()), (400, Some("x-mcp-authorization")));
+    assert_eq!(mcp.peer.requests().len(), 0, "nobody was asked for anybody");
+}
+
+#[tokio::test]
+async fn callers_that_nobody_vouches_for_share_what_they_may_start() {
+    let provider = FakeProvider::answering(|_| text("hi")).await;
+    let mcp = Protected::start(vec![FakeTool::echo("t")]).await;
+    let gateway = shared(&provider, |settings| {
+        settings.pass_through.logins_per_minute = 1;
+        settings.egress.allow.push(EgressAllow {
+            host: Some("127.0.0.1".into()),
+            cidr: Some("127.0.0.0/8".parse().unwrap()),
+            ports: Vec::new(),
+        });
+    })
+    .await;
+    let body = with(ask(&[mcp.entry("s")]), json!({ "user": "ann" }));
+    let ask_as = async |key: &str, path: &str, body: &serde_json::Value| {
+        gateway.client.post(path, &[("authorization", &bearer(key))], body).await
+    };
+    let first = ask_as("sk-1", "/v1/chat/completions", &body).await;
+    assert_eq!(first.status, 200, "{}", first.text());
+    assert!(first.json()["toolgate"]["authorization_required"][0]["connect_url"].is_string());
+    let wanted = json!({ "user": "ann", "server_url": mcp.url() });
+    let urls = json!({ "user": "ann", "urls": [mcp.url()] });
+    let asked = mcp.peer.requests().len();
+    for (key, path, body) in [
+        ("sk-1", "/v1/chat/completions", &body),
+        ("sk-fresh", "/v1/chat/completions", &body),
+        ("sk-fresher", "/v1/connections", &wanted),
+        ("sk-freshest", "/v1/connections/check", &urls),
+    ] {
+        let answer = ask_as(key, path, body).await;
+        assert_eq!(answer.status, 429, "{key} {path}: {}", answer.text());
+        assert_eq!(answer.json()["error"]["code"], "rate_limit_exceeded");
+        let wait: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+        assert!((1..=60).contains(&wait), "{wait}");
+    }
+    let questions = mcp.peer.requests().split_off(asked);
+    assert!(questions.iter().all(|request| request.path.starts_with("/mcp")), "nothing was looked up");
+    let mut optional = body.clone();
+    optional["tools"][0]["optional"] = true.into();
+    let answer = ask_as("sk-fresh", "/v1/chat/completions", &optional).await;
+    assert_eq!(answer.json()["toolgate"]["notices"][0]["code"], "login_unknown", "{}", answer.text());
+    let known = ask_as(PROJECT_KEY, "/v1/chat/completions", &body).await;
+    assert!(
+        known.json()["toolgate"]["authorization_required"][0]["connect_url"].is_string(),
+        "{}",
+        known.text()
+    );
 }

@@ -4,7 +4,12 @@ use serde_json::{Value, json};
 use toolgate::config::{ApiKey, EgressAllow, KeyScope};
 use toolgate::crypto::ApiKeyHash;
 
-use crate::support::{Answer, FakeMcp, FakeProvider, FakeTool, Gateway, Person, Protected, text, whole};
+use crate::support::authorization_server::{
+    AuthorizationServer, RESOURCE_METADATA, SERVER_METADATA, resource_metadata,
+};
+use crate::support::{
+    Answer, FakeMcp, FakeProvider, FakeTool, Gateway, Peer, Person, Protected, Reply, text, whole,
+};
 
 const SHOP: &str = "tgk_0123456789abcdefghjkmnpq";
 const RIVAL: &str = "tgk_1123456789abcdefghjkmnpq";
@@ -168,4 +173,54 @@ async fn bad_requests_are_named() {
     }
     let wrong = local(&gateway, "GET", "/v1/connections?usr=ann", &Value::Null).await;
     assert_eq!(wrong.status, 400);
+}
+
+/// Checks one address for ann.
+async fn check(gateway: &Gateway, url: &str) -> Value {
+    let asked = json!({ "user": "ann", "urls": [url] });
+    local(gateway, "POST", "/v1/connections/check", &asked).await.json()["data"][0].clone()
+}
+
+#[tokio::test]
+async fn whatever_answers_401_with_a_challenge_can_be_connected() {
+    let provider = FakeProvider::answering(|_| text("hello")).await;
+    let gateway = Gateway::with(&provider).await;
+    // No MCP server: it takes GET alone, and its metadata are where only its challenge says.
+    let files = AuthorizationServer::new()
+        .on("/mcp", |request| {
+            if request.method == "POST" {
+                return Reply::Json(405, json!({}));
+            }
+            let own = format!("http://{}", request.header("host").unwrap_or_default());
+            let challenge = format!(r#"Bearer resource_metadata="{own}/about.json", scope="read""#);
+            Reply::with_headers(401, &[("www-authenticate", &challenge)], "")
+        })
+        .without(RESOURCE_METADATA)
+        .json("/about.json", 200, resource_metadata())
+        .start()
+        .await;
+    let checked = check(&gateway, &files.url("/mcp")).await;
+    assert_eq!((&checked["status"], &checked["scopes"]), (&json!("needs_login"), &json!(["read"])));
+    let wanted = json!({ "user": "ann", "server_url": files.url("/mcp"), "scopes": ["write"] });
+    let started = local(&gateway, "POST", "/v1/connections", &wanted).await;
+    assert_eq!(started.status, 201, "{}", started.text());
+    assert_eq!(started.json()["scopes"], json!(["write"]), "what is asked for by name");
+}
+
+#[tokio::test]
+async fn a_server_without_metadata_that_wants_a_login_is_not_called_public() {
+    let provider = FakeProvider::answering(|_| text("hello")).await;
+    let gateway = Gateway::with(&provider).await;
+    let without_metadata =
+        || AuthorizationServer::new().challenge("Bearer").without(RESOURCE_METADATA).without(SERVER_METADATA);
+    let older = without_metadata().start().await;
+    let checked = check(&gateway, &older.url("/mcp")).await;
+    assert_eq!(checked["status"], "needs_login", "{checked}");
+    let keyed = without_metadata().without("/register").start().await;
+    let checked = check(&gateway, &keyed.url("/mcp")).await;
+    assert_eq!(checked["status"], "unknown", "{checked}");
+    assert!(checked["reason"].as_str().unwrap().contains("offers no login"), "{checked}");
+    let gone = Peer::start(|_| Reply::Hangup).await;
+    let checked = check(&gateway, &gone.url("/mcp")).await;
+    assert_eq!(checked["status"], "unknown", "{checked}");
 }

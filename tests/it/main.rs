@@ -24,6 +24,7 @@ mod pages;
 mod pages_links;
 mod projects;
 mod quirks;
+mod registrations;
 mod sealed;
 mod secrets;
 mod sign_in;

@@ -272,6 +272,20 @@ async fn a_client_that_hangs_up_does_not_lose_the_renewed_tokens() {
 }
 
 #[tokio::test]
+async fn a_token_does_not_follow_a_redirect_beyond_what_it_is_for() {
+    let house = House::new().await;
+    house.mcp.disguise(307, "");
+    house.mcp.expire();
+    let before = house.mcp.peer.requests().len();
+    house.chat().await;
+    let asked = house.mcp.peer.requests().split_off(before);
+    let led: Vec<_> = asked.iter().filter(|request| request.path == "/login").collect();
+    assert!(!led.is_empty(), "the redirect is followed: {asked:?}");
+    assert!(led.iter().all(|request| request.header("authorization").is_none()), "{led:?}");
+    assert!(asked.iter().any(|request| request.header("authorization").is_some()), "to the server it goes");
+}
+
+#[tokio::test]
 async fn the_refusal_of_an_old_token_that_comes_late_is_not_taken_for_that_of_the_new_one() {
     let house = House::new().await;
     house.mcp.expire();

@@ -22,8 +22,12 @@ pub const POSTGRESQL: Package = Package {
     names: &["postgresql"],
     why: "the integration tests on PostgreSQL",
 };
-pub const CHROMIUM: Package =
-    Package { probe: ("sh", &["-c", "command -v chromium"]), names: &["chromium"], why: "the browser tests" };
+/// Its libraries come with it; letters, without which pictures of pages show nothing, do not.
+pub const CHROMIUM: Package = Package {
+    probe: ("sh", &["-c", "command -v chromium"]),
+    names: &["chromium", "fonts-liberation"],
+    why: "the browser tests",
+};
 pub const NGINX: Package = Package {
     probe: ("sh", &["-c", "command -v nginx || test -x /usr/sbin/nginx"]),
     names: &["nginx-light"],

@@ -65,12 +65,12 @@ impl Client {
     /// Why there is none.
     pub async fn resolve(egress: &Egress, id: &str) -> Result<Client, &'static str> {
         if id.len() > MAX_ID_BYTES {
-            return Err("its client id is too long");
+            return Err("the application's client id is too long");
         }
         if id.starts_with("https://") || id.starts_with("http://") {
             return document::fetch(egress, id).await;
         }
-        let unknown = "its client id is unknown here";
+        let unknown = "the application's client id is unknown here";
         let encoded = id.strip_prefix(REGISTERED).ok_or(unknown)?;
         let json = URL_SAFE_NO_PAD.decode(encoded).map_err(|_| unknown)?;
         let registered: Registered = serde_json::from_slice(&json).map_err(|_| unknown)?;

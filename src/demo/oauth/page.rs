@@ -39,17 +39,19 @@ pub fn login(status: StatusCode, asked: &Asked, id: &str, note: Option<&str>) ->
         note = note.unwrap_or_default(),
         id = escaped(id),
     );
-    page(status, "Log in to the demo", &main, origin.as_deref())
+    let foot = "A real server would ask for your password here. This one believes any name, and forgets it when the \
+                program ends.";
+    page(status, "Log in to the demo", &main, foot, origin.as_deref())
 }
 
-/// Why a login does not go on; `why` ends "…, because …".
+/// Why a login does not go on; `why` is a clause without an end.
 pub fn trouble(title: &str, why: &str) -> Response {
     let main = format!(
         "<h1>{}</h1>\n<p>The reason: {}.</p>\n<p>Go back to the application and ask it once more.</p>",
         escaped(title),
         escaped(why)
     );
-    page(StatusCode::BAD_REQUEST, title, &main, None)
+    page(StatusCode::BAD_REQUEST, title, &main, "", None)
 }
 
 /// `GET /demo/oauth/style.css`.
@@ -60,7 +62,7 @@ pub fn style() -> Response {
     response
 }
 
-fn page(status: StatusCode, title: &str, main: &str, leads_to: Option<&str>) -> Response {
+fn page(status: StatusCode, title: &str, main: &str, foot: &str, leads_to: Option<&str>) -> Response {
     let text = format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
@@ -68,8 +70,7 @@ fn page(status: StatusCode, title: &str, main: &str, leads_to: Option<&str>) -> 
          <link rel=\"icon\" href=\"/static/icon.svg\">\n</head>\n<body>\n\
          <header>toolgate demo <span>a server with a login of its own</span></header>\n\
          <main>\n{main}\n</main>\n\
-         <footer>A real server would ask for your password here. This one believes any name, and forgets it when the \
-         program ends.</footer>\n</body>\n</html>\n",
+         <footer>{foot}</footer>\n</body>\n</html>\n",
         escaped(title)
     );
     let mut response = Response::new(Body::from(text));

@@ -152,7 +152,17 @@ pub(super) async fn follow(
     reach: Reach,
     request: Request<Body>,
 ) -> Result<(Response<Incoming>, Uri), Error> {
+    follow_within(egress, reach, request, &|_| true).await
+}
+
+/// As [`follow`], with a credential that is for what `covered` says.
+pub(super) async fn follow_within(
+    egress: &Egress,
+    reach: Reach,
+    request: Request<Body>,
+    covered: &(dyn Fn(&Uri) -> bool + Sync),
+) -> Result<(Response<Incoming>, Uri), Error> {
     let (parts, body) = request.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
-    egress.send_following(reach, parts, body, PATIENCE).await
+    egress.send_following(reach, parts, body, PATIENCE, covered).await
 }

@@ -70,6 +70,29 @@ async fn the_same_origin_gets_everything_again() {
 }
 
 #[tokio::test]
+async fn a_credential_stays_within_what_it_is_for_and_does_not_come_back() {
+    let peer = Peer::start(([127, 0, 0, 1], 0).into(), |head| {
+        let path = head.split(' ').nth(1).unwrap_or_default();
+        match path {
+            "/mcp" => redirect(308, "/mcp/deeper"),
+            "/mcp/deeper" => redirect(307, "/other"),
+            "/other" => redirect(307, "/mcp/end"),
+            _ => OK.to_owned(),
+        }
+    })
+    .await;
+    let sent = request(Method::POST, &peer.url("/mcp"), &HEADERS, "x");
+    let egress = egress(vec![], true, no_lookup());
+    let covered = |uri: &http::Uri| uri.path().starts_with("/mcp");
+    let (_, uri) = follow_within(&egress, Reach::Requested, sent, &covered).await.unwrap();
+    assert_eq!(uri.path(), "/mcp/end");
+    let with_token: Vec<bool> =
+        peer.requests().iter().map(|request| request.contains("Bearer secret-1")).collect();
+    assert_eq!(with_token, [true, true, false, false]);
+    assert!(peer.requests()[2].contains("secret-4"), "what is for the origin still is");
+}
+
+#[tokio::test]
 async fn a_redirect_that_would_change_the_method_is_followed_for_reading_only() {
     for status in [301, 302, 303] {
         let away = redirect(status, "/there");

@@ -101,7 +101,8 @@ impl Link {
         }
         let (mut parts, ()) = Request::new(()).into_parts();
         (parts.method, parts.uri, parts.headers) = (method, uri.clone(), headers);
-        let sent = self.egress.send_following(Reach::Requested, parts, body, deadline.left());
+        let covered = |uri: &Uri| peer.covers(uri);
+        let sent = self.egress.send_following(Reach::Requested, parts, body, deadline.left(), &covered);
         match deadline.within(sent).await? {
             Ok((response, _)) => Ok(response),
             Err(error) => Err(from_egress(error, deadline)),

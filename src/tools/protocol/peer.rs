@@ -1,9 +1,12 @@
 //! A server as one user sees it: its address, what is sent along, and under which keys things are kept.
 
+use std::sync::Arc;
+
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use sha2::{Digest, Sha256};
 
+use crate::oauth::covers;
 use crate::tools::{Error, Server};
 
 /// Names something kept, without containing a secret.
@@ -15,6 +18,8 @@ pub(crate) struct Peer {
     pub(crate) uri: Uri,
     /// The user's headers, the credential among them. Values are marked sensitive.
     pub(crate) headers: HeaderMap,
+    /// What the credential is for, when it is for less than the whole origin.
+    resource: Option<Arc<str>>,
     /// Address and credential: whose tool list it is.
     pub(crate) private: Key,
     /// Address and headers without the credential: what a public tool list depends on.
@@ -76,6 +81,7 @@ impl Peer {
         request.update(headers.get(AUTHORIZATION).map_or(&[][..], HeaderValue::as_bytes));
         Ok(Peer {
             uri: server.uri.clone(),
+            resource: server.resource.clone(),
             private: key(true, "list"),
             public: key(false, "public"),
             session,
@@ -86,6 +92,11 @@ impl Peer {
 }
 
 impl Peer {
+    /// Whether the credential may follow a redirect to `uri`, which is at the same origin.
+    pub(crate) fn covers(&self, uri: &Uri) -> bool {
+        self.resource.as_ref().is_none_or(|resource| covers(resource, uri))
+    }
+
     /// Whether no credential is sent.
     pub(crate) fn is_anonymous(&self) -> bool {
         !self.headers.contains_key(AUTHORIZATION)
@@ -156,6 +167,7 @@ mod tests {
             uri: "https://a.example/mcp".parse().unwrap(),
             authorization: authorization.map(Secret::new),
             connection: None,
+            resource: None,
             headers: headers
                 .iter()
                 .map(|(name, value)| (HeaderName::from_static(name), Secret::new(*value)))

@@ -193,7 +193,7 @@ await tests.test(own, "FastMCP: a login that cannot be refreshed is asked for ag
   await memory.control("forget");
   const request = ask(gateway, memory.url, user, calling("whoami"));
   const [{ connect_url: link, reason }] = links(gateway, await request.answer());
-  assert.match(reason, /expired|ended|revoked/);
+  assert.match(reason, /withdrawn/);
   await connected(gateway, memory, link);
   ran(await request.answer(), /you are/);
 });
@@ -231,7 +231,7 @@ await tests.test(own, "FastMCP: an expired token is never shown, since that woul
 
 // FastMCP, tokens of oidc-provider
 const oidc = npmVersion("oidc-provider");
-const theirs = tests.subject("authorization", "oidc-provider, before FastMCP", `${oidc} and ${fastmcpVersion}`, "npm", "separate server, registration, client documents, a confidential client, `iss`, tokens for one audience, rotation with reuse detection");
+const theirs = tests.subject("authorization", "oidc-provider, for FastMCP", `${oidc} and ${fastmcpVersion}`, "npm", "separate server, registration, client documents, a confidential client, `iss`, tokens for one audience, rotation with reuse detection");
 await journey(theirs, "oidc-provider", issuer, /you are alice with notes:read/);
 
 await tests.test(theirs, "oidc-provider: consent refused there is said in our words", async () => {
@@ -340,7 +340,7 @@ await tests.test(sdk, "TypeScript SDK: a page that a tool wants opened is shown 
 });
 
 // All of them
-const gatewayItself = tests.subject("authorization", "all of these", "", "", "`fail`, `toolgate doctor`, no secret where it does not belong");
+const gatewayItself = tests.subject("authorization", "together", "", "", "several missing logins of one request, `toolgate doctor`, no secret where it does not belong");
 
 await tests.test(gatewayItself, "with `fail` every missing login is in one 401, and nothing is stored or sent to the model", async () => {
   const user = somebody();

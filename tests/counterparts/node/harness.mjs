@@ -25,6 +25,9 @@ function required(name) {
 /** The version of an installed npm package. */
 export const npmVersion = (name) => JSON.parse(readFileSync(join(PACKAGES, name, "package.json"), "utf8")).version;
 
+/** Seconds that a server may take to start: many start at the same time. */
+const STARTING = 120;
+
 /** Asks `condition` until it gives something; fails after `seconds`, naming `what`. */
 export async function until(what, condition, seconds = 20) {
   const end = Date.now() + seconds * 1000;
@@ -127,7 +130,7 @@ export async function startNodeServer(name, script, args = [], { env = {}, nodeA
   const port = await until(`${name} listening`, () => {
     if (child.exitCode !== null) throw new Error(`it ended: ${child.text.slice(-800)}`);
     return existsSync(file) && readFileSync(file, "utf8");
-  });
+  }, STARTING);
   atEnd(async () => { await end(child, "SIGKILL"); rmSync(directory, { recursive: true, force: true }); });
   return { url: `http://127.0.0.1:${port}`, child };
 }
@@ -140,7 +143,7 @@ export async function startOwnServer(name, script, args = [], { env = {}, word =
   const url = await until(`${name} listening`, () => {
     if (child.exitCode !== null) throw new Error(`it ended: ${child.text.slice(-800)}`);
     return child.text.match(new RegExp(`^${word} (\\S+)$`, "m"))?.[1];
-  }, 40);
+  }, STARTING);
   atEnd(() => end(child));
   return { url, child };
 }
@@ -151,7 +154,7 @@ export async function startPythonServer(name, script, args = []) {
   const url = await until(`${name} listening`, () => {
     if (child.exitCode !== null) throw new Error(`it ended: ${child.text.slice(-800)}`);
     return child.text.match(/^LISTENING (\S+)$/m)?.[1];
-  }, 40);
+  }, STARTING);
   atEnd(() => end(child, "SIGKILL"));
   return { url, child };
 }

@@ -30,6 +30,12 @@ const everythings = {
   links: ["get-resource-links", { count: 2 }, "Resource"],
   embedded: ["get-resource-reference", { resourceType: "Text", resourceId: 1 }, "resource"],
 };
+// The bridge below takes a cancelled call for one that still runs, and sends what the server asks from then on to that.
+const asking = {
+  ...everythings,
+  page: ["trigger-url-elicitation", { url: "https://sign-in.example.com/start?for=somebody" }, "User completed the URL elicitation flow"],
+  form: ["trigger-elicitation-request", {}, "User cancelled"],
+};
 
 const node = async (name, file, args, path, options) => `${(await harness.startNodeServer(name, file, args, options)).url}${path}`;
 const python = async (name, file, ...args) => (await harness.startPythonServer(name, file, args)).url;
@@ -37,8 +43,8 @@ const everythingVersion = npmVersion("@modelcontextprotocol/server-everything");
 const v1 = npmVersion("@modelcontextprotocol/sdk");
 
 const starting = [
-  ["server-everything, Streamable HTTP", everythingVersion, "2025-11-25, sessions", everythings, node("everything-http", everything, ["streamableHttp"], "/mcp")],
-  ["server-everything, HTTP+SSE", everythingVersion, "2024-11-05", everythings, node("everything-sse", everything, ["sse"], "/sse")],
+  ["server-everything, Streamable HTTP", everythingVersion, "2025-11-25, sessions", asking, node("everything-http", everything, ["streamableHttp"], "/mcp")],
+  ["server-everything, HTTP+SSE", everythingVersion, "2024-11-05", asking, node("everything-sse", everything, ["sse"], "/sse")],
   ["server-everything, stdio", everythingVersion, `behind supergateway ${npmVersion("supergateway")}`, everythings, node("everything-stdio", join(PACKAGES, "supergateway/dist/index.js"),
     ["--stdio", `${process.execPath} ${everything} stdio`, "--outputTransport", "streamableHttp", "--stateful", "--logLevel", "none"], "/mcp")],
   ["FastMCP", pypi.fastmcp, "2026-07-28", pythons, python("fastmcp", "fastmcp_server.py")],
@@ -145,6 +151,39 @@ for (const { title, version, note, tools, url, heard } of servers) {
   if (tools.links) await test("resource links are named to the model", async () => {
     const seen = await run([{ calls: [call(tools.links)] }, answer], [asTool(url)]);
     assert.match(seen.toolText, new RegExp(tools.links[2]));
+  });
+  if (tools.page) {
+    const [tool, { url: page }, content] = tools.page;
+    const wait = { toolgate: { on_auth: "wait", wait_seconds: 20 } };
+    const asked = (errorPath) => [{ calls: [{ tool, arguments: { url: page, errorPath } }] }, answer];
+    const shown = (seen) => seen.events.filter((event) => event.event === "authorization_required").map((event) => event.connect_url);
+    const said = () => heard.map(({ message }) => message).filter((message) => message?.result?.action).map((message) => message.result.action);
+    await test("a page that a tool wants opened in the middle of a call ends the run with its address", async () => {
+      heard.length = 0;
+      const seen = await run(asked(false), [asTool(url)]);
+      assert.deepEqual(shown(seen), [page]);
+      assert.equal(seen.turns, 1);
+      assert.deepEqual(said(), ["accept"]);
+    });
+    await test("a page in the middle of a call is shown and the call goes on when the request waits", async () => {
+      heard.length = 0;
+      const seen = await run(asked(false), [asTool(url)], wait);
+      assert.deepEqual(shown(seen), [page]);
+      assert.match(seen.toolText, new RegExp(content));
+      assert.match(seen.content, /The end\.$/);
+      assert.deepEqual(said(), ["accept"]);
+    });
+    await test("a page that is a condition of the call (−32042) is shown, and the call made again when the request waits", async () => {
+      assert.deepEqual(shown(await run(asked(true), [asTool(url)])), ["https://modelcontextprotocol.io/"]);
+      const seen = await run([{ calls: [{ tool, arguments: { url: `${page}&again`, errorPath: true } }] }, answer], [asTool(url)], wait);
+      assert.deepEqual(shown(seen), ["https://modelcontextprotocol.io/", `${page}&again`]);
+      assert.match(seen.toolText, new RegExp(content));
+    });
+  }
+  if (tools.form) await test("a form that nobody can fill in is cancelled, and the model told", async () => {
+    const seen = await run([{ calls: [call(tools.form)] }, answer], [asTool(url)]);
+    assert.match(seen.toolText, new RegExp(tools.form[2]));
+    assert.match(seen.content, /The end\.$/);
   });
   if (tools.embedded) await test("embedded resources reach the model", async () => {
     const seen = await run([{ calls: [call(tools.embedded)] }, answer], [asTool(url)]);

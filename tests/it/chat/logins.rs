@@ -293,3 +293,31 @@ async fn a_server_whose_login_cannot_be_offered_says_why_and_what_to_send() {
     assert_eq!(required["connect_url"], Value::Null);
     assert!(required["reason"].as_str().unwrap().contains("authorization"), "{required}");
 }
+
+#[tokio::test]
+async fn a_server_that_lists_its_tools_to_everybody_wants_the_login_at_the_first_call() {
+    let mcp = Protected::start(vec![FakeTool::text("t", "secret of ann"), FakeTool::text("free", "x")]).await;
+    mcp.guard_only(&["t"]);
+    let provider = calling("s_t", || ()).await;
+    let gateway = Gateway::with(&provider).await;
+    let body = of("ann", &[mcp.entry("s")], json!({}));
+    let answer = gateway.client.chat(&body).await;
+    let page = Person::new().log_in(&link(&answer)).await;
+    assert_eq!(page.status, 200, "{}", page.text);
+    assert_eq!(provider.peer.requests().len(), 1, "the model was asked, and is not told of the link");
+    let answer = gateway.client.chat(&body).await;
+    assert!(answer.content().ends_with("done"), "{}", answer.text());
+    assert_eq!(provider.last_said("tool"), ["secret of ann"]);
+    assert_eq!(answer.json()["toolgate"]["authorization_required"], json!([]));
+}
+
+#[tokio::test]
+async fn tools_that_are_open_to_everybody_need_no_login_at_a_server_that_has_one() {
+    let mcp = Protected::start(vec![FakeTool::text("t", "secret of ann"), FakeTool::text("free", "x")]).await;
+    mcp.guard_only(&["t"]);
+    let provider = calling("s_free", || ()).await;
+    let gateway = Gateway::with(&provider).await;
+    let answer = gateway.client.chat(&of("ann", &[mcp.entry("s")], json!({}))).await;
+    assert!(answer.content().ends_with("done"), "{}", answer.text());
+    assert_eq!(answer.json()["toolgate"]["authorization_required"], json!([]));
+}

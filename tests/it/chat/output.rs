@@ -77,6 +77,21 @@ async fn text_and_events_leave_the_prose_alone_and_the_data_complete() {
 }
 
 #[tokio::test]
+async fn text_still_shows_notices_and_events_does_not() {
+    let provider = FakeProvider::answering(|_| text("ok")).await;
+    let gateway = Gateway::with(&provider).await;
+    let missing = json!({
+        "type": "mcp", "server_url": provider.peer.url("/no-mcp"), "server_label": "s", "optional": true
+    });
+    for (output, shown) in [("text", true), ("events", false)] {
+        let body = with(ask(std::slice::from_ref(&missing)), json!({ "toolgate": { "output": output } }));
+        let answer = gateway.client.chat(&body).await;
+        assert_eq!(answer.content().contains("was left out"), shown, "{output}: {}", answer.content());
+        assert_eq!(answer.json()["toolgate"]["notices"][0]["code"], "server_unreachable", "{output}");
+    }
+}
+
+#[tokio::test]
 async fn text_still_shows_what_a_reader_must_do_and_events_does_not() {
     let mcp = FakeMcp::guarded(vec![FakeTool::echo("t")], "Bearer x").await;
     let provider = FakeProvider::start(Vec::new()).await;

@@ -2,6 +2,8 @@
 
 use http_body_util::BodyExt;
 use serde_json::json;
+use toolgate::config::ApiKey;
+use toolgate::crypto::ApiKeyHash;
 
 use crate::support::{
     FakeProvider, Gate, Gateway, Piece, Recorded, Reply, ask, calls, text, text_stream, with,
@@ -83,9 +85,21 @@ async fn every_piece_of_a_stream_arrives_before_the_next_is_sent() {
 #[tokio::test]
 async fn a_provider_gets_the_headers_that_matter_and_no_secret_of_the_gateway() {
     let provider = FakeProvider::start(vec![text("hi")]).await;
-    let gateway = Gateway::with(&provider).await;
+    let key = "tgk_0123456789abcdefghjkmnpq";
+    // Local mode would refuse the traces of proxies.
+    let gateway = Gateway::configured(&provider, |settings| {
+        settings.api_keys.push(ApiKey {
+            name: "web".into(),
+            project: None,
+            hash: ApiKeyHash::of(key).to_string(),
+            requests_per_minute: None,
+            scopes: None,
+        });
+    })
+    .await;
+    let bearer = format!("Bearer {key}");
     let given = [
-        ("authorization", "Bearer whatever-the-sdk-sends"),
+        ("authorization", bearer.as_str()),
         ("openai-organization", "org-1"),
         ("openai-beta", "b=1"),
         ("x-stainless-lang", "python"),

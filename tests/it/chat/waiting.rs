@@ -136,6 +136,25 @@ async fn a_login_that_ends_in_the_middle_is_waited_for_there() {
 }
 
 #[tokio::test]
+async fn a_server_that_lists_its_tools_to_everybody_is_waited_for_at_the_first_call() {
+    let mcp = Protected::start(vec![FakeTool::text("t", "x")]).await;
+    mcp.guard_only(&["t"]);
+    let script = vec![calls_stream(&[("call_1", "s_t", json!({}))]), text_stream("done")];
+    let provider = FakeProvider::start(script).await;
+    let gateway = Gateway::with(&provider).await;
+    let mut stream = gateway.client.stream(&waiting(&mcp, json!({}))).await;
+    let chunk = stream.until(is("authorization_required")).await;
+    let url = chunk["toolgate"]["connect_url"].as_str().unwrap().to_owned();
+    stream.until(is("waiting")).await;
+    Person::new().log_in(&url).await;
+    stream.until(is("authorized")).await;
+    let stream = stream.read_to_end().await;
+    assert!(stream.content().ends_with("done"), "{}", stream.content());
+    assert_eq!(provider.last_said("tool"), ["x"]);
+    assert_eq!(mcp.callers().len(), 2, "refused once, and made once with the login");
+}
+
+#[tokio::test]
 async fn a_held_stream_is_kept_alive() {
     let mcp = Protected::start(vec![FakeTool::text("t", "x")]).await;
     let provider = FakeProvider::answering(|_| text("never")).await;

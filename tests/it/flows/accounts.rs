@@ -16,8 +16,9 @@ async fn came_back_as_bob(house: &House, mcp: &Protected, anna: &mut Person) -> 
     }
     assert_eq!(house.accounts(&mcp.url()).await, ["anna"]);
     mcp.log_in_as("bob");
-    let wanted = json!({ "user": "anna", "server_url": mcp.url(), "scopes": ["files:write"] });
-    let started = house.send("", "/v1/connections", &wanted).await.json();
+    let list = house.look("GET", &house.url("/v1/connections?user=anna"), &[]).await.json();
+    let path = format!("/v1/connections/{}/reauthorize", list["data"][0]["id"].as_str().expect("one"));
+    let started = house.send("", &path, &json!({ "scopes": ["files:write"] })).await.json();
     let link = started["connect_url"].as_str().unwrap_or_else(|| panic!("a link: {started}")).to_owned();
     let back = almost(anna, &link).await;
     let page = anna.open(&back).await;

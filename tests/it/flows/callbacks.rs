@@ -1,7 +1,7 @@
 //! The way back from the authorization server: it works once, in the browser that left, for the issuer it left for.
 
 use super::house::{House, almost, asked, server};
-use crate::support::Person;
+use crate::support::{Person, Protected};
 
 /// An address with another value for one of its fields; `None` takes it out.
 fn changed(address: &str, field: &str, value: Option<&str>) -> String {
@@ -31,12 +31,14 @@ async fn a_way_back_in_another_browser_or_without_the_cookie_spends_no_code_and_
         assert!(!page.text.contains("/connect/"), "who only knows the state gets no link: {}", page.text);
     }
     assert_eq!(asked(&mcp, "/token"), 0);
-    house.nothing_stored(&mcp.url(), &["flow.wrong_browser", "flow.wrong_browser"]).await;
+    house.nothing_stored(&mcp.url(), &["flow.wrong_browser"]).await;
 }
 
 #[tokio::test]
 async fn a_code_of_somebody_else_cannot_be_put_into_a_way_back() {
-    let (house, mcp, own) = (House::local().await, server().await, server().await);
+    let house = House::local().await;
+    let (mcp, own) =
+        (Protected::marked(Vec::new(), "-one").await, Protected::marked(Vec::new(), "-two").await);
     let theirs = house.link("", "mallory", &mcp.url()).await;
     let mine = house.link("", "victim", &own.url()).await;
     let (mut mallory, mut victim) = (Person::new(), Person::new());
@@ -45,7 +47,7 @@ async fn a_code_of_somebody_else_cannot_be_put_into_a_way_back() {
     assert!(page.text.contains("cannot be connected now"), "{}", page.text);
     house.nothing_stored(&own.url(), &["flow.failed"]).await;
     let page = victim.open(&to).await;
-    assert!(page.text.contains("not known"), "its state is used up: {}", page.text);
+    assert!(page.text.contains("works only once"), "its state is used up: {}", page.text);
     house.nothing_stored(&own.url(), &["flow.failed"]).await;
     house.nothing_stored(&mcp.url(), &[]).await;
 }
@@ -57,7 +59,7 @@ async fn a_replayed_way_back_stores_nothing_more() {
     let back = almost(&mut anna, &house.link("", "anna", &mcp.url()).await).await;
     assert!(anna.open(&back).await.text.contains("You have authorised"));
     let page = anna.open(&back).await;
-    assert!(page.status == 404 && page.text.contains("not known"), "{}", page.text);
+    assert!(page.status == 404 && page.text.contains("works only once"), "{}", page.text);
     assert_eq!((asked(&mcp, "/token"), house.accounts(&mcp.url()).await.len()), (1, 1));
     assert_eq!(house.audit(&mcp.url()).await, ["connection.created"]);
 }

@@ -45,6 +45,10 @@ struct State {
     turns: VecDeque<Turn>,
     /// Refresh tokens stay good, and no new ones are given.
     keeps_refresh_tokens: bool,
+    /// Tools are listed, and open to be called, without a login where they are not these.
+    open_but_for: Option<Vec<String>>,
+    /// When the secrets of clients expire; 0 is never.
+    secrets_end: i64,
     /// Requests for this path are answered only once the gate is open; so many more of them.
     held: Option<(&'static str, Gate, usize)>,
     /// Whom the next login is for.
@@ -152,6 +156,29 @@ impl Protected {
         self.lock().refreshes
     }
 
+    /// Its tools are listed to everybody, and only these want a login.
+    pub fn guard_only(&self, tools: &[&str]) {
+        self.lock().open_but_for = Some(tools.iter().map(|tool| (*tool).to_owned()).collect());
+    }
+
+    /// The secrets of clients that are registered from now on expire then, in seconds since 1970.
+    pub fn end_secrets_at(&self, seconds: i64) {
+        self.lock().secrets_end = seconds;
+    }
+
+    /// The clients that were registered, as they described themselves.
+    pub fn registrations(&self) -> Vec<Value> {
+        let requests = self.peer.requests();
+        requests.iter().filter(|request| request.path == "/register").map(Recorded::json).collect()
+    }
+
+    /// The clients that token requests came from, in order.
+    pub fn token_clients(&self) -> Vec<String> {
+        let requests = self.peer.requests();
+        let asked = requests.iter().filter(|request| request.path == "/token");
+        asked.map(|request| field(&request.text(), "client_id")).collect()
+    }
+
     /// The next renewal goes like this.
     pub fn at_renewal(&self, turn: impl FnOnce(&mut dyn FnMut() -> Reply) -> Reply + Send + 'static) {
         self.lock().turns.push_back(Box::new(turn));
@@ -180,12 +207,6 @@ impl Protected {
     /// The next logins are `owner`'s.
     pub fn log_in_as(&self, owner: &str) {
         owner.clone_into(&mut self.lock().owner);
-    }
-
-    /// What it was told when clients were registered, in order.
-    pub fn registrations(&self) -> Vec<Value> {
-        let requests = self.peer.requests();
-        requests.iter().filter(|request| request.path == "/register").map(Recorded::json).collect()
     }
 
     /// Tool calls whose argument `owner` is not whom their token was given to.
@@ -245,6 +266,7 @@ impl State {
                 client["token_endpoint_auth_method"] = json!(self.auth_method());
                 if !self.mark.is_empty() {
                     client["client_secret"] = json!(format!("secret{}", self.mark));
+                    client["client_secret_expires_at"] = json!(self.secrets_end);
                 }
                 Reply::Json(201, client)
             }
@@ -341,6 +363,14 @@ impl State {
             let challenge = format!(r#"Bearer resource_metadata="{own}{METADATA}{path}"{more}"#);
             Reply::with_headers(status, &[("www-authenticate", &challenge)], "")
         };
+        let message = request.json();
+        let is_open = self
+            .open_but_for
+            .as_ref()
+            .is_some_and(|guarded| !guarded.iter().any(|tool| message["params"]["name"] == tool.as_str()));
+        if token.is_none() && is_open {
+            return respond(tools, "public", request);
+        }
         let Some(grant) = token.and_then(|token| self.access.get(token)) else {
             if let (Some(_), Some((status, body))) = (token, &self.disguise) {
                 let body = body.replace("\"ID\"", &request.json()["id"].to_string());
@@ -352,7 +382,6 @@ impl State {
                 if token.is_some() { r#", error="invalid_token""# } else { r#", scope="files:read""# },
             );
         };
-        let message = request.json();
         let named = &message["params"]["arguments"]["owner"];
         if named.as_str().is_some_and(|named| named != grant.owner) {
             self.strangers.push(format!("{named} with the token of {}", grant.owner));

@@ -130,6 +130,7 @@ impl Fake {
             uri: format!("http://127.0.0.1:{}/mcp", self.port).parse::<Uri>().unwrap(),
             authorization: None,
             connection: None,
+            resource: None,
             headers: Vec::new(),
             scope: "a".into(),
         }
