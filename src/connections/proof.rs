@@ -181,11 +181,13 @@ impl Inner {
         Ok(())
     }
 
-    /// Writes down that the way back of a flow was taken in another browser: once a minute.
+    /// Writes down that the way back of a flow was taken in another browser: once each time that somebody left.
     pub(super) async fn note_wrong_browser(&self, flow: &FlowRow) -> Result<(), super::Error> {
         const EVENT: &str = "flow.wrong_browser";
         let mut entry = self.flow_entry(flow, EVENT, "browser", None);
-        entry.id = about(&[EVENT, &flow.id, &entry.at.div_euclid(60_000).to_string()]);
+        // Every departure has a verifier of its own.
+        let departure = flow.sealed_verifier.as_deref().unwrap_or_default();
+        entry.id = about(&[EVENT, &flow.id, &to_hex(departure)]);
         let mut open = self.store.begin().await?;
         open.add_audit_once(&entry).await?;
         Ok(open.commit().await?)
