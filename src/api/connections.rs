@@ -285,10 +285,7 @@ fn shown(connection: &ConnectionView) -> Value {
 /// A connection of the caller, by its id.
 async fn find(app: &App, who: &Who, id: &str) -> Result<ConnectionView, ApiError> {
     let user = who.may_list(None)?;
-    let found = app.connections.find(&who.namespace, id).await?;
-    found
-        .filter(|connection| user.is_none_or(|user| *user == *connection.user))
-        .ok_or_else(unknown_connection)
+    app.connections.find(&who.namespace, user.as_deref(), id).await?.ok_or_else(unknown_connection)
 }
 
 async fn admit(app: &App, headers: &HeaderMap, scope: KeyScope) -> Result<Caller, ApiError> {

@@ -135,6 +135,7 @@ fn open(opened: &Opened, settings: &Settings, environment: &Environment) -> Resu
         pepper: *opened.pepper,
         public_url: settings.public_url(),
         local,
+        metrics: std::sync::Arc::default(),
     })
     .map_err(Failure::new)
 }

@@ -347,13 +347,21 @@ impl Default for Run {
 }
 
 /// Users' logins at servers.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Connections {
     /// Whether keys with the scope `tokens` may read access tokens at `POST /v1/connections/tokens`.
     pub tokens_endpoint: bool,
     /// The address of the client metadata document; `None` is `/oauth/client-metadata.json` below an https `public_url`.
     pub client_metadata_url: Option<String>,
+    /// How long entries of the audit log are kept.
+    pub audit_days: u64,
+}
+
+impl Default for Connections {
+    fn default() -> Self {
+        Connections { tokens_endpoint: false, client_metadata_url: None, audit_days: 400 }
+    }
 }
 
 /// A model provider. Names of presets need nothing but a key; see `docs/reference/config.md`.

@@ -200,7 +200,7 @@ fn aliases(settings: &Settings) -> Result<(), Problem> {
 }
 
 fn numbers(settings: &Settings) -> Result<(), Problem> {
-    let Settings { limits, egress, upstream, mcp, run, .. } = settings;
+    let Settings { limits, egress, upstream, mcp, run, connections, .. } = settings;
     let at_least_one = [
         ("limits.body_bytes", limits.body_bytes as u64),
         ("limits.header_seconds", limits.header_seconds),
@@ -220,6 +220,7 @@ fn numbers(settings: &Settings) -> Result<(), Problem> {
         ("run.max_turns_cap", run.max_turns_cap.into()),
         ("run.max_seconds", run.max_seconds),
         ("run.keep_alive_seconds", run.keep_alive_seconds),
+        ("connections.audit_days", connections.audit_days),
     ];
     if let Some((path, _)) = at_least_one.iter().find(|(_, value)| *value == 0) {
         return Err(problem(*path, "must be at least 1"));
@@ -238,6 +239,9 @@ fn numbers(settings: &Settings) -> Result<(), Problem> {
             "mcp.call_seconds",
             format!("must be at most `mcp.call_max_seconds`, which is {}", mcp.call_max_seconds),
         ));
+    }
+    if connections.audit_days > 36_500 {
+        return Err(problem("connections.audit_days", "must be at most 36500"));
     }
     // What is larger is a slip, and could overflow sums of times.
     const YEAR_SECONDS: u64 = 365 * 24 * 3600;

@@ -12,9 +12,8 @@ use super::{Error, PageError};
 use crate::config::Secret;
 use crate::crypto::sha256;
 use crate::egress::Reach;
-use crate::id::random_id;
 use crate::oauth::{self, TokenEndpoint, TokenError};
-use crate::store::{AuditRow, FLOW_TOKENS, FLOW_VERIFIER, FlowRow};
+use crate::store::{FLOW_TOKENS, FLOW_VERIFIER, FlowRow};
 
 /// What the fields of the way back say.
 struct Answer {
@@ -33,17 +32,17 @@ impl Connections {
     pub async fn finish(&self, callback: Callback) -> Result<Finished, PageError> {
         let inner = &self.0;
         let Some(answer) = read(callback.fields) else {
-            inner.note(unknown(inner, "flow.malformed_callback")).await?;
+            inner.note_stranger("flow.malformed_callback").await?;
             return Err(PageError::Unknown);
         };
         let hash = sha256(answer.state.as_bytes());
         let Some(flow) = inner.store.find_flow_by_state(&hash).await? else {
-            inner.note(unknown(inner, "flow.unknown_state")).await?;
+            inner.note_stranger("flow.unknown_state").await?;
             return Err(PageError::Unknown);
         };
         let link = inner.link_of(&flow)?;
         if !callback.browser.as_ref().is_some_and(|browser| is_browser(&flow, browser)) {
-            inner.note_flow(&flow, "flow.wrong_browser", "browser", None).await?;
+            inner.note_wrong_browser(&flow).await?;
             // Not where it may be begun anew: who has a state needs not have the link.
             return Err(PageError::NotThisBrowser(None));
         }
@@ -67,7 +66,7 @@ impl Connections {
         let page = || Box::new(inner.page(&flow, link, None));
         let browser = inner.check_proof(&flow, link, &proven).await?;
         if !is_browser(&flow, browser) {
-            return Err(PageError::NotThisBrowser(Some(link.to_owned())));
+            return Err(PageError::NotThisBrowser(Some(Secret::new(link))));
         }
         let Some(sealed) = flow.sealed_tokens.as_ref().filter(|_| flow.state == "confirming") else {
             return Err(PageError::Expired(page()));
@@ -77,15 +76,24 @@ impl Connections {
         let gained: Gained = serde_json::from_slice(&opened).map_err(|_| Error::Store)?;
         inner.take_in(&flow, link, "confirming", &gained).await
     }
-}
 
-fn unknown(inner: &Inner, event: &str) -> AuditRow {
-    AuditRow {
-        id: random_id("aud_"),
-        at: inner.now(),
-        event: event.to_owned(),
-        actor: "browser".to_owned(),
-        ..AuditRow::default()
+    /// The account before and the one now, when a login of this browser waits for the person's word on them.
+    ///
+    /// # Errors
+    /// See [`PageError`].
+    pub async fn waits_for_word(
+        &self,
+        link: &str,
+        browser: &Secret,
+    ) -> Result<Option<(String, String)>, PageError> {
+        let inner = &self.0;
+        let (flow, _) = inner.open_flow(link).await?;
+        if flow.state != "confirming" || !is_browser(&flow, browser) {
+            return Ok(None);
+        }
+        let known = inner.store.list_connections_of(&flow.project, &flow.user, &flow.profile).await?;
+        let before = known.into_iter().find(|row| row.resource == flow.resource).and_then(|row| row.account);
+        Ok(before.zip(flow.account))
     }
 }
 
@@ -181,8 +189,10 @@ impl Inner {
 
     /// Lets the person try again.
     async fn fail(&self, flow: &FlowRow, event: &str, detail: &str) -> Result<(), Error> {
-        self.store.reopen_flow(flow, detail, self.now()).await?;
-        self.note_flow(flow, event, "authorization server", Some(detail)).await
+        let mut open = self.store.begin().await?;
+        open.reopen_flow(flow, detail, self.now()).await?;
+        open.add_audit(&self.flow_entry(flow, event, "authorization server", Some(detail))).await?;
+        Ok(open.commit().await?)
     }
 }
 

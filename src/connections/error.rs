@@ -1,6 +1,7 @@
 //! Why a connection or a login could not be had.
 
 use super::pages::FlowPage;
+use crate::config::Secret;
 use crate::rate_limit::RetryAfterSeconds;
 use crate::store;
 
@@ -65,7 +66,7 @@ pub enum PageError {
     NotProven,
     /// The browser that comes back is not the one that left; with the link, where it may be begun anew.
     #[error("the way back does not belong to this browser")]
-    NotThisBrowser(Option<String>),
+    NotThisBrowser(Option<Secret>),
     /// The authorization server said no.
     #[error("the server refused")]
     Refused(Box<FlowPage>),

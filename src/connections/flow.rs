@@ -49,10 +49,15 @@ impl KeptApplication {
     }
 }
 
-/// How a project's people are proven, and where its webhooks go.
-pub(super) struct Policy {
-    pub proof: &'static str,
-    pub verifier_url: Option<String>,
+/// What who asks for a deleted project is told.
+const PROJECT_GONE: &str = "the project does not exist any more; ask the gateway's operator for a new key";
+
+/// How a project's people are proven.
+struct Policy {
+    proof: &'static str,
+    verifier_url: Option<String>,
+    /// When the project was made; `None` when it is not one of the store.
+    made_at: Option<i64>,
 }
 
 impl Connections {
@@ -139,6 +144,11 @@ impl Connections {
         }
         let pending = inner.pending(&row, &link);
         let mut open = inner.store.begin().await?;
+        if let Some(made_at) = policy.made_at
+            && !open.hold_project(&owner.project, made_at).await?
+        {
+            return Err(FlowError::NotOffered(PROJECT_GONE.to_owned()));
+        }
         if let Some(joined) = open.add_or_join_flow(&row, now + lasting).await? {
             return Ok(inner.pending(&joined, &inner.link_of(&joined)?));
         }
@@ -234,17 +244,22 @@ pub(super) fn reason_of(name: &str) -> Reason {
 
 impl Inner {
     /// How the people of a project are proven.
-    pub(super) async fn policy(&self, project: &str) -> Result<Policy, Error> {
-        if let Some(name) = project.strip_prefix("project:")
-            && let Some(found) = self.store.find_project(name).await?
-        {
-            return Ok(match found.proof {
-                ProjectProof::App => Policy { proof: "app", verifier_url: found.verifier_url },
-                ProjectProof::Gateway => Policy { proof: "gateway", verifier_url: None },
-            });
+    async fn policy(&self, project: &str) -> Result<Policy, FlowError> {
+        if let Some(name) = project.strip_prefix("project:") {
+            if let Some(found) = self.store.find_project(name).await? {
+                let made_at = Some(found.created_at);
+                return Ok(match found.proof {
+                    ProjectProof::App => Policy { proof: "app", verifier_url: found.verifier_url, made_at },
+                    ProjectProof::Gateway => Policy { proof: "gateway", verifier_url: None, made_at },
+                });
+            }
+            // Whoever still comes with a key of it must not leave anything to the next project of this name.
+            if !self.configured_projects.contains(name) {
+                return Err(FlowError::NotOffered(PROJECT_GONE.to_owned()));
+            }
         }
         let proof = if self.local { "local" } else { "gateway" };
-        Ok(Policy { proof, verifier_url: None })
+        Ok(Policy { proof, verifier_url: None, made_at: None })
     }
 
     pub(super) fn link_of(&self, flow: &FlowRow) -> Result<String, Error> {

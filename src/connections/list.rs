@@ -5,10 +5,10 @@ use std::time::Duration;
 use super::access::Endpoints;
 use super::flow::{KeptApplication, host_of};
 use super::pages::OwnConnection;
+use super::revoke::owner_of_connection;
 use super::service::Connections;
 use super::{
-    Application, ConnectionView, Error, FlowError, NotBegun, Owner, PageError, Reason, RevokeOutcome, Scopes,
-    Wanted,
+    Application, ConnectionView, Error, FlowError, NotBegun, PageError, Reason, RevokeOutcome, Scopes, Wanted,
 };
 use crate::oauth::split_scopes;
 use crate::store::ConnectionRow;
@@ -42,13 +42,19 @@ impl Connections {
         Ok(Some(rows.iter().map(view).collect()))
     }
 
-    /// One connection of a project, unless it has ended.
+    /// One connection of a project, of this user where given, unless it has ended.
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn find(&self, project: &str, id: &str) -> Result<Option<ConnectionView>, Error> {
+    pub async fn find(
+        &self,
+        project: &str,
+        user: Option<&str>,
+        id: &str,
+    ) -> Result<Option<ConnectionView>, Error> {
         let row = self.0.store.find_connection(project, id).await?;
-        Ok(row.filter(|row| row.status != "revoked").as_ref().map(view))
+        let row = row.filter(|row| row.status != "revoked" && user.is_none_or(|user| user == row.user));
+        Ok(row.as_ref().map(view))
     }
 
     /// What the person with these ids connected under the gateway's own proof, or at their machine. What an
@@ -85,11 +91,7 @@ impl Connections {
     ) -> Result<String, PageError> {
         let own = self.own(ids).await?;
         let row = own.iter().find(|row| row.project == project && row.id == id).ok_or(PageError::Unknown)?;
-        let owner = Owner {
-            project: row.project.as_str().into(),
-            user: row.user.as_str().into(),
-            profile: row.profile.as_str().into(),
-        };
+        let owner = owner_of_connection(row);
         let uri = endpoints(row).and_then(|endpoints| endpoints.server_url.parse().ok());
         let uri: http::Uri = uri.ok_or(PageError::Unknown)?;
         let wanted = Wanted {

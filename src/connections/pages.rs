@@ -1,5 +1,7 @@
 //! What pages ask of connections, and what they show.
 
+use std::fmt;
+
 use super::{Application, Reason};
 use crate::config::Secret;
 
@@ -31,7 +33,7 @@ pub enum Stage {
 }
 
 /// A flow as its page shows it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct FlowPage {
     /// What stands in the link after `/connect/`.
     pub link: String,
@@ -53,6 +55,17 @@ pub struct FlowPage {
     pub proven: bool,
     pub created_at_ms: i64,
     pub expires_at_ms: i64,
+}
+
+/// Without the link: whoever has it can act on it.
+impl fmt::Debug for FlowPage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FlowPage")
+            .field("host", &self.host)
+            .field("user", &self.user)
+            .field("stage", &self.stage)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What is behind a link.
@@ -81,20 +94,39 @@ pub enum Proven {
 }
 
 /// The browser comes back.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Callback {
     /// As they came, twice where they came twice.
     pub fields: Vec<(String, String)>,
     pub browser: Option<Secret>,
 }
 
+/// Without the values: code and state are among them.
+impl fmt::Debug for Callback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = self.fields.iter().map(|(name, _)| name.as_str()).collect();
+        f.debug_struct("Callback").field("fields", &names).finish_non_exhaustive()
+    }
+}
+
 /// What coming back came to.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum Finished {
     /// Stored. `next` is the link of several that goes on.
     Connected { flow: Box<FlowPage>, account: Option<String>, next: Option<String> },
     /// Held until the person says that the other account is right.
     OtherAccount { flow: Box<FlowPage>, before: String, now: String },
+}
+
+/// Without the link that goes on.
+impl fmt::Debug for Finished {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, flow) = match self {
+            Finished::Connected { flow, .. } => ("Connected", flow),
+            Finished::OtherAccount { flow, .. } => ("OtherAccount", flow),
+        };
+        f.debug_struct(name).field("flow", flow).finish_non_exhaustive()
+    }
 }
 
 /// A connection as its owner sees it.
@@ -110,4 +142,60 @@ pub struct OwnConnection {
     pub scopes: Vec<String>,
     pub needs_login: bool,
     pub last_used_at_ms: i64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connections::{PageError, PendingFlow};
+
+    #[test]
+    fn neither_links_nor_codes_nor_states_are_seen_by_who_looks_at_values() {
+        let flow = Box::new(FlowPage {
+            flow: "flow_1".into(),
+            link: "CANARY".into(),
+            sign_in_host: "login.example.com".into(),
+            host: "mcp.example.com".into(),
+            resource: "https://mcp.example.com/mcp".into(),
+            label: String::new(),
+            application: Application { name: "shop".into(), verified: true },
+            user: "ann".into(),
+            profile: String::new(),
+            scopes: Vec::new(),
+            reason: Reason::FirstUse,
+            proof: Proof::Local,
+            stage: Stage::Open,
+            proven: false,
+            created_at_ms: 1,
+            expires_at_ms: 2,
+        });
+        let field = |name: &str| (name.to_owned(), "CANARY".to_owned());
+        let callback = Callback {
+            fields: vec![field("state"), field("code"), field("error")],
+            browser: Some(Secret::new("CANARY")),
+        };
+        let pending = PendingFlow {
+            flow: "flow_1".into(),
+            connect_url: "https://gateway.example/connect/CANARY".into(),
+            resource: "https://mcp.example.com/mcp".into(),
+            host: "mcp.example.com".into(),
+            scopes: Vec::new(),
+            expires_at_ms: 2,
+        };
+        for seen in [
+            format!("{flow:?}"),
+            format!("{:?}", LinkView::One(flow.clone())),
+            format!(
+                "{:?}",
+                Finished::Connected { flow: flow.clone(), account: None, next: Some("CANARY".into()) }
+            ),
+            format!("{:?}", PageError::Failed(flow)),
+            format!("{:?}", PageError::NotThisBrowser(Some(Secret::new("CANARY")))),
+            format!("{callback:?}"),
+            format!("{pending:?}"),
+        ] {
+            assert!(!seen.contains("CANARY"), "{seen}");
+        }
+        assert!(format!("{callback:?}").contains("state"), "the names are there");
+    }
 }

@@ -11,6 +11,7 @@ use super::link::{is_browser, is_hash_of};
 use super::pages::Proven;
 use super::service::{Connections, Inner};
 use super::vault::Bound;
+use super::work::about;
 use super::{FlowError, PageError};
 use crate::config::Secret;
 use crate::crypto::{constant_time_eq, sha256, to_hex};
@@ -25,7 +26,7 @@ impl Connections {
     pub async fn note_wrong_person(&self, link: &str, shown: &str, ids: &[String]) -> Result<(), PageError> {
         let (flow, _) = self.0.shown_flow(link, shown).await?;
         if flow.proof == "gateway" && !ids.contains(&flow.user) {
-            self.0.note_mismatch(&flow, "signed-in person").await?;
+            self.0.note_mismatch(&flow, "signed-in person", &ids.join("\n")).await?;
         }
         Ok(())
     }
@@ -70,7 +71,7 @@ impl Connections {
             return Err(FlowError::Unknown);
         }
         if !is_user {
-            inner.note_mismatch_in(&mut open, &flow, "application").await?;
+            inner.note_mismatch_in(&mut open, &flow, "application", user).await?;
         }
         open.commit().await?;
         if !is_user {
@@ -140,7 +141,7 @@ impl Inner {
                 if ids.contains(&flow.user) {
                     return Ok(browser);
                 }
-                self.note_mismatch(flow, "signed-in person").await?;
+                self.note_mismatch(flow, "signed-in person", &ids.join("\n")).await?;
                 Err(PageError::UserMismatch(Box::new(self.page(flow, link, None))))
             }
             (Proven::App { browser }, "app") => {
@@ -157,19 +158,38 @@ impl Inner {
         }
     }
 
-    async fn note_mismatch(&self, flow: &FlowRow, actor: &str) -> Result<(), super::Error> {
+    async fn note_mismatch(&self, flow: &FlowRow, actor: &str, person: &str) -> Result<(), super::Error> {
         let mut open = self.store.begin().await?;
-        self.note_mismatch_in(&mut open, flow, actor).await?;
+        self.note_mismatch_in(&mut open, flow, actor, person).await?;
         Ok(open.commit().await?)
     }
 
+    /// Writes down and tells that `person` is not the user of a flow: once, however often they come.
     async fn note_mismatch_in(
         &self,
         open: &mut Transaction,
         flow: &FlowRow,
         actor: &str,
+        person: &str,
     ) -> Result<(), super::Error> {
-        open.add_audit(&self.flow_entry(flow, "flow.user_mismatch", actor, None)).await?;
-        self.tell_flow(open, flow, "authorization.user_mismatch", None).await
+        const EVENT: &str = "flow.user_mismatch";
+        let mut entry = self.flow_entry(flow, EVENT, actor, None);
+        entry.id = about(&[EVENT, &flow.id, person]);
+        if open.add_audit_once(&entry).await? {
+            self.tell_flow(open, flow, "authorization.user_mismatch", None).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes down that the way back of a flow was taken in another browser: once each time that somebody left.
+    pub(super) async fn note_wrong_browser(&self, flow: &FlowRow) -> Result<(), super::Error> {
+        const EVENT: &str = "flow.wrong_browser";
+        let mut entry = self.flow_entry(flow, EVENT, "browser", None);
+        // Every departure has a verifier of its own.
+        let departure = flow.sealed_verifier.as_deref().unwrap_or_default();
+        entry.id = about(&[EVENT, &flow.id, &to_hex(departure)]);
+        let mut open = self.store.begin().await?;
+        open.add_audit_once(&entry).await?;
+        Ok(open.commit().await?)
     }
 }

@@ -8,6 +8,8 @@ use super::access::Endpoints;
 use super::service::{Connections, Inner};
 use super::take_in::Gained;
 use super::vault::Bound;
+use super::webhooks::host_of_url;
+use super::work::Job;
 use super::{Error, Owner, RevokeOutcome};
 use crate::config::Secret;
 use crate::egress::Reach;
@@ -15,13 +17,17 @@ use crate::id::random_id;
 use crate::oauth::{self, Hint, Revoked, TokenEndpoint, Tokens};
 use crate::store::{
     CONNECTION_ACCESS, CONNECTION_REFRESH, ConnectionRow, FLOW_TOKENS, FlowRow, REVOCATION_ACCESS,
-    REVOCATION_REFRESH, RevocationRow, Transaction,
+    REVOCATION_REFRESH, RevocationRow, Take, Transaction,
 };
 
 /// How long whoever ends a connection waits for the authorization server.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Time for one attempt before another instance may try, in milliseconds.
 const LEASE: i64 = 90_000;
+/// Longest attempt, which is shorter: a row must not be taken twice.
+const LONGEST: Duration = Duration::from_secs(60);
+/// Revocations at one host at the same time.
+const PER_HOST: i64 = 4;
 /// Time for the first attempt, which is made by whoever ends the connection, in milliseconds.
 const GRACE: i64 = 15_000;
 /// Connections that are ended at the same time.
@@ -78,8 +84,9 @@ impl Connections {
         if revocation.outcome != "waiting" {
             return Ok(RevokeOutcome::Unsupported);
         }
-        let (connections, id) = (self.clone(), revocation.id.clone());
-        let attempt = tokio::spawn(async move { connections.0.revoke_due(Some(&id)).await });
+        let connections = self.clone();
+        let (project, id) = (row.project.clone(), revocation.id);
+        let attempt = tokio::spawn(async move { connections.0.revoke_now(&project, &id).await });
         let _ = tokio::time::timeout(PATIENCE, attempt).await;
         let settled = inner.store.find_revocation(&row.project, &row.id).await?;
         Ok(settled.map_or(RevokeOutcome::Retrying, |settled| outcome_of(&settled.outcome)))
@@ -108,17 +115,21 @@ impl Inner {
         let id = random_id("rev_");
         let bound = Bound { row: &id, project: &row.project, user: &row.user };
         let endpoints: Option<Endpoints> = serde_json::from_slice(&row.endpoints).ok();
-        let can = endpoints.is_some_and(|endpoints| endpoints.revocation.is_some());
+        let endpoint = endpoints.and_then(|endpoints| endpoints.revocation);
+        let can = endpoint.is_some();
         let seal = |column, token: &[u8]| can.then(|| self.vault.seal(column, bound, token));
         RevocationRow {
             project: row.project.clone(),
             connection: row.id.clone(),
             user: row.user.clone(),
+            profile: row.profile.clone(),
+            resource: Some(row.resource.clone()),
             sealed_refresh: refresh.and_then(|refresh| seal(&REVOCATION_REFRESH, refresh)),
             sealed_access: seal(&REVOCATION_ACCESS, access),
             issuer: row.issuer.clone(),
             client_id: row.client_id.clone(),
             endpoints: row.endpoints.clone(),
+            host: endpoint.as_deref().map(host_of_url).unwrap_or_default(),
             attempts: 0,
             outcome: if can { "waiting" } else { "unsupported" }.to_owned(),
             id,
@@ -193,36 +204,12 @@ impl Inner {
         Ok(Some(revocation))
     }
 
-    /// Makes the revocations that are due.
-    pub(super) async fn revoke_due(&self, only: Option<&str>) -> Result<(), Error> {
-        for due in self.store.take_revocations(&self.instance, self.now(), LEASE, only).await? {
-            let (outcome, pause) = match self.revoke_at_server(&due).await {
-                Ok(Revoked::Done) => ("revoked", 0),
-                Ok(Revoked::NotSupported) => ("unsupported", 0),
-                Ok(Revoked::Failing { reason, retry_after }) => {
-                    tracing::warn!(reason, connection.id = due.connection, "tokens could not be revoked yet");
-                    later(due.attempts, retry_after)
-                }
-                Err(error) => {
-                    tracing::warn!(%error, connection.id = due.connection, "tokens could not be revoked yet");
-                    later(due.attempts, None)
-                }
-            };
-            let now = self.now();
-            self.store.settle_revocation(&due, &self.instance, outcome, now + pause, now).await?;
-            if outcome != "waiting" {
-                let owner = Owner {
-                    project: due.project.as_str().into(),
-                    user: due.user.as_str().into(),
-                    profile: "".into(),
-                };
-                let mut entry = self.audit(&owner, "token.revocation", "gateway");
-                entry.connection = Some(due.connection.clone());
-                entry.detail = Some(outcome.to_owned());
-                self.note(entry).await?;
-            }
+    /// Makes this revocation, unless somebody else does.
+    async fn revoke_now(&self, project: &str, id: &str) -> Result<(), Error> {
+        match self.store.take_revocation(project, id, &self.instance, self.now(), LEASE).await? {
+            Some(due) => due.run(self).await,
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// First the refresh token, which ends the grant at most servers, then the access token.
@@ -257,6 +244,45 @@ impl Inner {
             }
         }
         Ok(result)
+    }
+}
+
+impl Job for RevocationRow {
+    const AT_ONCE: usize = 32;
+
+    async fn take(inner: &Inner, most: usize) -> Result<Vec<Self>, Error> {
+        let (owner, now) = (inner.instance.as_str(), inner.now());
+        let take = Take { owner, now, lease: LEASE, most, per_host: PER_HOST };
+        Ok(inner.store.take_revocations(&take).await?)
+    }
+
+    async fn run(self, inner: &Inner) -> Result<(), Error> {
+        let (outcome, pause) = match tokio::time::timeout(LONGEST, inner.revoke_at_server(&self)).await {
+            Ok(Ok(Revoked::Done)) => ("revoked", 0),
+            Ok(Ok(Revoked::NotSupported)) => ("unsupported", 0),
+            Ok(Ok(Revoked::Failing { reason, retry_after })) => {
+                tracing::warn!(reason, connection.id = self.connection, "tokens could not be revoked yet");
+                later(self.attempts, retry_after)
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(%error, connection.id = self.connection, "tokens could not be revoked yet");
+                later(self.attempts, None)
+            }
+            Err(_) => later(self.attempts, None),
+        };
+        let now = inner.now();
+        let mut open = inner.store.begin().await?;
+        let settled = open.settle_revocation(&self, &inner.instance, outcome, now + pause, now).await?;
+        if settled && outcome != "waiting" {
+            let owner =
+                Owner { project: self.project.into(), user: self.user.into(), profile: self.profile.into() };
+            let mut entry = inner.audit(&owner, "token.revocation", "gateway");
+            entry.connection = Some(self.connection);
+            entry.resource = self.resource;
+            entry.detail = Some(outcome.to_owned());
+            open.add_audit(&entry).await?;
+        }
+        Ok(open.commit().await?)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The parts that everything about connections shares.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -19,11 +19,14 @@ use crate::id::random_id;
 use crate::oauth::QuirkTable;
 use crate::rate_limit::RateLimit;
 use crate::store::{AuditRow, Store};
+use crate::telemetry::Metrics;
 
 /// Users whose connections are kept in memory.
 const MOST_OWNERS: u64 = 50_000;
 /// How long they are kept when nobody says that they changed.
 const OWNER_AGE: std::time::Duration = std::time::Duration::from_secs(300);
+/// Entries of the audit log about strangers in one minute, of each kind.
+const MOST_STRANGERS: u32 = 5;
 /// How long a refused token is remembered: for longer than the one after it is called fresh.
 const REFUSAL_AGE: std::time::Duration = std::time::Duration::from_millis(2 * FRESH.unsigned_abs());
 
@@ -57,6 +60,23 @@ pub(super) struct Inner {
     pub unverified: RateLimit,
     /// Uses not written yet: when, by project and connection.
     pub uses: Mutex<HashMap<(String, String), i64>>,
+    /// How long entries of the audit log are kept, in milliseconds.
+    pub audit_age: i64,
+    /// What was written of strangers in the present minute.
+    pub strangers: Mutex<HashMap<&'static str, Strangers>>,
+    pub metrics: Arc<Metrics>,
+    /// Projects that the configuration makes.
+    pub configured_projects: HashSet<String>,
+}
+
+/// Callers that nobody knows, in one minute.
+#[derive(Debug, Default)]
+pub(super) struct Strangers {
+    /// Minutes since 1970.
+    minute: i64,
+    written: u32,
+    /// Not written, since the last entry.
+    left_out: u64,
 }
 
 /// What connections are made of.
@@ -71,6 +91,7 @@ pub struct Parts<'a> {
     pub pepper: [u8; 32],
     pub public_url: String,
     pub local: bool,
+    pub metrics: Arc<Metrics>,
 }
 
 impl Connections {
@@ -79,7 +100,8 @@ impl Connections {
     /// # Errors
     /// A sentence about the setting that cannot be used.
     pub fn new(parts: Parts<'_>) -> Result<Self, String> {
-        let Parts { settings, variable, store, keyring, egress, clock, pepper, public_url, local } = parts;
+        let Parts { settings, variable, store, keyring, egress, clock, pepper, public_url, local, metrics } =
+            parts;
         let rows = super::quirks::built_in().into_iter().chain(settings.oauth_quirks.iter().cloned());
         let vault = Vault::new(keyring);
         let clients = Clients::new(settings, variable, &public_url)?;
@@ -101,6 +123,14 @@ impl Connections {
             unverified_per_minute: settings.pass_through.logins_per_minute,
             unverified: RateLimit::default(),
             uses: Mutex::default(),
+            audit_age: settings.connections.audit_days.cast_signed().saturating_mul(24 * 3_600_000),
+            strangers: Mutex::default(),
+            metrics,
+            configured_projects: settings
+                .api_keys
+                .iter()
+                .map(|key| key.project.clone().unwrap_or_else(|| key.name.clone()))
+                .collect(),
         })))
     }
 
@@ -132,6 +162,36 @@ impl Inner {
     /// Writes an entry that belongs to no transaction.
     pub(super) async fn note(&self, entry: AuditRow) -> Result<(), Error> {
         Ok(self.store.add_audit(&entry).await?)
+    }
+
+    /// Writes down that somebody nobody knows came with something of no use: every time in the metrics, and a few times
+    /// a minute in the audit log, which strangers must not fill.
+    pub(super) async fn note_stranger(&self, event: &'static str) -> Result<(), Error> {
+        self.metrics.refused_callback();
+        let now = self.now();
+        let left_out = {
+            let mut strangers = self.strangers.lock().unwrap_or_else(PoisonError::into_inner);
+            let noted = strangers.entry(event).or_default();
+            let minute = now.div_euclid(60_000);
+            if noted.minute != minute {
+                (noted.minute, noted.written) = (minute, 0);
+            }
+            if noted.written >= MOST_STRANGERS {
+                noted.left_out += 1;
+                return Ok(());
+            }
+            noted.written += 1;
+            std::mem::take(&mut noted.left_out)
+        };
+        self.note(AuditRow {
+            id: random_id("aud_"),
+            at: now,
+            event: event.to_owned(),
+            actor: "browser".to_owned(),
+            detail: (left_out > 0).then(|| format!("{left_out} more before were not written down")),
+            ..AuditRow::default()
+        })
+        .await
     }
 
     /// Wakes whoever waits for a flow, here and on other instances.

@@ -1,5 +1,6 @@
 //! What connections are asked for, and what they answer.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -77,7 +78,7 @@ pub struct Wanted {
 }
 
 /// A login that was begun.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct PendingFlow {
     pub flow: Arc<str>,
     pub connect_url: String,
@@ -85,6 +86,16 @@ pub struct PendingFlow {
     pub host: String,
     pub scopes: Vec<String>,
     pub expires_at_ms: i64,
+}
+
+/// Without the link: whoever has it can act on it.
+impl fmt::Debug for PendingFlow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PendingFlow")
+            .field("flow", &self.flow)
+            .field("host", &self.host)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What a refused credential came to.

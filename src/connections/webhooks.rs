@@ -13,6 +13,7 @@ use super::flow::KeptApplication;
 use super::link::owner_of;
 use super::service::{Connections, Inner};
 use super::vault::Bound;
+use super::work::Job;
 use super::{Error, Owner};
 use crate::config::Secret;
 use crate::crypto::hmac_sha256;
@@ -20,7 +21,7 @@ use crate::egress::{Reach, full, parse_uri};
 use crate::id::random_id;
 use crate::oauth::split_scopes;
 use crate::store::{
-    FLOW_CALLBACK_KEY, FlowRow, OUTBOX_BODY, OUTBOX_KEY, OutboxRow, PROJECT_WEBHOOK_SECRET, Transaction,
+    FLOW_CALLBACK_KEY, FlowRow, OUTBOX_BODY, OUTBOX_KEY, OutboxRow, PROJECT_WEBHOOK_SECRET, Take, Transaction,
 };
 
 /// What every such key begins with.
@@ -28,7 +29,9 @@ const PREFIX: &str = "whsec_";
 /// Time for the receiver to answer.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// How long one attempt may take before another instance may try, in milliseconds.
-const LEASE: i64 = 30_000;
+const LEASE: i64 = 60_000;
+/// Webhooks to one host at the same time.
+const PER_HOST: i64 = 8;
 /// Attempts before a webhook is given up: about a day.
 const MOST_ATTEMPTS: i64 = 20;
 
@@ -75,8 +78,11 @@ impl Inner {
         let mut targets = Vec::new();
         if let (Some(url), Some(sealed)) = (&flow.callback_url, &flow.sealed_callback_key) {
             let bound = Bound { row: &flow.id, project: &flow.project, user: &flow.user };
-            let key = self.vault.open_text(&FLOW_CALLBACK_KEY, bound, sealed)?;
-            targets.push(Target { url: url.clone(), key });
+            match self.vault.open_text(&FLOW_CALLBACK_KEY, bound, sealed) {
+                Ok(key) => targets.push(Target { url: url.clone(), key }),
+                // What cannot be signed must not hold up what happened.
+                Err(error) => tracing::error!(%error, flow = flow.id, "a webhook cannot be signed"),
+            }
         }
         let own = self.project_target_in(open, &flow.project).await?;
         targets.extend(own.filter(|own| flow.callback_url.as_ref() != Some(&own.url)));
@@ -136,7 +142,10 @@ impl Inner {
     ) -> Result<Option<Target>, Error> {
         let Some(name) = project.strip_prefix("project:") else { return Ok(None) };
         let Some((url, sealed)) = open.find_webhook(name).await? else { return Ok(None) };
-        self.target(name, url, sealed)
+        Ok(self.target(name, url, sealed).unwrap_or_else(|error| {
+            tracing::error!(%error, project = name, "a webhook cannot be signed");
+            None
+        }))
     }
 
     fn target(
@@ -168,6 +177,7 @@ impl Inner {
         let bound = Bound { row: &id, project: &owner.project, user: "" };
         let webhook = OutboxRow {
             project: owner.project.to_string(),
+            host: host_of_url(&target.url),
             url: target.url,
             sealed_key: self.vault.seal(&OUTBOX_KEY, bound, target.key.expose().as_bytes()),
             sealed_body: self.vault.seal(&OUTBOX_BODY, bound, body.to_string().as_bytes()),
@@ -176,30 +186,6 @@ impl Inner {
         };
         open.add_webhook(&webhook, stream, self.now()).await?;
         Ok(())
-    }
-
-    /// Sends the webhooks that are due; says whether there were any.
-    pub(super) async fn send_due(&self) -> Result<bool, Error> {
-        let due = self.store.take_webhooks(&self.instance, self.now(), LEASE).await?;
-        let any = !due.is_empty();
-        let sending = due.iter().map(|webhook| async move {
-            let outcome = self.send(webhook).await;
-            let now = self.now();
-            let (state, status, next_at) = match outcome {
-                Ok(status) if (200..300).contains(&status) => ("delivered", Some(i64::from(status)), now),
-                _ if webhook.attempts >= MOST_ATTEMPTS => ("given_up", outcome.ok().map(i64::from), now),
-                Ok(410) => ("given_up", Some(410), now),
-                _ => {
-                    let pause = (1_000_i64 << webhook.attempts.clamp(0, 14)).min(3 * 3_600_000);
-                    ("waiting", outcome.ok().map(i64::from), now + pause)
-                }
-            };
-            self.store.settle_webhook(webhook, &self.instance, state, status, next_at).await
-        });
-        for settled in futures_util::future::join_all(sending).await {
-            settled?;
-        }
-        Ok(any)
     }
 
     async fn send(&self, webhook: &OutboxRow) -> Result<u16, Error> {
@@ -224,6 +210,36 @@ impl Inner {
             }
         }
     }
+}
+
+impl Job for OutboxRow {
+    const AT_ONCE: usize = 64;
+
+    async fn take(inner: &Inner, most: usize) -> Result<Vec<Self>, Error> {
+        let (owner, now) = (inner.instance.as_str(), inner.now());
+        let take = Take { owner, now, lease: LEASE, most, per_host: PER_HOST };
+        Ok(inner.store.take_webhooks(&take).await?)
+    }
+
+    async fn run(self, inner: &Inner) -> Result<(), Error> {
+        let outcome = inner.send(&self).await;
+        let now = inner.now();
+        let (state, status, next_at) = match outcome {
+            Ok(status) if (200..300).contains(&status) => ("delivered", Some(i64::from(status)), now),
+            _ if self.attempts >= MOST_ATTEMPTS => ("given_up", outcome.ok().map(i64::from), now),
+            Ok(410) => ("given_up", Some(410), now),
+            _ => {
+                let pause = (1_000_i64 << self.attempts.clamp(0, 14)).min(3 * 3_600_000);
+                ("waiting", outcome.ok().map(i64::from), now + pause)
+            }
+        };
+        Ok(inner.store.settle_webhook(&self, &inner.instance, state, status, next_at).await?)
+    }
+}
+
+/// Host and port of an address: those with the same share places.
+pub(super) fn host_of_url(url: &str) -> String {
+    parse_uri(url).map(|uri| super::flow::host_of(&uri).to_ascii_lowercase()).unwrap_or_default()
 }
 
 /// The value of `webhook-signature`; `None` when the key is none.

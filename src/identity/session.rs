@@ -15,6 +15,8 @@ use crate::store::{self, Session, Store};
 pub const SESSION_IDLE_MS: i64 = 30 * 24 * 3600 * 1000;
 /// The use of a session is noted at most this often, in milliseconds.
 const NOTED_EVERY_MS: i64 = 60 * 1000;
+/// How often what is over is forgotten.
+const SWEPT_EVERY: std::time::Duration = std::time::Duration::from_secs(60);
 /// Longest name of a browser that is kept, in characters.
 const LONGEST_AGENT: usize = 200;
 
@@ -72,9 +74,19 @@ impl Sessions {
             created_at: now,
             used_at: now,
         };
-        self.store.sweep_sessions(now, now - SESSION_IDLE_MS).await?;
         self.store.create_session(&session, &sha256(secret.expose().as_bytes())).await?;
         Ok(secret)
+    }
+
+    /// Forgets, until the process ends, sessions that are over and sign-ins that nobody finished.
+    pub async fn work(&self) {
+        loop {
+            let now = self.clock.unix_milliseconds();
+            if let Err(error) = self.store.sweep_sessions(now, now - SESSION_IDLE_MS).await {
+                tracing::debug!(%error, "sessions that are over could not be forgotten yet");
+            }
+            tokio::time::sleep(SWEPT_EVERY).await;
+        }
     }
 
     /// Who is signed in with this cookie.

@@ -81,6 +81,7 @@ pub async fn serve_until(
         pepper: *pepper,
         public_url: public_url.clone(),
         local,
+        metrics: Arc::clone(&metrics),
     })
     .map_err(Error::Settings)?;
     let callers = Callers::new(&settings, store.clone(), pepper);
@@ -142,11 +143,13 @@ pub async fn serve_until(
     let front = Front::new(Arc::clone(&app), router(Arc::clone(&app), demo, site), local);
     let watching = Arc::clone(&app);
     let (listening, working) = (app.connections.clone(), app.connections.clone());
+    let sweeping = app.sessions.clone();
     let tasks = [
         tokio::spawn(keys::watch(source, keyring)),
         tokio::spawn(async move { watching.callers.watch().await }),
         tokio::spawn(async move { listening.watch().await }),
         tokio::spawn(async move { working.work().await }),
+        tokio::spawn(async move { sweeping.work().await }),
     ];
     ready(&started);
     let draining = Arc::clone(&app);

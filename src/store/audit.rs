@@ -1,6 +1,6 @@
-//! The audit log. Rows are only ever added.
+//! The audit log. Rows are only ever added, and go when they are old.
 
-use super::{Error, Store, Value, values};
+use super::{Error, Store, Transaction, Value, values};
 
 /// One entry.
 #[derive(Debug, Clone, Default)]
@@ -25,6 +25,10 @@ pub(super) const ADD: &str =
     "INSERT INTO audit (project, id, at, event, user_name, profile, connection, flow, resource, actor, detail)
      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
 
+const ADD_ONCE: &str =
+    "INSERT INTO audit (project, id, at, event, user_name, profile, connection, flow, resource, actor, detail)
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT (project, id) DO NOTHING";
+
 pub(super) fn add_values(entry: &AuditRow) -> Vec<Value> {
     values![
         &entry.project,
@@ -39,6 +43,16 @@ pub(super) fn add_values(entry: &AuditRow) -> Vec<Value> {
         &entry.actor,
         entry.detail.clone(),
     ]
+}
+
+impl Transaction {
+    /// Adds an entry whose id says what it is about, unless it is there already; says whether it was not.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn add_audit_once(&mut self, entry: &AuditRow) -> Result<bool, Error> {
+        Ok(self.execute(ADD_ONCE, add_values(entry)).await? == 1)
+    }
 }
 
 impl Store {

@@ -288,20 +288,6 @@ impl Store {
         .map(drop)
     }
 
-    /// Notes when connections were used last.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub async fn note_use(&self, project: &str, connection: &str, at: i64) -> Result<(), Error> {
-        self.execute(
-            "UPDATE connections SET last_used_at = $3
-             WHERE project = $1 AND id = $2 AND last_used_at < $3",
-            values![project, connection, at],
-        )
-        .await
-        .map(drop)
-    }
-
     /// Connections that nobody has used since `before`.
     ///
     /// # Errors
@@ -319,6 +305,20 @@ impl Store {
 }
 
 impl Transaction {
+    /// Notes when a connection was used last.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn note_use(&mut self, project: &str, connection: &str, at: i64) -> Result<(), Error> {
+        self.execute(
+            "UPDATE connections SET last_used_at = $3
+             WHERE project = $1 AND id = $2 AND last_used_at < $3",
+            values![project, connection, at],
+        )
+        .await
+        .map(drop)
+    }
+
     /// The connection of this owner to this resource that is in use.
     ///
     /// # Errors

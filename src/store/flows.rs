@@ -175,21 +175,6 @@ impl Store {
         rows.first().map(FlowRow::read).transpose()
     }
 
-    /// Forgets flows that ended long ago.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub async fn forget_flows(&self, before: i64) -> Result<(), Error> {
-        self.execute("DELETE FROM flow_batches WHERE expires_at < $1", values![before]).await?;
-        self.execute(
-            "DELETE FROM flows WHERE expires_at < $1
-                AND state NOT IN ('pending', 'started', 'returned', 'confirming')",
-            values![before],
-        )
-        .await
-        .map(drop)
-    }
-
     /// How far a flow is.
     ///
     /// # Errors
@@ -212,21 +197,6 @@ impl Store {
             )
             .await?;
         rows.iter().map(|row| Ok((row.text("id")?, row.int("changed_at")?))).collect()
-    }
-
-    /// Lets a flow that went wrong begin anew.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub async fn reopen_flow(&self, flow: &FlowRow, outcome: &str, now: i64) -> Result<(), Error> {
-        self.execute(
-            "UPDATE flows SET state = 'pending', outcome = $3, sealed_verifier = NULL, sealed_tokens = NULL,
-                state_hash = NULL, browser_hash = NULL, proven = 0, proof_hash = NULL, changed_at = $4
-             WHERE project = $1 AND id = $2 AND state IN ('returned', 'confirming')",
-            values![&flow.project, &flow.id, outcome, now],
-        )
-        .await
-        .map(drop)
     }
 
     /// Adds one link for several flows.
@@ -268,6 +238,21 @@ impl Store {
 }
 
 impl Transaction {
+    /// Lets a flow that went wrong begin anew.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn reopen_flow(&mut self, flow: &FlowRow, outcome: &str, now: i64) -> Result<(), Error> {
+        self.execute(
+            "UPDATE flows SET state = 'pending', outcome = $3, sealed_verifier = NULL, sealed_tokens = NULL,
+                state_hash = NULL, browser_hash = NULL, proven = 0, proof_hash = NULL, changed_at = $4
+             WHERE project = $1 AND id = $2 AND state IN ('returned', 'confirming')",
+            values![&flow.project, &flow.id, outcome, now],
+        )
+        .await
+        .map(drop)
+    }
+
     /// Adds `flow`, unless there is one already that a wish for the same login joins and that lasts until `after` at
     /// least: then gives that. Of those who do this at the same time, one adds its flow and all others get that one.
     ///

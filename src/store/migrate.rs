@@ -27,6 +27,12 @@ const STEPS: &[(i64, &str, &str, &str)] = &[
         include_str!("../../migrations/sqlite/0003_one_flow_per_login.sql"),
         include_str!("../../migrations/postgres/0003_one_flow_per_login.sql"),
     ),
+    (
+        4,
+        "fair_work",
+        include_str!("../../migrations/sqlite/0004_fair_work.sql"),
+        include_str!("../../migrations/postgres/0004_fair_work.sql"),
+    ),
 ];
 
 impl Store {

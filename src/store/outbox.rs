@@ -1,6 +1,6 @@
 //! Webhooks that wait to be sent, and revocations that wait to be made: work that outlives a process.
 
-use super::{Error, Row, Store, Transaction, values};
+use super::{Error, Row, Store, Transaction, Value, values};
 
 /// Attempts to find a place in a stream. Each that fails means that somebody else has just added to it.
 const MOST_TRIES: usize = 100;
@@ -11,6 +11,8 @@ pub struct OutboxRow {
     pub project: String,
     pub id: String,
     pub url: String,
+    /// Host and port of `url`: what shares places.
+    pub host: String,
     pub sealed_key: Vec<u8>,
     pub sealed_body: Vec<u8>,
     pub attempts: i64,
@@ -23,14 +25,38 @@ pub struct RevocationRow {
     pub id: String,
     pub connection: String,
     pub user: String,
+    pub profile: String,
+    pub resource: Option<String>,
     pub sealed_refresh: Option<Vec<u8>>,
     pub sealed_access: Option<Vec<u8>>,
     pub issuer: String,
     pub client_id: String,
     pub endpoints: Vec<u8>,
+    /// Host and port of the revocation endpoint: what shares places.
+    pub host: String,
     pub attempts: i64,
     /// `waiting`, `revoked`, `unsupported` or `given_up`.
     pub outcome: String,
+}
+
+/// How much work is taken, and for how long.
+#[derive(Debug, Clone, Copy)]
+pub struct Take<'a> {
+    /// Who takes it.
+    pub owner: &'a str,
+    pub now: i64,
+    /// Milliseconds until others may take it.
+    pub lease: i64,
+    pub most: usize,
+    /// Most for one host at a time, those included that are taken already.
+    pub per_host: i64,
+}
+
+impl Take<'_> {
+    fn values(&self) -> Vec<Value> {
+        let most = i64::try_from(self.most).unwrap_or(i64::MAX);
+        values![self.owner, self.now, self.lease, self.per_host, most]
+    }
 }
 
 impl RevocationRow {
@@ -40,11 +66,17 @@ impl RevocationRow {
             id: row.text("id")?,
             connection: row.text("connection")?,
             user: row.wide_text("user_name")?,
+            profile: row
+                .opt_bytes("profile")?
+                .and_then(|bytes| String::from_utf8(bytes).ok())
+                .unwrap_or_default(),
+            resource: row.opt_text("resource")?,
             sealed_refresh: row.opt_bytes("sealed_refresh")?,
             sealed_access: row.opt_bytes("sealed_access")?,
             issuer: row.text("issuer")?,
             client_id: row.text("client_id")?,
             endpoints: row.bytes("endpoints")?,
+            host: row.text("host")?,
             attempts: row.int("attempts")?,
             outcome: row.text("outcome")?,
         })
@@ -62,9 +94,11 @@ impl Transaction {
             let added = self
                 .execute(
                     "INSERT INTO outbox
-                        (project, id, stream, place, url, sealed_key, sealed_body, next_at, state, created_at)
+                        (project, id, stream, place, url, sealed_key, sealed_body, next_at, state, created_at,
+                        host)
                      VALUES ($1, $2, $3, (SELECT COALESCE(MAX(o.place), 0) + 1 FROM outbox o
-                        WHERE o.stream = $3 AND o.url = $4), $4, $5, $6, $7, 'waiting', $7)
+                        WHERE o.stream = $3 AND o.url = $4), $4, $5, $6, $7, 'waiting', $7,
+                        $8)
                      ON CONFLICT (stream, url, place) DO NOTHING",
                     values![
                         &webhook.project,
@@ -74,6 +108,7 @@ impl Transaction {
                         &webhook.sealed_key,
                         &webhook.sealed_body,
                         now,
+                        &webhook.host,
                     ],
                 )
                 .await?;
@@ -111,8 +146,10 @@ impl Transaction {
     ) -> Result<(), Error> {
         self.execute(
             "INSERT INTO revocations (project, id, connection, user_name, sealed_refresh, sealed_access, issuer,
-                client_id, endpoints, next_at, outcome, created_at, changed_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $12, $11, $10, $10)",
+                client_id, endpoints, next_at, outcome, created_at, changed_at, host,
+                profile, resource)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $12, $11, $10, $10, $13,
+                $14, $15)",
             values![
                 &revocation.project,
                 &revocation.id,
@@ -126,10 +163,38 @@ impl Transaction {
                 now,
                 &revocation.outcome,
                 now + grace,
+                &revocation.host,
+                revocation.profile.as_bytes(),
+                revocation.resource.clone(),
             ],
         )
         .await
         .map(drop)
+    }
+
+    /// What became of an attempt to revoke; false when somebody else has it by now. Tokens are forgotten once it is over.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn settle_revocation(
+        &mut self,
+        revocation: &RevocationRow,
+        owner: &str,
+        outcome: &str,
+        next_at: i64,
+        now: i64,
+    ) -> Result<bool, Error> {
+        let changed = self
+            .execute(
+                "UPDATE revocations SET outcome = $4, next_at = $5, changed_at = $6, lease_owner = NULL,
+                    lease_until = 0,
+                    sealed_refresh = CASE WHEN $4 = 'waiting' THEN sealed_refresh END,
+                    sealed_access = CASE WHEN $4 = 'waiting' THEN sealed_access END
+                 WHERE project = $1 AND id = $2 AND lease_owner = $3",
+                values![&revocation.project, &revocation.id, owner, outcome, next_at, now],
+            )
+            .await?;
+        Ok(changed == 1)
     }
 
     /// Adds to the audit log.
@@ -142,19 +207,30 @@ impl Transaction {
 }
 
 impl Store {
-    /// Takes webhooks that are due: the first of each stream and address, for `lease` milliseconds.
+    /// Takes up to `most` webhooks that are due, the first of each stream and address, for `lease` milliseconds. Of each
+    /// host no more than `per_host` are taken at any time, by whichever instance, and those that were tried least come
+    /// first: a receiver that does not answer holds up nobody but itself.
     ///
     /// # Errors
     /// See [`Error`].
-    pub async fn take_webhooks(&self, owner: &str, now: i64, lease: i64) -> Result<Vec<OutboxRow>, Error> {
+    pub async fn take_webhooks(&self, take: &Take<'_>) -> Result<Vec<OutboxRow>, Error> {
         let rows = self
             .change(
                 "UPDATE outbox SET lease_owner = $1, lease_until = $2 + $3, attempts = attempts + 1
-                 WHERE state = 'waiting' AND next_at <= $2 AND lease_until <= $2 AND NOT EXISTS (
-                    SELECT 1 FROM outbox o WHERE o.stream = outbox.stream AND o.url = outbox.url
-                        AND o.state = 'waiting' AND o.place < outbox.place)
-                 RETURNING project, id, url, sealed_key, sealed_body, attempts",
-                values![owner, now, lease],
+                 WHERE state = 'waiting' AND lease_until <= $2 AND (project, id) IN (
+                    SELECT due.project, due.id FROM (
+                        SELECT o.project, o.id, o.lease_until, o.attempts, o.next_at, ROW_NUMBER() OVER (
+                            PARTITION BY o.host ORDER BY CASE WHEN o.lease_until > $2 THEN 0 ELSE 1 END,
+                                o.attempts, o.next_at, o.place) AS turn
+                        FROM outbox o
+                        WHERE o.state = 'waiting' AND (o.lease_until > $2 OR (o.next_at <= $2 AND NOT EXISTS (
+                            SELECT 1 FROM outbox e WHERE e.stream = o.stream AND e.url = o.url
+                                AND e.state = 'waiting' AND e.place < o.place)))
+                    ) AS due
+                    WHERE due.lease_until <= $2 AND due.turn <= $4
+                    ORDER BY due.attempts, due.turn, due.next_at LIMIT $5)
+                 RETURNING project, id, url, host, sealed_key, sealed_body, attempts",
+                take.values(),
             )
             .await?;
         rows.iter()
@@ -163,6 +239,7 @@ impl Store {
                     project: row.text("project")?,
                     id: row.text("id")?,
                     url: row.text("url")?,
+                    host: row.text("host")?,
                     sealed_key: row.bytes("sealed_key")?,
                     sealed_body: row.bytes("sealed_body")?,
                     attempts: row.int("attempts")?,
@@ -192,50 +269,52 @@ impl Store {
         .map(drop)
     }
 
-    /// Takes revocations that are due, or this one `only`, for `lease` milliseconds.
+    /// Takes revocations that are due, shared out as webhooks are.
     ///
     /// # Errors
     /// See [`Error`].
-    pub async fn take_revocations(
-        &self,
-        owner: &str,
-        now: i64,
-        lease: i64,
-        only: Option<&str>,
-    ) -> Result<Vec<RevocationRow>, Error> {
+    pub async fn take_revocations(&self, take: &Take<'_>) -> Result<Vec<RevocationRow>, Error> {
         let rows = self
             .change(
                 "UPDATE revocations SET lease_owner = $1, lease_until = $2 + $3, attempts = attempts + 1
-                 WHERE outcome = 'waiting' AND lease_until <= $2 AND (($4 = '' AND next_at <= $2) OR id = $4)
+                 WHERE outcome = 'waiting' AND lease_until <= $2 AND (project, id) IN (
+                    SELECT due.project, due.id FROM (
+                        SELECT r.project, r.id, r.lease_until, r.attempts, r.next_at, ROW_NUMBER() OVER (
+                            PARTITION BY r.host ORDER BY CASE WHEN r.lease_until > $2 THEN 0 ELSE 1 END,
+                                r.attempts, r.next_at, r.id) AS turn
+                        FROM revocations r
+                        WHERE r.outcome = 'waiting' AND (r.lease_until > $2 OR r.next_at <= $2)
+                    ) AS due
+                    WHERE due.lease_until <= $2 AND due.turn <= $4
+                    ORDER BY due.attempts, due.turn, due.next_at LIMIT $5)
                  RETURNING *",
-                values![owner, now, lease, only.unwrap_or_default()],
+                take.values(),
             )
             .await?;
         rows.iter().map(RevocationRow::read).collect()
     }
 
-    /// What became of an attempt to revoke. Tokens are forgotten once it is over.
+    /// Takes this revocation, due or not, unless somebody has it.
     ///
     /// # Errors
     /// See [`Error`].
-    pub async fn settle_revocation(
+    pub async fn take_revocation(
         &self,
-        revocation: &RevocationRow,
+        project: &str,
+        id: &str,
         owner: &str,
-        outcome: &str,
-        next_at: i64,
         now: i64,
-    ) -> Result<(), Error> {
-        self.execute(
-            "UPDATE revocations SET outcome = $4, next_at = $5, changed_at = $6, lease_owner = NULL,
-                lease_until = 0,
-                sealed_refresh = CASE WHEN $4 = 'waiting' THEN sealed_refresh END,
-                sealed_access = CASE WHEN $4 = 'waiting' THEN sealed_access END
-             WHERE project = $1 AND id = $2 AND lease_owner = $3",
-            values![&revocation.project, &revocation.id, owner, outcome, next_at, now],
-        )
-        .await
-        .map(drop)
+        lease: i64,
+    ) -> Result<Option<RevocationRow>, Error> {
+        let rows = self
+            .change(
+                "UPDATE revocations SET lease_owner = $3, lease_until = $4 + $5, attempts = attempts + 1
+                 WHERE project = $1 AND id = $2 AND outcome = 'waiting' AND lease_until <= $4
+                 RETURNING *",
+                values![project, id, owner, now, lease],
+            )
+            .await?;
+        rows.first().map(RevocationRow::read).transpose()
     }
 
     /// What became of the revocations of a connection's tokens, newest first.
@@ -255,15 +334,5 @@ impl Store {
             )
             .await?;
         row.as_ref().map(RevocationRow::read).transpose()
-    }
-
-    /// Forgets webhooks that were settled before `before`.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub async fn forget_webhooks(&self, before: i64) -> Result<(), Error> {
-        self.execute("DELETE FROM outbox WHERE state <> 'waiting' AND created_at < $1", values![before])
-            .await
-            .map(drop)
     }
 }

@@ -71,6 +71,24 @@ impl Project {
     }
 }
 
+impl Transaction {
+    /// Keeps the project behind a namespace from being deleted until this transaction has ended. False when it is gone,
+    /// or another one since, than that which was made at `created_at`.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn hold_project(&mut self, namespace: &str, created_at: i64) -> Result<bool, Error> {
+        let name = namespace.strip_prefix("project:").unwrap_or_default();
+        let held = self
+            .execute(
+                "UPDATE projects SET updated_at = updated_at WHERE name = $1 AND created_at = $2",
+                values![name, created_at],
+            )
+            .await?;
+        Ok(held == 1)
+    }
+}
+
 impl Store {
     /// Stores a new project.
     ///
@@ -144,6 +162,8 @@ impl Store {
     pub async fn delete_project(&self, name: &str) -> Result<DeletedProject, Error> {
         let namespace = Project::namespace(name);
         let mut open = self.begin().await?;
+        // Nobody begins a login in it from here on.
+        open.execute("UPDATE projects SET updated_at = updated_at WHERE name = $1", values![name]).await?;
         // First, so that a login that is being stored is waited for and counted, and none can be stored any more.
         for sql in ["DELETE FROM flow_batches WHERE project = $1", "DELETE FROM flows WHERE project = $1"] {
             open.execute(sql, values![&namespace]).await?;

@@ -138,19 +138,4 @@ impl Store {
         .await
         .map(drop)
     }
-
-    /// Forgets clients that were given up before `before` and that no connection uses.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub async fn forget_registrations(&self, before: i64) -> Result<(), Error> {
-        self.execute(
-            "DELETE FROM registrations WHERE retired_at < $1 AND NOT EXISTS (
-                SELECT 1 FROM connections WHERE connections.issuer = registrations.issuer
-                    AND connections.client_id = registrations.client_id AND connections.status <> 'revoked')",
-            values![before],
-        )
-        .await
-        .map(drop)
-    }
 }

@@ -192,6 +192,7 @@ pub struct Metrics {
     requests: [[Counter; STATUS_CLASSES.len()]; ENDPOINTS.len()],
     request_duration: [Histogram; ENDPOINTS.len()],
     open_streams: Gauge,
+    refused_callbacks: Counter,
     provider_turns: Family<ProviderLabel, Counter>,
     provider_retries: Family<ProviderLabel, Counter>,
     provider_first_byte: Histograms<ProviderLabel>,
@@ -212,6 +213,9 @@ impl Default for Metrics {
         registry.register_with_unit("request_duration", help, Unit::Seconds, request_duration.clone());
         let open_streams = Gauge::default();
         registry.register("open_streams", "Streams that are open now", open_streams.clone());
+        let refused_callbacks = Counter::default();
+        let help = "Browsers that came back from an authorization server with a state that nobody was given";
+        registry.register("refused_callbacks", help, refused_callbacks.clone());
         let provider_turns = Family::default();
         registry.register("turns", "Calls of a model provider", provider_turns.clone());
         let provider_retries = Family::default();
@@ -232,6 +236,7 @@ impl Default for Metrics {
                 .map(|(_, endpoint)| request_duration.get_or_create_owned(&EndpointLabel { endpoint })),
             registry,
             open_streams,
+            refused_callbacks,
             provider_turns,
             provider_retries,
             provider_first_byte,
@@ -258,6 +263,11 @@ impl Metrics {
     pub fn open_stream(&self) -> OpenStream {
         self.open_streams.inc();
         OpenStream(self.open_streams.clone())
+    }
+
+    /// A browser came back to us with what nobody was given.
+    pub fn refused_callback(&self) {
+        self.refused_callbacks.inc();
     }
 
     /// The handles of a provider: its name, or the host that a request named.

@@ -80,16 +80,7 @@ fn show(site: &Site, visitor: &Visitor, finished: Result<Finished, PageError>) -
             response
         }
         Ok(Finished::OtherAccount { flow, before, now }) => {
-            let act = |words: &str, value: &str, quiet| Action::Post {
-                path: format!("/connect/{}/account", flow.link),
-                words: words.to_owned(),
-                fields: vec![("action", value.to_owned())],
-                quiet,
-            };
-            let message = Message::other_account(&flow.host, &before, &now)
-                .with(act("Use this account", "keep", false))
-                .with(act("Do not use it", "drop", true));
-            site.message(visitor, StatusCode::OK, message)
+            site.ask_about_account(visitor, &flow, &before, &now)
         }
         Err(error) => site.page_error(visitor, error),
     }

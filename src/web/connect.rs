@@ -54,7 +54,13 @@ pub(super) async fn show(
         }
     }
     match site.connections.view_link(&link, known.as_ref()).await {
-        Ok(LinkView::One(flow)) if is_open(&flow) => ask(&site, &visitor, &flow, opened, None).await,
+        Ok(LinkView::One(flow)) if is_open(&flow) => {
+            match site.connections.waits_for_word(&link, &visitor.browser).await {
+                Ok(Some((before, now))) => site.ask_about_account(&visitor, &flow, &before, &now),
+                Ok(None) => ask(&site, &visitor, &flow, opened, None).await,
+                Err(error) => site.page_error(&visitor, error),
+            }
+        }
         Ok(LinkView::One(flow)) => site.ended(&visitor, &flow),
         Ok(LinkView::Several(flows)) => match next_of(&flows).filter(|_| query.as_deref() == Some(NEXT)) {
             Some(flow) => ask(&site, &visitor, flow, opened, None).await,
@@ -69,7 +75,8 @@ fn next_of(flows: &[FlowPage]) -> Option<&FlowPage> {
     flows.iter().find(|flow| is_open(flow))
 }
 
-/// Whether somebody can go on with it. Also where an answer about another account is missing: then it begins anew.
+/// Whether somebody can go on with it. Also where an answer about another account is missing: in the browser that was
+/// asked it is asked again, in others it begins anew.
 fn is_open(flow: &FlowPage) -> bool {
     matches!(flow.stage, Stage::Open | Stage::OtherAccount)
 }
@@ -293,6 +300,26 @@ impl Site {
         self.message(visitor, StatusCode::FORBIDDEN, Message::wrong_person(&flow.host, switch))
     }
 
+    /// The page that asks whether another account than before is right.
+    pub(super) fn ask_about_account(
+        &self,
+        visitor: &Visitor,
+        flow: &FlowPage,
+        before: &str,
+        now: &str,
+    ) -> Response {
+        let act = |words: &str, value: &str, quiet| Action::Post {
+            path: format!("/connect/{}/account", flow.link),
+            words: words.to_owned(),
+            fields: vec![("action", value.to_owned())],
+            quiet,
+        };
+        let message = Message::other_account(&flow.host, before, now)
+            .with(act("Use this account", "keep", false))
+            .with(act("Do not use it", "drop", true));
+        self.message(visitor, StatusCode::OK, message)
+    }
+
     /// The page for what went wrong with a link.
     pub(super) fn page_error(&self, visitor: &Visitor, error: PageError) -> Response {
         let again =
@@ -308,7 +335,7 @@ impl Site {
             PageError::UserMismatch(flow) => return self.wrong_person(visitor, &flow),
             PageError::NotProven => (StatusCode::FORBIDDEN, Message::no_cookie(None)),
             PageError::NotThisBrowser(link) => {
-                (StatusCode::BAD_REQUEST, Message::no_cookie(link.as_deref().map(again)))
+                (StatusCode::BAD_REQUEST, Message::no_cookie(link.as_ref().map(|link| again(link.expose()))))
             }
             PageError::Refused(flow) => {
                 let message = Message::not_granted(&flow.application.name, &flow.host);

@@ -63,6 +63,42 @@ fn connect(text: Option<&str>, step_to: Next, known: bool) -> String {
     .unwrap()
 }
 
+/// Names and scopes of the length that some really have.
+fn long(text: Option<&str>) -> String {
+    let or = |ordinary: &str| text.unwrap_or(ordinary).to_owned();
+    let host = format!("{}.cloud.example.com:8443", ["tenant-4711-production-eu-central-1"; 4].join("."));
+    let scopes = [
+        "https://www.googleapis.com/auth/calendar.readonly",
+        "https://www.googleapis.com/auth/spreadsheets.currentonly.and.everything.below.it",
+        "offline_access",
+        "read:user",
+        "urn:example:permission:files.metadata.read_write.all",
+    ];
+    let asked = Asked {
+        application: or("Quarterly Reporting and Reconciliation Assistant for Finance Teams (staging)"),
+        label: or("files-and-folders-of-the-finance-department"),
+        resource: or(&format!("https://{host}/organizations/4711/workspaces/finance/servers/files/mcp")),
+        host: or(&host),
+        scopes: words::scopes(&scopes.map(or)),
+        sign_in: or(&format!("login.{host}")),
+        sign_in_elsewhere: true,
+        profile: Some(or("finance-department")),
+        ..asked(text)
+    };
+    ConnectPage {
+        frame: frame(&or("toolgate.platform.internal.example.com:8443")),
+        asked,
+        step: None,
+        person: Some(or("a.rather.long.name.of.a.person@subsidiary.example.com")),
+        step_to: Next::Leave,
+        path: or("/connect/flw_0123456789"),
+        flow: or("flow_0123456789"),
+        notice: None,
+    }
+    .render()
+    .unwrap()
+}
+
 fn connection(text: Option<&str>, number: usize) -> ConnectionRow {
     let or = |ordinary: &str| text.unwrap_or(ordinary).to_owned();
     let active = number == 0;
@@ -171,6 +207,7 @@ fn pages(text: Option<&str>) -> Vec<(&'static str, String)> {
         ("connect", connect(text, Next::Leave, true)),
         ("connect-unverified", connect(text, Next::Leave, false)),
         ("connect-app", connect(text, Next::App, true)),
+        ("connect-long", long(text)),
         ("batch", batch(1).render().unwrap()),
         ("batch-done", batch(3).render().unwrap()),
         (

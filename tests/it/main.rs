@@ -34,3 +34,4 @@ mod sign_in;
 mod support;
 mod tokens;
 mod webhooks;
+mod work;

@@ -5,10 +5,13 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
-use toolgate::config::Settings;
+use toolgate::config::{ApiKey, EgressAllow, Settings};
+use toolgate::crypto::ApiKeyHash;
 
 use super::support::issuer::{Issuer, PUBLIC, entry, leave, query_of, sign_in};
-use super::support::{Browser, FakeProvider, Gateway, ask, fields_of, text};
+use super::support::{
+    Browser, FakeProvider, FakeTool, Gateway, Place, Protected, ask, fields_of, text, whole,
+};
 
 /// Headers of a request that a page of the gateway makes.
 const OURS: [(&str, &str); 2] = [("sec-fetch-site", "same-origin"), ("content-type", "application/json")];
@@ -384,4 +387,50 @@ async fn a_signed_in_browser_calls_as_its_person_from_our_pages_only() {
         );
         assert_eq!(provider.peer.requests().len(), usize::from(may));
     }
+}
+
+#[tokio::test]
+async fn a_wrong_person_is_written_down_when_they_open_the_link_not_when_something_looks_at_it() {
+    const KEY: &str = "tgk_0123456789abcdefghjkmnpq";
+    let issuer = Issuer::start(false).await;
+    let (mcp, place) = (Protected::start(vec![FakeTool::echo("t")]).await, Place::new().await);
+    let entry = entry("company", &issuer);
+    let gateway = gateway(|settings| {
+        place.give_to(settings);
+        settings.sign_in = vec![entry];
+        let loopback = "127.0.0.0/8".parse().unwrap();
+        settings.egress.allow.push(EgressAllow { cidr: Some(loopback), ..EgressAllow::default() });
+        settings.api_keys.push(ApiKey {
+            name: "desk".into(),
+            project: None,
+            hash: ApiKeyHash::of(KEY).to_string(),
+            requests_per_minute: None,
+            scopes: None,
+        });
+    })
+    .await;
+    let bearer = format!("Bearer {KEY}");
+    let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+    let wanted = json!({ "user": "company:ann", "server_url": mcp.url() }).to_string();
+    let started = whole(gateway.client.send("POST", "/v1/connections", &headers, wanted).await).await;
+    let link = started.json()["connect_url"].as_str().unwrap().strip_prefix(PUBLIC).unwrap().to_owned();
+    let mismatches = async || {
+        let store = place.store().await;
+        let rows = store.list_audit(None, 100).await.unwrap();
+        store.close().await;
+        rows.iter().filter(|row| row.event == "flow.user_mismatch").count()
+    };
+    let mut victim = browser(&gateway);
+    sign_in(&mut victim, &issuer, "victim").await;
+    for (method, headers) in [("HEAD", &[][..]), ("GET", &[("sec-purpose", "prefetch")])] {
+        assert_eq!(victim.send(method, &link, headers, "").await.status, 403, "{method}");
+    }
+    assert_eq!(mismatches().await, 0);
+    let refused = victim.visit(&link).await;
+    assert_eq!(refused.status, 403);
+    assert!(refused.text().contains("This link is not for you"), "{}", refused.text());
+    assert_eq!(mismatches().await, 1);
+    let mut ann = browser(&gateway);
+    sign_in(&mut ann, &issuer, "ann").await;
+    assert!(ann.visit(&link).await.text().contains("Continue to"), "it is still ann's");
 }

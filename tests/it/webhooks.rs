@@ -10,7 +10,7 @@ use toolgate::crypto::{ApiKeyHash, hmac_sha256};
 
 use crate::support::{
     Answer, FakeProvider, FakeTool, Gateway, Peer, Person, Place, Program, Protected, Recorded, Reply, ask,
-    text, whole, with,
+    calls, text, whole, with,
 };
 
 const SHOP: &str = "tgk_0123456789abcdefghjkmnpq";
@@ -271,4 +271,157 @@ async fn a_project_is_told_by_its_own_secret_which_is_not_shown_again() {
         assert_eq!(kinds(&events), ["authorization.requested"]);
         assert_eq!(events[0]["data"]["url"], started.json()["connect_url"]);
     }
+}
+
+/// A project with a webhook at `app`, whose users are proven by the application; its secret and key, and the gateway.
+async fn shop(place: &Place, app: &Peer) -> (String, String, Gateway) {
+    let program = Program::at(place);
+    let hook = app.url("/hook");
+    let made = program
+        .run(&[
+            "project",
+            "create",
+            "shop",
+            "--webhook-url",
+            &hook,
+            "--proof",
+            "app",
+            "--verifier-url",
+            "http://127.0.0.1:9/verify",
+        ])
+        .await;
+    assert_eq!(made.code, 0, "{}", made.stderr);
+    let key = program.run(&["key", "create", "--project", "shop"]).await.stdout.trim_end().to_owned();
+    let provider = FakeProvider::answering(|request| {
+        let body = request.json();
+        let messages = body["messages"].as_array().unwrap();
+        let answered = messages.iter().any(|message| message["role"] == "tool");
+        if answered { text("done") } else { calls(&[("call_1", "s_t", json!({}))]) }
+    })
+    .await;
+    let gateway = Gateway::configured(&provider, |settings| place.give_to(settings)).await;
+    (made.stdout.trim_end().to_owned(), format!("Bearer {key}"), gateway)
+}
+
+/// Asks the application, whose link led the person to its verifier, to say that it is `user`.
+async fn say(gateway: &Gateway, bearer: &str, leaving: &str, user: &str) -> Answer {
+    let reference = leaving.split("flow_ref=").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+    let said = json!({ "flow_ref": reference, "user": user });
+    gateway.client.post("/v1/flows/confirm", &[("authorization", bearer)], &said).await
+}
+
+async fn link_of(gateway: &Gateway, bearer: &str, mcp: &Protected, callback: Option<&str>) -> String {
+    let wanted = json!({ "user": "ann", "server_url": mcp.url(), "authorization_callback_url": callback });
+    let started = gateway.client.post("/v1/connections", &[("authorization", bearer)], &wanted).await;
+    assert_eq!(started.status, 201, "{}", started.text());
+    started.json()["connect_url"].as_str().unwrap().to_owned()
+}
+
+async fn connect(gateway: &Gateway, bearer: &str, mcp: &Protected) {
+    let link = link_of(gateway, bearer, mcp, None).await;
+    let mut person = Person::new();
+    let leaving = person.log_in(&link).await.text;
+    let back = say(gateway, bearer, &leaving, "ann").await.json();
+    let page = person.log_in(back["redirect_url"].as_str().unwrap()).await;
+    assert!(page.text.contains("You have authorised"), "{}", page.text);
+}
+
+#[tokio::test]
+async fn a_login_that_nobody_finishes_in_time_is_told() {
+    let mcp = Protected::start(vec![FakeTool::echo("t")]).await;
+    let app = application(&[]).await;
+    let place = Place::new().await;
+    let (secret, bearer, gateway) = shop(&place, &app).await;
+    link_of(&gateway, &bearer, &mcp, None).await;
+    app.until_requests(1).await;
+    place.store().await.execute("UPDATE flows SET expires_at = 5000", Vec::new()).await.unwrap();
+    app.until_requests(2).await;
+    let events = verified(&app.requests(), &secret);
+    assert_eq!(kinds(&events), ["authorization.requested", "authorization.expired"]);
+    assert_eq!(events[1]["data"]["flow"], events[0]["data"]["flow"]);
+    assert_eq!((&events[1]["data"]["user"], &events[1]["data"]["url"]), (&json!("ann"), &Value::Null));
+}
+
+#[tokio::test]
+async fn a_wrong_person_is_told_once_however_often_they_come() {
+    let mcp = Protected::start(vec![FakeTool::echo("t")]).await;
+    let app = application(&[]).await;
+    let place = Place::new().await;
+    let (secret, bearer, gateway) = shop(&place, &app).await;
+    let link = link_of(&gateway, &bearer, &mcp, None).await;
+    for user in ["bob", "bob", "bob", "carol", "bob"] {
+        let leaving = Person::new().log_in(&link).await.text;
+        let refused = say(&gateway, &bearer, &leaving, user).await;
+        assert_eq!((refused.status, &refused.json()["error"]["code"]), (409, &json!("user_mismatch")));
+        let again = say(&gateway, &bearer, &leaving, "ann").await;
+        assert_eq!(again.status, 404, "the reference is used up: {}", again.text());
+    }
+    // The flow is still the right person's, and its end comes behind everything else in its stream.
+    let mut person = Person::new();
+    let leaving = person.log_in(&link).await.text;
+    let back = say(&gateway, &bearer, &leaving, "ann").await.json();
+    person.log_in(back["redirect_url"].as_str().unwrap()).await;
+    let is_completed = |request: &Recorded| request.json()["type"] == "authorization.completed";
+    app.until_requests_that(1, is_completed).await;
+    let events = verified(&app.requests(), &secret);
+    let mismatch = "authorization.user_mismatch";
+    assert_eq!(kinds(&events), ["authorization.requested", mismatch, mismatch, "authorization.completed"]);
+    assert_eq!(events[1]["data"]["user"], "ann", "who came instead is not told");
+    let entries = place.store().await.list_audit(None, 1000).await.unwrap();
+    assert_eq!(entries.iter().filter(|entry| entry.event == "flow.user_mismatch").count(), 2, "{entries:?}");
+}
+
+#[tokio::test]
+async fn a_project_is_told_when_a_connection_needs_another_login_and_when_it_ends() {
+    let mcp = Protected::start(vec![FakeTool::echo("t")]).await;
+    mcp.answer_revocations(200);
+    let app = application(&[]).await;
+    let place = Place::new().await;
+    let (secret, bearer, gateway) = shop(&place, &app).await;
+    connect(&gateway, &bearer, &mcp).await;
+    mcp.end_grants();
+    let headers = [("authorization", bearer.as_str())];
+    let asked = with(ask(&[mcp.entry("s")]), json!({ "user": "ann" }));
+    let answer = gateway.client.post("/v1/chat/completions", &headers, &asked).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let needs = |request: &Recorded| request.json()["type"] == "connection.needs_reauth";
+    app.until_requests_that(1, needs).await;
+
+    let bearer_header = [("authorization", bearer.as_str())];
+    let listed = whole(gateway.client.send("GET", "/v1/connections", &bearer_header, "").await).await.json();
+    let connection = &listed["data"][0]["id"];
+    let path = format!("/v1/connections/{}", connection.as_str().unwrap());
+    assert_eq!(whole(gateway.client.send("DELETE", &path, &bearer_header, "").await).await.status, 200);
+    let revoked = |request: &Recorded| request.json()["type"] == "connection.revoked";
+    app.until_requests_that(1, revoked).await;
+    let events = verified(&app.requests(), &secret);
+    let of_connection: Vec<&Value> =
+        events.iter().filter(|event| event["type"].as_str().unwrap().starts_with("connection.")).collect();
+    assert_eq!(of_connection.len(), 2, "{events:?}");
+    for (event, kind) in of_connection.iter().zip(["connection.needs_reauth", "connection.revoked"]) {
+        let data = &event["data"];
+        assert_eq!((&event["type"], &data["connection"]), (&json!(kind), connection));
+        assert_eq!((&data["user"], &data["resource"]), (&json!("ann"), &json!(mcp.url())));
+        assert!(data["reason"].is_string(), "{event}");
+    }
+}
+
+#[tokio::test]
+async fn every_login_that_another_one_made_needless_is_told_too() {
+    let mcp = Protected::start(vec![FakeTool::echo("t")]).await;
+    let (app, named) = (application(&[]).await, application(&[]).await);
+    let place = Place::new().await;
+    let (secret, bearer, gateway) = shop(&place, &app).await;
+    // The same login, but told elsewhere, too: a flow of its own.
+    link_of(&gateway, &bearer, &mcp, Some(&named.url("/other"))).await;
+    connect(&gateway, &bearer, &mcp).await;
+    named.until_requests(2).await;
+    let events = verified(&named.requests(), &secret);
+    assert_eq!(kinds(&events), ["authorization.requested", "authorization.completed"]);
+    app.until_requests(4).await;
+    let mut kinds_of_all: Vec<Value> =
+        app.requests().iter().map(|request| request.json()["type"].clone()).collect();
+    kinds_of_all.sort_by_key(Value::to_string);
+    let (completed, requested) = ("authorization.completed", "authorization.requested");
+    assert_eq!(kinds_of_all, [completed, completed, requested, requested]);
 }

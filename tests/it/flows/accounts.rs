@@ -76,16 +76,17 @@ async fn what_nobody_answered_is_revoked_when_its_time_is_up() {
 }
 
 #[tokio::test]
-async fn who_begins_anew_instead_of_answering_drops_what_waited_and_it_is_revoked() {
+async fn who_begins_anew_in_another_browser_drops_what_waited_and_it_is_revoked() {
     let (house, mcp) = (House::local().await, server().await);
     let mut anna = Person::new();
     let (link, question) = came_back_as_bob(&house, &mcp, &mut anna).await;
     mcp.log_in_as("anna");
-    let back = almost(&mut anna, &link).await;
+    let mut elsewhere = Person::new();
+    let back = almost(&mut elsewhere, &link).await;
     let page = anna.press(&question, "keep").await;
     assert!(!page.text.contains("You have authorised"), "the question is over: {}", page.text);
     until_revoked(&mcp, 1).await;
-    let page = anna.open(&back).await;
+    let page = elsewhere.open(&back).await;
     assert!(page.text.contains("You have authorised"), "{}", page.text);
     assert_eq!(house.accounts(&mcp.url()).await, ["anna"]);
     assert_eq!(asked(&mcp, "/token"), 3);

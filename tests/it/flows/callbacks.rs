@@ -31,7 +31,7 @@ async fn a_way_back_in_another_browser_or_without_the_cookie_spends_no_code_and_
         assert!(!page.text.contains("/connect/"), "who only knows the state gets no link: {}", page.text);
     }
     assert_eq!(asked(&mcp, "/token"), 0);
-    house.nothing_stored(&mcp.url(), &["flow.wrong_browser", "flow.wrong_browser"]).await;
+    house.nothing_stored(&mcp.url(), &["flow.wrong_browser"]).await;
 }
 
 #[tokio::test]

@@ -32,6 +32,9 @@ struct State {
     mark: String,
     /// What it answers when tokens are revoked; without it, it does not offer that.
     revocation: Option<u16>,
+    /// It answers revocations, and codes, once these are open.
+    revocation_gate: Option<Gate>,
+    code_gate: Option<Gate>,
     /// Tokens that were revoked.
     revoked: Vec<String>,
     /// Tools that want one more scope.
@@ -98,6 +101,17 @@ impl Protected {
     /// It offers the revocation of tokens, and answers with this status.
     pub fn answer_revocations(&self, status: u16) {
         self.lock().revocation = Some(status);
+    }
+
+    /// It offers the revocation of tokens, and answers once the gate is open.
+    pub fn answer_revocations_after(&self, gate: &Gate) {
+        let mut state = self.lock();
+        (state.revocation, state.revocation_gate) = (Some(200), Some(gate.clone()));
+    }
+
+    /// It gives tokens for codes once the gate is open.
+    pub fn answer_codes_after(&self, gate: &Gate) {
+        self.lock().code_gate = Some(gate.clone());
     }
 
     /// The tokens that were revoked, in order.
@@ -273,11 +287,12 @@ impl State {
                 }
                 Reply::Json(201, client)
             }
-            "/revoke" => self.revoke(&request.text()),
+            "/revoke" => behind(self.revocation_gate.clone(), self.revoke(&request.text())),
             "/authorize" => self.authorize(&own, query),
             "/token" => match is_renewal(request).then(|| self.turns.pop_front()).flatten() {
                 Some(turn) => turn(&mut || self.token(&request.text())),
-                None => self.token(&request.text()),
+                None if is_renewal(request) => self.token(&request.text()),
+                None => behind(self.code_gate.clone(), self.token(&request.text())),
             },
             "/login" => Reply::with_headers(200, &[("content-type", "text/html")], "<h1>Log in</h1>"),
             _ if path.starts_with(METADATA) => Reply::Json(
@@ -396,6 +411,13 @@ impl State {
             return challenge(403, &format!(r#", error="insufficient_scope", scope="{scope}""#));
         }
         respond(tools, "private", request)
+    }
+}
+
+fn behind(gate: Option<Gate>, reply: Reply) -> Reply {
+    match gate {
+        Some(gate) => reply.after(&gate),
+        None => reply,
     }
 }
 
