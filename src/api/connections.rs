@@ -4,6 +4,7 @@
 //! Everything is looked up in the caller's own project: what belongs to another one is as if it did not exist.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Path, State};
@@ -17,10 +18,9 @@ use super::chat::who;
 use super::{ApiError, App, body};
 use crate::completion::Who;
 use crate::config::KeyScope;
-use crate::connections::{ConnectionView, FlowError, Owner, Reason, RevokeOutcome, Wanted};
+use crate::connections::{ConnectionView, FlowError, Owner, Reason, RevokeOutcome, Scopes, Wanted};
 use crate::identity::{Caller, CallerKind, Surface};
 use crate::openai::{ChatRequest, ErrorBody, ErrorKind, InvalidField};
-use crate::tools::Challenge;
 
 /// Addresses in one question.
 const MOST_URLS: usize = 64;
@@ -28,12 +28,17 @@ const MOST_URLS: usize = 64;
 const AT_ONCE: usize = 16;
 const LONGEST_SCOPE: usize = 256;
 const MOST_SCOPES: usize = 100;
+/// Connections in one answer, when the question does not say, and at most.
+const PAGE: u32 = 100;
+const LARGEST_PAGE: u32 = 1000;
 
-/// Whose connections are listed.
+/// Which connections are listed.
 #[derive(Debug, Default)]
 struct Filter {
     user: Option<String>,
     profile: Option<String>,
+    after: Option<String>,
+    limit: Option<String>,
 }
 
 impl Filter {
@@ -43,9 +48,13 @@ impl Filter {
             let slot = match &*key {
                 "user" => &mut filter.user,
                 "profile" => &mut filter.profile,
+                "after" => &mut filter.after,
+                "limit" => &mut filter.limit,
                 other => {
                     let other = other.escape_default().to_string();
-                    let message = format!("`{other}` is not known here; known are `user` and `profile`");
+                    let message = format!(
+                        "`{other}` is not known here; known are `user`, `profile`, `limit` and `after`"
+                    );
                     return Err(InvalidField::new(other, message));
                 }
             };
@@ -53,19 +62,35 @@ impl Filter {
         }
         Ok(filter)
     }
+
+    fn limit(&self) -> Result<u32, InvalidField> {
+        let limit = self.limit.as_deref().map_or(Some(PAGE), |text| text.parse().ok());
+        limit.filter(|limit| (1..=LARGEST_PAGE).contains(limit)).ok_or_else(|| {
+            InvalidField::new("limit", format!("`limit` must be a number from 1 to {LARGEST_PAGE}"))
+        })
+    }
 }
 
-/// `GET /v1/connections?user=&profile=`.
+/// `GET /v1/connections?user=&profile=&limit=&after=`.
 ///
 /// # Errors
 /// 401, 403, 429, 503.
 pub async fn list(State(app): State<Arc<App>>, uri: Uri, headers: HeaderMap) -> Result<Response, ApiError> {
     let caller = admit(&app, &headers, KeyScope::Connections).await?;
     let filter = Filter::read(uri.query().unwrap_or_default())?;
+    let limit = filter.limit()?;
     let user = who(&caller).may_list(filter.user)?;
-    let found = app.connections.list(&caller.namespace, user.as_deref(), filter.profile.as_deref()).await?;
+    let (profile, after) = (filter.profile.as_deref(), filter.after.as_deref());
+    // One more than is shown, to know whether there are more.
+    let found = app.connections.list(&caller.namespace, user.as_deref(), profile, after, limit + 1).await?;
+    let Some(mut found) = found else {
+        return Err(InvalidField::new("after", "`after` must be the id of a connection").into());
+    };
+    let shown_at_most = usize::try_from(limit).unwrap_or(usize::MAX);
+    let has_more = found.len() > shown_at_most;
+    found.truncate(shown_at_most);
     let data: Vec<Value> = found.iter().map(shown).collect();
-    Ok(answer(StatusCode::OK, &json!({ "object": "list", "data": data })))
+    Ok(answer(StatusCode::OK, &json!({ "object": "list", "data": data, "has_more": has_more })))
 }
 
 /// `POST /v1/connections {user, server_url, profile?, scopes?}`: a login link for the server.
@@ -80,7 +105,7 @@ pub async fn create(State(app): State<Arc<App>>, request: Request<Body>) -> Resu
     let uri = address(&app, fields.get("server_url", "an address")?, "server_url")?;
     let scopes = scopes(&fields)?;
     if scopes.is_empty()
-        && let Some(access) = app.connections.find_access(&owner, &uri).await?
+        && let Some(access) = app.connections.look_up(&owner, &uri).await?
     {
         let done = json!({ "status": "connected", "server_url": uri.to_string(), "connection": &*access.connection });
         return Ok(answer(StatusCode::OK, &done));
@@ -89,11 +114,13 @@ pub async fn create(State(app): State<Arc<App>>, request: Request<Body>) -> Resu
         Some(text) => Some(address(&app, Some(text), "authorization_callback_url")?.to_string()),
         None => None,
     };
-    let wanted = Wanted { callback_url: callback, ..wanted(&who, uri, &scopes, Reason::FirstUse) };
+    let reason = app.connections.find_end(&owner, &uri).await?.unwrap_or(Reason::FirstUse);
+    let scopes = if scopes.is_empty() { Scopes::AsAsked } else { Scopes::Also(scopes) };
+    let wanted = Wanted { callback_url: callback, ..wanted(&who, uri, scopes, reason) };
     start(&app, &owner, wanted).await
 }
 
-/// `POST /v1/connections/{id}/reauthorize {scopes?}`: a login link for a connection that exists.
+/// `POST /v1/connections/{id}/reauthorize {scopes?}`: a login link for a connection that exists, for just these scopes.
 ///
 /// # Errors
 /// As [`create`], and 404 for other projects' connections.
@@ -113,7 +140,8 @@ pub async fn reauthorize(
         profile: connection.profile.as_str().into(),
     };
     let uri = address(&app, Some(connection.server_url.clone()), "server_url")?;
-    start(&app, &owner, wanted(&who, uri, &scopes, Reason::ReAuthorize)).await
+    let scopes = if scopes.is_empty() { Scopes::AsAsked } else { Scopes::Exactly(scopes) };
+    start(&app, &owner, wanted(&who, uri, scopes, Reason::ReAuthorize)).await
 }
 
 /// `DELETE /v1/connections/{id}`: ends it, at the authorization server too.
@@ -136,7 +164,8 @@ pub async fn delete(
     Ok(answer(StatusCode::OK, &gone))
 }
 
-/// `POST /v1/connections/check {user, urls, profile?}`: per address `connected`, `public`, or `needs_login` with a link.
+/// `POST /v1/connections/check {user, urls, profile?}`: per address `connected`, `needs_login` with a link, `public`, or
+/// `unknown` with a reason. Looking is no use: it does not keep a connection from being given up as unused.
 ///
 /// # Errors
 /// 400, 401, 403, 429, 503.
@@ -180,17 +209,24 @@ pub async fn tokens(State(app): State<Arc<App>>, request: Request<Body>) -> Resu
 }
 
 async fn one(app: &App, who: &Who, owner: &Owner, url: String, uri: Uri) -> Result<Value, ApiError> {
-    if let Some(access) = app.connections.find_access(owner, &uri).await? {
+    if let Some(access) = app.connections.look_up(owner, &uri).await? {
         return Ok(json!({ "url": url, "status": "connected", "connection": &*access.connection }));
     }
-    match app.connections.start_flow(owner, wanted(who, uri, &[], Reason::FirstUse)).await {
+    let reason = app.connections.find_end(owner, &uri).await?.unwrap_or(Reason::FirstUse);
+    match app.connections.start_flow(owner, wanted(who, uri, Scopes::AsAsked, reason)).await {
         Ok(flow) => Ok(json!({
             "url": url, "status": "needs_login", "connect_url": flow.connect_url, "scopes": flow.scopes,
             "expires_at": flow.expires_at_ms / 1000,
         })),
-        Err(FlowError::NotOffered(_)) => Ok(json!({ "url": url, "status": "public" })),
+        Err(FlowError::NotNeeded(_)) => Ok(json!({ "url": url, "status": "public" })),
         Err(error @ (FlowError::Store(_) | FlowError::Busy(_))) => Err(error.into()),
-        Err(error) => {
+        Err(
+            error @ (FlowError::NotOffered(_)
+            | FlowError::Unusable(_)
+            | FlowError::TooMany
+            | FlowError::UserMismatch
+            | FlowError::Unknown),
+        ) => {
             let reason = app.engine.without_links(&error.to_string());
             Ok(json!({ "url": url, "status": "unknown", "reason": reason }))
         }
@@ -212,21 +248,18 @@ async fn start(app: &App, owner: &Owner, wanted: Wanted) -> Result<Response, Api
     Ok(answer(StatusCode::CREATED, &pending))
 }
 
-fn wanted(who: &Who, uri: Uri, scopes: &[String], reason: Reason) -> Wanted {
-    // What is asked for by name stands where a server would say what it wants.
-    let challenge = (!scopes.is_empty()).then(|| Challenge {
-        status: 403,
-        scope: Some(scopes.join(" ")),
-        ..Challenge::default()
-    });
+fn wanted(who: &Who, uri: Uri, scopes: Scopes, reason: Reason) -> Wanted {
     Wanted {
         label: uri.host().unwrap_or_default().to_owned(),
         uri,
-        challenge,
+        // Nobody has asked the address yet.
+        challenge: None,
+        scopes,
         reason,
         application: who.application.clone(),
         callback_url: None,
         run_id: None,
+        lasting: Duration::ZERO,
     }
 }
 

@@ -164,9 +164,11 @@ impl From<FlowError> for ApiError {
         let (status, kind, code) = match error {
             FlowError::Store(error) => return error.into(),
             FlowError::Busy(after) => return Self::too_many(after, message),
-            FlowError::NotOffered(_) | FlowError::NotPossible(_) => {
+            FlowError::NotNeeded(_) | FlowError::NotOffered(_) => {
                 (StatusCode::NOT_FOUND, ErrorKind::InvalidRequest, "login_not_offered")
             }
+            FlowError::Unusable(_) => (StatusCode::BAD_GATEWAY, ErrorKind::Upstream, "login_unusable"),
+            FlowError::TooMany => (StatusCode::TOO_MANY_REQUESTS, ErrorKind::RateLimit, "too_many_logins"),
             FlowError::UserMismatch => (StatusCode::CONFLICT, ErrorKind::InvalidRequest, "user_mismatch"),
             FlowError::Unknown => (StatusCode::NOT_FOUND, ErrorKind::InvalidRequest, "flow_not_found"),
         };

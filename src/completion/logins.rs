@@ -14,7 +14,7 @@ use super::event::{AuthorizationBatch, AuthorizationRequired, LinkKind, RunEvent
 use super::options::OnAuth;
 use super::sink::{Gone, Sink};
 use crate::connections::{
-    self, Access, Application, FlowError, Owner, PendingFlow, Reason, Renewed, Waited, Wanted,
+    self, Access, Application, FlowError, Owner, PendingFlow, Reason, Renewed, Scopes, Waited, Wanted,
 };
 use crate::rate_limit::RetryAfterSeconds;
 use crate::tools::{self, Challenge, Outcome, Resolved, Server, Spec};
@@ -135,7 +135,17 @@ impl Logins {
                 self.parts.tools.forget(&server);
             }
             let challenge = match tools::resolve(&self.parts.tools, spec, server).await {
-                Outcome::Ready(resolved) => return Asked::Ready(resolved),
+                Outcome::Ready(resolved) => {
+                    let Err(refused) = self.login_for_calls(&resolved.spec, access.as_ref()).await else {
+                        return Asked::Ready(resolved);
+                    };
+                    return match refused {
+                        Refused::Missing(missing) => Asked::Missing(resolved.spec, missing),
+                        Refused::Busy(after) => Asked::Busy(resolved.spec, after),
+                        Refused::Unknown(error) => Asked::Unknown(resolved.spec, error),
+                        Refused::Renewed(_) | Refused::Nobody => Asked::Ready(resolved),
+                    };
+                }
                 Outcome::Failed { spec: back, error } => {
                     if !self.is_expiry(&back, access.as_ref(), &Err(&error)).await {
                         return Asked::Failed(back, error);
@@ -194,30 +204,62 @@ impl Logins {
         let reason = match access {
             None => match self.parts.connections.find_access_anew(owner, &spec.uri).await {
                 Ok(Some(access)) => return Refused::Renewed(access),
-                Ok(None) => Reason::FirstUse,
+                Ok(None) => match self.parts.connections.find_end(owner, &spec.uri).await {
+                    Ok(ended) => ended.unwrap_or(Reason::FirstUse),
+                    Err(error) => return Refused::Unknown(error),
+                },
                 Err(error) => return Refused::Unknown(error),
             },
-            Some(_) if renewals >= MOST_RENEWALS => Reason::ReAuthorize,
+            Some(_) if renewals >= MOST_RENEWALS => Reason::Refused,
             Some(access) => match self.parts.connections.renew(owner, access, challenge).await {
                 Ok(Renewed::Access(renewed)) => return Refused::Renewed(renewed),
                 Ok(Renewed::LoginNeeded { reason }) => reason,
                 Err(error) => return Refused::Unknown(error),
             },
         };
-        let wanted = Wanted {
-            uri: spec.uri.clone(),
-            label: spec.label.clone(),
-            challenge: Some(challenge.clone()),
-            reason,
-            application: self.application.clone(),
-            callback_url: self.callback_url.clone(),
-            run_id: Some(self.run_id.clone()),
-        };
+        let wanted = self.wanted(spec, Some(challenge.clone()), reason);
         match self.parts.connections.start_flow(owner, wanted).await {
             Ok(flow) => Refused::Missing(with_link(spec, flow, reason, self.on_auth, &self.parts.links)),
             Err(FlowError::Store(error)) => Refused::Unknown(error),
             Err(FlowError::Busy(after)) => Refused::Busy(after),
             Err(error) => Refused::Missing(without_link(spec, challenge, Some(&error), &self.parts.links)),
+        }
+    }
+
+    /// The login for calls at a server that tells its tools to everybody: better asked for now than when the model has
+    /// been paid for. Nothing where that is not known of it, where there is a credential, or where no login can be had.
+    async fn login_for_calls(&self, spec: &Spec, access: Option<&Access>) -> Result<(), Refused> {
+        let connections = &self.parts.connections;
+        let Some(owner) = self.owner.as_ref().filter(|_| access.is_none()) else { return Ok(()) };
+        // A header may well be a key.
+        let brings_own = spec.authorization.is_some() || !spec.headers.is_empty();
+        if brings_own || !connections.has_open_list(&spec.uri) {
+            return Ok(());
+        }
+        let ended = connections.find_end(owner, &spec.uri).await.map_err(Refused::Unknown)?;
+        let reason = ended.unwrap_or(Reason::FirstUse);
+        match connections.start_flow(owner, self.wanted(spec, None, reason)).await {
+            Ok(flow) => Err(Refused::Missing(with_link(spec, flow, reason, self.on_auth, &self.parts.links))),
+            Err(FlowError::Store(error)) => Err(Refused::Unknown(error)),
+            Err(FlowError::Busy(after)) => Err(Refused::Busy(after)),
+            Err(error) => {
+                tracing::info!(mcp.host = spec.host(), %error, "no login for calls can be offered");
+                Ok(())
+            }
+        }
+    }
+
+    fn wanted(&self, spec: &Spec, challenge: Option<Challenge>, reason: Reason) -> Wanted {
+        Wanted {
+            uri: spec.uri.clone(),
+            label: spec.label.clone(),
+            challenge,
+            scopes: Scopes::AsAsked,
+            reason,
+            application: self.application.clone(),
+            callback_url: self.callback_url.clone(),
+            run_id: Some(self.run_id.clone()),
+            lasting: if self.on_auth == OnAuth::Wait { self.wait } else { Duration::ZERO },
         }
     }
 
@@ -264,7 +306,11 @@ impl Logins {
     /// [`Gone`].
     pub async fn show_waiting(&self, missing: &[Missing], sink: &Sink) -> Result<(), Gone> {
         let resources: Vec<String> = missing.iter().map(|missing| missing.shown.resource.clone()).collect();
-        if self.first(format!("waiting {}", resources.join(" "))) {
+        // A page of the same server, or another login there, is another wait.
+        let links = missing.iter().map(|missing| missing.shown.connect_url.as_ref());
+        let links: Vec<&str> =
+            links.zip(&resources).map(|(url, resource)| url.unwrap_or(resource).as_str()).collect();
+        if self.first(format!("waiting {}", links.join(" "))) {
             sink.send(RunEvent::Waiting { seconds: self.wait.as_secs(), resources }).await?;
         }
         Ok(())
@@ -332,7 +378,7 @@ fn with_link(spec: &Spec, flow: PendingFlow, reason: Reason, on_auth: OnAuth, li
         Reason::Expired => "The login has expired. Log in again.",
         Reason::Revoked => "The login was withdrawn. Log in again to go on.",
         Reason::StepUp => "It wants more permissions than it was given. Log in again to grant them.",
-        Reason::ReAuthorize => "It does not accept the login any more. Log in again.",
+        Reason::Refused | Reason::ReAuthorize => "It does not accept the login any more. Log in again.",
     }
     .to_owned();
     // Who waits need not ask again, and who wants an error is an application.

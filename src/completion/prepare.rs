@@ -121,17 +121,12 @@ impl Engine {
         let parallel = request.get::<bool>("parallel_tool_calls", "true or false")?.unwrap_or(true);
         let model = request.get::<String>("model", "the name of a model")?.unwrap_or_default();
         let run_id = random_id("run_");
-        let wait = if shape.stream {
-            options.wait_seconds.unwrap_or(WAIT_STREAMED)
-        } else {
-            options.wait_seconds.unwrap_or(WAIT_WHOLE).min(WAIT_WHOLE)
-        };
         let logins = Logins {
             parts: Arc::clone(parts),
             owner,
             application: who.application,
             on_auth: options.on_auth,
-            wait: Duration::from_secs(wait.into()),
+            wait: patience(shape.stream, options.wait_seconds),
             callback_url: options.authorization_callback_url.as_ref().map(ToString::to_string),
             run_id: run_id.clone(),
             scope,
@@ -222,8 +217,37 @@ impl From<RunError> for Error {
     }
 }
 
+/// How long a login is waited for.
+fn patience(is_streamed: bool, wanted_seconds: Option<u32>) -> Duration {
+    let seconds = if is_streamed {
+        wanted_seconds.unwrap_or(WAIT_STREAMED)
+    } else {
+        wanted_seconds.unwrap_or(WAIT_WHOLE).min(WAIT_WHOLE)
+    };
+    Duration::from_secs(seconds.into())
+}
+
 fn other_user() -> Error {
     let message = OtherUser.to_string();
     let body = ErrorBody::new(ErrorKind::Permission, Some("user_mismatch"), message).param("user");
     Error::Ended(ended(403, body))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_whole_answer_is_not_waited_for_longer_than_proxies_do() {
+        for (is_streamed, wanted, seconds) in [
+            (true, None, 120),
+            (true, Some(300), 300),
+            (true, Some(1), 1),
+            (false, None, 55),
+            (false, Some(300), 55),
+            (false, Some(1), 1),
+        ] {
+            assert_eq!(patience(is_streamed, wanted).as_secs(), seconds, "{is_streamed} {wanted:?}");
+        }
+    }
 }

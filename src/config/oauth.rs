@@ -80,6 +80,8 @@ pub struct OauthQuirk {
     pub expired_statuses: Vec<u16>,
     /// A part of a successful answer's text by which the resource says that a token has expired.
     pub expired_text: Option<String>,
+    /// Tells its tools to everybody and wants a login for the calls: it is asked for before the first one.
+    pub open_list: Option<bool>,
     /// No registration by program; completes "{host} …" for the operator.
     pub registration: Option<String>,
 }

@@ -124,13 +124,35 @@ impl Connections {
     /// # Errors
     /// When the store is needed and fails, or an expired token cannot be renewed just now.
     pub async fn find_access(&self, owner: &Owner, uri: &Uri) -> Result<Option<Access>, Error> {
+        self.access(owner, uri, true).await
+    }
+
+    /// As [`Connections::find_access`], for those who only look whether there is one: that is no use of it.
+    ///
+    /// # Errors
+    /// As [`Connections::find_access`].
+    pub async fn look_up(&self, owner: &Owner, uri: &Uri) -> Result<Option<Access>, Error> {
+        self.access(owner, uri, false).await
+    }
+
+    /// Why the connection that covers `uri` gives no access any more. `None` when there is none, or it does.
+    ///
+    /// # Errors
+    /// When the store is needed and fails.
+    pub async fn find_end(&self, owner: &Owner, uri: &Uri) -> Result<Option<Reason>, Error> {
+        Ok(self.0.find_held(owner, uri).await?.and_then(|held| held.current().ended))
+    }
+
+    async fn access(&self, owner: &Owner, uri: &Uri, is_use: bool) -> Result<Option<Access>, Error> {
         let Some(held) = self.0.find_held(owner, uri).await? else { return Ok(None) };
         let current = held.current();
         if current.ended.is_some() {
             return Ok(None);
         }
         let now = self.0.now();
-        self.0.used(&held, now);
+        if is_use {
+            self.0.used(&held, now);
+        }
         if current.is_over(now) {
             return match self.renew_held(&held, current.generation).await? {
                 Renewed::Access(access) => Ok(Some(access)),
@@ -188,7 +210,7 @@ impl Connections {
             if held.current().ended.is_none() {
                 self.0.end_login(&held, current.generation, None, "refused").await?;
             }
-            return Ok(Renewed::LoginNeeded { reason: Reason::Revoked });
+            return Ok(Renewed::LoginNeeded { reason: Reason::Refused });
         }
         match self.renew_held(&held, access.generation).await? {
             // Nothing newer can be had, and this one was just refused.
@@ -220,6 +242,11 @@ impl Connections {
         })
     }
 
+    /// Whether the server at `uri` is known to tell its tools to everybody and to want a login for the calls.
+    pub fn has_open_list(&self, uri: &Uri) -> bool {
+        self.0.quirks.find(None, Some(uri)).open_list
+    }
+
     /// A credential for the application itself; that it was given out is written down.
     ///
     /// # Errors
@@ -233,6 +260,15 @@ impl Connections {
             self.0.note(entry).await?;
         }
         Ok(found)
+    }
+}
+
+/// What people are told about an end that is kept under this word.
+pub(super) fn end_of(reason: &str) -> Reason {
+    match reason {
+        "expired" => Reason::Expired,
+        "refused" => Reason::Refused,
+        _ => Reason::Revoked,
     }
 }
 
@@ -278,11 +314,7 @@ impl Inner {
     pub(super) fn open_current(&self, row: &ConnectionRow, secrets: &SecretsRow) -> Result<Current, Error> {
         let bound = Bound { row: &row.id, project: &row.project, user: &row.user };
         let access = self.vault.open_text(&CONNECTION_ACCESS, bound, &secrets.sealed_access)?;
-        let ended = match (row.status.as_str(), row.reason.as_deref()) {
-            ("active", _) => None,
-            (_, Some("expired")) => Some(Reason::Expired),
-            _ => Some(Reason::Revoked),
-        };
+        let ended = (row.status != "active").then(|| end_of(row.reason.as_deref().unwrap_or_default()));
         Ok(Current {
             generation: secrets.generation,
             authorization: Secret::new(format!("Bearer {}", access.expose())),

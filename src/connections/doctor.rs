@@ -2,14 +2,19 @@
 //!
 //! It asks as a run would and registers nothing, stores nothing, and shows no secret: it has none.
 
+use std::time::Duration;
+
 use http::Uri;
 use serde::Serialize;
 
 use super::clients::{is_for, is_of, within};
-use super::probe::ask;
+use super::probe::{Said, ask};
 use crate::config::{OauthClient, Settings};
 use crate::egress::{Egress, parse_uri};
 use crate::oauth::{Challenge, Discovered, Finding, Step, Trace, discover};
+
+/// Time for the first answer.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Everything that was found.
 #[derive(Debug, Clone, Serialize)]
@@ -69,7 +74,10 @@ pub enum Choice {
 pub async fn examine(egress: &Egress, settings: &Settings, uri: &Uri) -> Report {
     let table = super::quirks::table(&settings.oauth_quirks);
     let mut trace = Trace::new();
-    let challenge = ask(egress, uri, &mut trace).await;
+    let challenge = ask(egress, uri, PATIENCE, &mut trace).await.map(|said| match said {
+        Said::Challenge(challenge) => Some(challenge),
+        Said::Nothing | Said::Other(_) => None,
+    });
     let mut report = Report {
         url: uri.to_string(),
         offered: false,

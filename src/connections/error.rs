@@ -28,12 +28,17 @@ impl From<store::Error> for Error {
 /// Why there is no login.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum FlowError {
-    /// The server wants none.
+    /// The server of this name answers without one, and names none for anything else.
+    #[error("{0} answers without a login, and offers none")]
+    NotNeeded(String),
+    /// The server offers none, or none that this gateway could be a client of.
     #[error("{0}")]
     NotOffered(String),
-    /// It may want one, which cannot be offered here and now.
+    /// The server, or the login it offers, cannot be used as it is now.
     #[error("{0}")]
-    NotPossible(String),
+    Unusable(String),
+    #[error("too many logins are open for this user; finish one, or wait ten minutes")]
+    TooMany,
     /// The person at the browser is somebody else.
     #[error("the login was asked for by another user")]
     UserMismatch,
@@ -68,8 +73,22 @@ pub enum PageError {
     /// The server cannot be used now.
     #[error("the server cannot be used")]
     Failed(Box<FlowPage>),
+    /// No login could be begun at the server of this name.
+    #[error("no login can be begun: {why}")]
+    NotBegun { host: String, why: NotBegun },
     #[error(transparent)]
     Store(#[from] Error),
+}
+
+/// Why no login could be begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotBegun {
+    #[error("the server offers none")]
+    NotOffered,
+    #[error("the server cannot be used")]
+    Unusable,
+    #[error("too many are open")]
+    TooMany,
 }
 
 impl From<store::Error> for FlowError {

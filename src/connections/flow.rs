@@ -6,18 +6,18 @@ use http::Uri;
 use serde::{Deserialize, Serialize};
 
 use super::access::Holdings;
-use super::clients::{NoClient, within};
+use super::offer::wanted_scopes;
 use super::service::{Connections, Inner};
 use super::vault::Bound;
-use super::{Application, Error, FlowError, Owner, PendingFlow, Reason, Wanted, probe};
+use super::{Application, Error, FlowError, Owner, PendingFlow, Reason, Scopes, Wanted};
 use crate::crypto::sha256;
 use crate::id::{random_bytes, random_id};
-use crate::oauth::{self, Challenge, Discovered, Trace, join_scopes, split_scopes};
+use crate::oauth::{self, split_scopes};
 use crate::store::{FLOW_CALLBACK_KEY, FLOW_LINK, FlowRow, ProjectProof};
 
 /// How long a link is good, in milliseconds.
 pub(super) const LIFE: i64 = 600_000;
-/// A pending flow is joined while it lasts this long, in milliseconds.
+/// A pending flow is joined while it lasts this long at least, in milliseconds.
 const JOIN: i64 = 60_000;
 /// Open flows of one user; more are a program gone wild.
 const MOST_PENDING: i64 = 500;
@@ -65,16 +65,15 @@ impl Connections {
     /// registered yet.
     ///
     /// # Errors
-    /// [`FlowError::NotOffered`] and [`FlowError::NotPossible`] with what is wrong, [`FlowError::Busy`], or when the store
-    /// fails.
-    pub async fn start_flow(&self, owner: &Owner, wanted: Wanted) -> Result<PendingFlow, FlowError> {
+    /// Why there can be none, or not now, or when the store fails.
+    pub async fn start_flow(&self, owner: &Owner, mut wanted: Wanted) -> Result<PendingFlow, FlowError> {
         let inner = &self.0;
         if !wanted.application.verified {
             // All of them are one here: a caller that nobody vouches for can be another one with every request.
             let everybody: Arc<str> = "unverified".into();
             inner.unverified.check(&everybody, inner.unverified_per_minute).map_err(FlowError::Busy)?;
         }
-        let found = inner.discover(&wanted).await?;
+        let found = inner.discover(&mut wanted).await?;
         inner.forget(owner);
         let holdings = inner.holdings(owner).await?;
         let scopes = wanted_scopes(inner, &holdings, &found, &wanted)?;
@@ -135,12 +134,13 @@ impl Connections {
         };
         let join_hash = join_hash(&row);
         row.join_hash = Some(join_hash.clone());
-        if let Some(pending) = inner.store.find_flow_to_join(&join_hash, now + JOIN).await? {
+        // Nobody waits for a link that ends sooner than the waiting.
+        let lasting = i64::try_from(wanted.lasting.as_millis()).unwrap_or(LIFE).clamp(JOIN, LIFE);
+        if let Some(pending) = inner.store.find_flow_to_join(&join_hash, now + lasting).await? {
             return Ok(inner.pending(&pending, &inner.link_of(&pending)?));
         }
         if inner.store.count_pending_flows(&row.project, &row.user, now).await? >= MOST_PENDING {
-            let message = "too many logins are open for this user; finish one, or wait ten minutes";
-            return Err(FlowError::NotPossible(message.to_owned()));
+            return Err(FlowError::TooMany);
         }
         let pending = inner.pending(&row, &link);
         let mut open = inner.store.begin().await?;
@@ -149,13 +149,13 @@ impl Connections {
         {
             return Err(FlowError::NotOffered(PROJECT_GONE.to_owned()));
         }
-        if let Some(joined) = open.add_or_join_flow(&row, now + JOIN).await? {
+        if let Some(joined) = open.add_or_join_flow(&row, now + lasting).await? {
             return Ok(inner.pending(&joined, &inner.link_of(&joined)?));
         }
         // Somebody may have finished the very login between the server's refusal and now.
-        if wanted.reason == Reason::FirstUse
-            && let Some(made) = just_made(&holdings, &row, now)
-        {
+        let may_be_made = matches!(wanted.reason, Reason::FirstUse | Reason::Expired | Reason::Revoked)
+            && matches!(wanted.scopes, Scopes::AsAsked);
+        if may_be_made && let Some(made) = just_made(&holdings, &row, now) {
             open.end_flow(&row, "pending", "granted", None, Some(&made), now).await?;
             open.commit().await?;
             return Ok(pending);
@@ -164,7 +164,7 @@ impl Connections {
         inner.tell_flow(&mut open, &row, "authorization.requested", Some(&pending.connect_url)).await?;
         open.commit().await?;
         // And who finished it at this very moment could not see this flow yet. Whoever finishes it from now on does.
-        if wanted.reason == Reason::FirstUse {
+        if may_be_made {
             inner.forget(owner);
             if let Some(made) = just_made(&*inner.holdings(owner).await?, &row, now) {
                 let mut open = inner.store.begin().await?;
@@ -216,40 +216,6 @@ fn new_link() -> String {
     base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(random_bytes::<32>())
 }
 
-/// What to ask for: what the server wants now, and what the connection has already.
-fn wanted_scopes(
-    inner: &Inner,
-    holdings: &Holdings,
-    found: &Discovered,
-    wanted: &Wanted,
-) -> Result<Vec<String>, FlowError> {
-    let mut scopes = found.scopes.clone();
-    let challenged = wanted.challenge.as_ref().is_some_and(|challenge| challenge.scope.is_some());
-    let most = inner.clients.most_scopes(found);
-    if !most.is_empty() {
-        let beyond = scopes.iter().find(|scope| challenged && !most.contains(scope));
-        if let Some(beyond) = beyond.filter(|_| wanted.reason == Reason::StepUp) {
-            return Err(FlowError::NotPossible(format!(
-                "{} wants the permission `{beyond}`, which is not among the `scopes` of its `[[oauth_clients]]`",
-                host_of(&wanted.uri)
-            )));
-        }
-        scopes = within(scopes, most, challenged);
-    }
-    let Some(held) = holdings.0.iter().find(|held| held.row.resource == found.resource) else {
-        return Ok(scopes);
-    };
-    let had = split_scopes(&held.row.scopes);
-    let active = held.current().ended.is_none();
-    if active && wanted.reason == Reason::StepUp && scopes.iter().all(|scope| had.contains(scope)) {
-        let host = host_of(&wanted.uri);
-        return Err(FlowError::NotPossible(format!(
-            "{host} says that the login does not suffice, but names only permissions that it has"
-        )));
-    }
-    Ok(join_scopes(&had, &scopes))
-}
-
 pub(super) fn host_of(uri: &Uri) -> String {
     uri.authority().map(|authority| authority.as_str().to_owned()).unwrap_or_default()
 }
@@ -259,6 +225,7 @@ pub(super) fn reason_name(reason: Reason) -> &'static str {
         Reason::FirstUse => "first_use",
         Reason::Expired => "expired",
         Reason::Revoked => "revoked",
+        Reason::Refused => "refused",
         Reason::StepUp => "step_up",
         Reason::ReAuthorize => "reauthorize",
     }
@@ -268,6 +235,7 @@ pub(super) fn reason_of(name: &str) -> Reason {
     match name {
         "expired" => Reason::Expired,
         "revoked" => Reason::Revoked,
+        "refused" => Reason::Refused,
         "step_up" => Reason::StepUp,
         "reauthorize" => Reason::ReAuthorize,
         _ => Reason::FirstUse,
@@ -275,52 +243,6 @@ pub(super) fn reason_of(name: &str) -> Reason {
 }
 
 impl Inner {
-    async fn discover(&self, wanted: &Wanted) -> Result<Discovered, FlowError> {
-        let mut trace = Trace::new();
-        let challenge = self.challenge(wanted, &mut trace).await?;
-        let found =
-            oauth::discover(&self.egress, &wanted.uri, challenge.as_ref(), &self.quirks, &mut trace).await;
-        let found = found.map_err(|error| match (&error, &challenge) {
-            (oauth::DiscoveryError::NotOffered { .. }, None) => FlowError::NotOffered(error.to_string()),
-            _ => FlowError::NotPossible(error.to_string()),
-        })?;
-        // Better said now than on the page behind the link.
-        if let Some(why) = self.clients.no_way(&found) {
-            return Err(FlowError::NotPossible(why));
-        }
-        // Nobody said that there is an authorization server. Most servers that ask for a key and say no more have none,
-        // and a link would lead nowhere: it has to register us before one is shown.
-        if found.server.assumed {
-            match self.client_for(&found, &found.scopes, false).await {
-                Ok(_) => {}
-                Err(NoClient::Store(error)) => return Err(error.into()),
-                Err(NoClient::Registration(_)) => {
-                    let host = host_of(&wanted.uri);
-                    return Err(FlowError::NotPossible(format!("{host} offers no login by OAuth")));
-                }
-            }
-        }
-        Ok(found)
-    }
-
-    /// What the server says that it wants. An application that asks on its own has no answer of the server in hand: then
-    /// the server is asked, whatever it is, for where its metadata are.
-    async fn challenge(&self, wanted: &Wanted, trace: &mut Trace) -> Result<Option<Challenge>, FlowError> {
-        let known = wanted.challenge.as_ref();
-        if wanted.run_id.is_some() {
-            return Ok(known.cloned());
-        }
-        match (probe::ask(&self.egress, &wanted.uri, trace).await, known) {
-            (Ok(Some(heard)), Some(known)) => {
-                let scope = known.scope.clone().or(heard.scope);
-                Ok(Some(Challenge { scope, resource_metadata: heard.resource_metadata, ..known.clone() }))
-            }
-            (Ok(heard), None) => Ok(heard),
-            (Ok(None) | Err(_), Some(known)) => Ok(Some(known.clone())),
-            (Err(reason), None) => Err(FlowError::NotPossible(reason)),
-        }
-    }
-
     /// How the people of a project are proven.
     async fn policy(&self, project: &str) -> Result<Policy, FlowError> {
         if let Some(name) = project.strip_prefix("project:") {

@@ -1,19 +1,24 @@
 //! Connections as applications and people see them: without their secrets.
 
+use std::time::Duration;
+
 use super::access::Endpoints;
 use super::flow::{KeptApplication, host_of};
 use super::pages::OwnConnection;
 use super::revoke::owner_of_connection;
 use super::service::Connections;
-use super::{Application, ConnectionView, Error, FlowError, PageError, Reason, RevokeOutcome, Wanted};
-use crate::oauth::{Challenge, split_scopes};
+use super::{
+    Application, ConnectionView, Error, FlowError, NotBegun, PageError, Reason, RevokeOutcome, Scopes, Wanted,
+};
+use crate::oauth::split_scopes;
 use crate::store::ConnectionRow;
 
 /// The namespace of a person's own machine.
 const LOCAL: &str = "local";
 
 impl Connections {
-    /// The connections of a project, of one user and profile where given; those that have ended are left out.
+    /// The connections of a project, of one user and profile where given, newest first, without those that have ended;
+    /// `most` at once, beginning after the connection `after`. `None` when there never was such a one.
     ///
     /// # Errors
     /// When the store fails.
@@ -22,9 +27,19 @@ impl Connections {
         project: &str,
         user: Option<&str>,
         profile: Option<&str>,
-    ) -> Result<Vec<ConnectionView>, Error> {
-        let rows = self.0.store.list_connections(project, user, profile).await?;
-        Ok(rows.iter().map(view).collect())
+        after: Option<&str>,
+        most: u32,
+    ) -> Result<Option<Vec<ConnectionView>>, Error> {
+        let store = &self.0.store;
+        let after = match after {
+            None => None,
+            Some(id) => match store.find_connection(project, id).await? {
+                Some(row) => Some((row.created_at, row.id)),
+                None => return Ok(None),
+            },
+        };
+        let rows = store.list_connections(project, user, profile, after, most.into()).await?;
+        Ok(Some(rows.iter().map(view).collect()))
     }
 
     /// One connection of a project, of this user where given, unless it has ended.
@@ -82,28 +97,24 @@ impl Connections {
         let wanted = Wanted {
             label: host_of(&uri),
             uri,
-            challenge: Some(Challenge {
-                status: 403,
-                error: Some("insufficient_scope".to_owned()),
-                scope: Some(scopes.join(" ")).filter(|scope| !scope.is_empty()),
-                resource_metadata: None,
-            }),
+            challenge: None,
+            scopes: if scopes.is_empty() { Scopes::AsAsked } else { Scopes::Exactly(scopes) },
             reason: Reason::ReAuthorize,
             application: KeptApplication::of(&row.application),
             callback_url: None,
             run_id: None,
+            lasting: Duration::ZERO,
         };
-        match self.start_flow(&owner, wanted).await {
-            Ok(flow) => Ok(flow.connect_url),
-            Err(FlowError::Store(error)) => Err(error.into()),
-            Err(
-                FlowError::NotOffered(_)
-                | FlowError::NotPossible(_)
-                | FlowError::UserMismatch
-                | FlowError::Unknown
-                | FlowError::Busy(_),
-            ) => Err(PageError::Unknown),
-        }
+        let host = wanted.label.clone();
+        let why = match self.start_flow(&owner, wanted).await {
+            Ok(flow) => return Ok(flow.connect_url),
+            Err(FlowError::Store(error)) => return Err(error.into()),
+            Err(FlowError::UserMismatch | FlowError::Unknown) => return Err(PageError::Unknown),
+            Err(FlowError::NotNeeded(_) | FlowError::NotOffered(_)) => NotBegun::NotOffered,
+            Err(FlowError::Unusable(_)) => NotBegun::Unusable,
+            Err(FlowError::TooMany | FlowError::Busy(_)) => NotBegun::TooMany,
+        };
+        Err(PageError::NotBegun { host, why })
     }
 
     async fn own(&self, ids: &[String]) -> Result<Vec<ConnectionRow>, Error> {

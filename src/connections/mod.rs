@@ -11,6 +11,7 @@ mod error;
 mod flow;
 mod link;
 mod list;
+mod offer;
 mod pages;
 mod probe;
 mod proof;
@@ -25,7 +26,7 @@ mod wait;
 mod webhooks;
 mod work;
 
-pub use error::{Error, FlowError, PageError};
+pub use error::{Error, FlowError, NotBegun, PageError};
 pub use pages::*;
 pub use service::{Connections, Parts};
 pub use types::*;

@@ -1,4 +1,6 @@
-//! What a resource answers to somebody without a login.
+//! Asking an address itself, without a credential: whether it wants a login, and where it says that one is.
+//!
+//! It asks as a run would. Of the answer only the head is read.
 
 use std::time::Duration;
 
@@ -10,16 +12,29 @@ use serde_json::{Value, json};
 use crate::egress::{Egress, Reach};
 use crate::oauth::{Challenge, Finding, Step, Trace};
 
-/// Time for the answer.
-const PATIENCE: Duration = Duration::from_secs(20);
 const PURPOSE: &str = "the resource, without a login";
 
-/// Asks the resource itself, as an MCP client and, where that is no method of it, as a plain reader. `None` when it
-/// answers without a login.
+/// What it said.
+pub(super) enum Said {
+    /// It wants a login.
+    Challenge(Challenge),
+    /// It answers without one.
+    Nothing,
+    /// Neither: this status, such as 404.
+    Other(u16),
+}
+
+/// Asks the resource, as an MCP client and, where that is no method of it, as a plain reader. `patience` is for the head
+/// of each answer.
 ///
 /// # Errors
-/// Why there is no answer, for a sentence.
-pub(super) async fn ask(egress: &Egress, uri: &Uri, trace: &mut Trace) -> Result<Option<Challenge>, String> {
+/// Why there is no answer, or that it is broken.
+pub(super) async fn ask(
+    egress: &Egress,
+    uri: &Uri,
+    patience: Duration,
+    trace: &mut Trace,
+) -> Result<Said, String> {
     let mut method = Method::POST;
     loop {
         let rule = if method == Method::POST { "MCP 2026-07-28 authorization" } else { "RFC 9110 §15.5.2" };
@@ -32,7 +47,7 @@ pub(super) async fn ask(egress: &Egress, uri: &Uri, trace: &mut Trace) -> Result
             hint: None,
         };
         let answer = match egress
-            .send_following(Reach::Requested, request(&method, uri), body(&method), PATIENCE, &|_| true)
+            .send_following(Reach::Requested, request(&method, uri), body(&method), patience, &|_| true)
             .await
         {
             Ok((answer, _)) => answer,
@@ -46,22 +61,8 @@ pub(super) async fn ask(egress: &Egress, uri: &Uri, trace: &mut Trace) -> Result
         match status {
             401 | 403 => {
                 let challenge = Challenge::read(status, answer.headers());
-                let says = [
-                    ("error", &challenge.error),
-                    ("scope", &challenge.scope),
-                    ("resource_metadata", &challenge.resource_metadata),
-                ];
-                let says: Vec<String> = says
-                    .iter()
-                    .filter_map(|(name, value)| Some(format!("{name}=\"{}\"", visible(value.as_ref()?))))
-                    .collect();
-                let text = if says.is_empty() {
-                    "it asks for a login and says nothing else".to_owned()
-                } else {
-                    format!("it asks for a login: {}", says.join(", "))
-                };
-                trace.note(Step { finding: Finding::Good(text), ..step });
-                return Ok(Some(challenge));
+                trace.note(Step { finding: Finding::Good(words_of(&challenge)), ..step });
+                return Ok(Said::Challenge(challenge));
             }
             404 | 405 | 406 | 415 if method == Method::POST => {
                 trace.note(Step {
@@ -79,9 +80,28 @@ pub(super) async fn ask(egress: &Egress, uri: &Uri, trace: &mut Trace) -> Result
                     finding: Finding::Absent("it answers without asking for a login".to_owned()),
                     ..step
                 });
-                return Ok(None);
+                // It may not have liked the question, but did not ask who we are.
+                let is_answer = matches!(status, 200..300 | 400 | 405 | 406 | 415 | 422);
+                return Ok(if is_answer { Said::Nothing } else { Said::Other(status) });
             }
         }
+    }
+}
+
+fn words_of(challenge: &Challenge) -> String {
+    let says = [
+        ("error", &challenge.error),
+        ("scope", &challenge.scope),
+        ("resource_metadata", &challenge.resource_metadata),
+    ];
+    let says: Vec<String> = says
+        .iter()
+        .filter_map(|(name, value)| Some(format!("{name}=\"{}\"", visible(value.as_ref()?))))
+        .collect();
+    if says.is_empty() {
+        "it asks for a login and says nothing else".to_owned()
+    } else {
+        format!("it asks for a login: {}", says.join(", "))
     }
 }
 

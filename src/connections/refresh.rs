@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::access::{Current, Endpoints, Held};
+use super::access::{Current, Endpoints, Held, end_of};
 use super::clients::Source;
 use super::service::{Connections, Inner};
 use super::vault::Bound;
@@ -296,7 +296,7 @@ impl Inner {
         }
         open.commit().await?;
         if ended {
-            held.end(generation, if reason == "expired" { Reason::Expired } else { Reason::Revoked });
+            held.end(generation, end_of(reason));
         }
         self.changed(&held.owner).await;
         Ok(())

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::Uri;
 
@@ -30,10 +31,27 @@ pub struct Access {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
     FirstUse,
+    /// It is over, and cannot be renewed.
     Expired,
+    /// The authorization server does not renew it any more.
     Revoked,
+    /// The server refuses tokens that are fresh.
+    Refused,
     StepUp,
+    /// The person, or the application, wants to change what the login is for.
     ReAuthorize,
+}
+
+/// What a login is to be for.
+#[derive(Clone, Debug, Default)]
+pub enum Scopes {
+    /// What the server asks for, and what the connection has.
+    #[default]
+    AsAsked,
+    /// These, and what the connection has.
+    Also(Vec<String>),
+    /// These and no others.
+    Exactly(Vec<String>),
 }
 
 /// What a consent page calls the caller.
@@ -48,11 +66,15 @@ pub struct Application {
 pub struct Wanted {
     pub uri: Uri,
     pub label: String,
+    /// What the server said; without it, it is asked.
     pub challenge: Option<Challenge>,
+    pub scopes: Scopes,
     pub reason: Reason,
     pub application: Application,
     pub callback_url: Option<String>,
     pub run_id: Option<String>,
+    /// How long the link must be good at least: somebody waits for the login so long.
+    pub lasting: Duration,
 }
 
 /// A login that was begun.

@@ -34,6 +34,7 @@ pub struct Quirks {
     pub client_errors: Vec<String>,
     pub expired_statuses: Vec<u16>,
     pub expired_text: Option<String>,
+    pub open_list: bool,
     pub registration: Option<String>,
 }
 
@@ -81,6 +82,7 @@ impl Quirks {
         self.client_errors.extend(row.client_errors.iter().cloned());
         self.expired_statuses.extend(&row.expired_statuses);
         replace(&mut self.expired_text, &row.expired_text);
+        self.open_list = row.open_list.unwrap_or(self.open_list);
         replace(&mut self.registration, &row.registration);
     }
 

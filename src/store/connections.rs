@@ -120,7 +120,8 @@ impl Store {
         rows.iter().map(ConnectionRow::read).collect()
     }
 
-    /// The connections of a project, of one user where given, without revoked ones: the newest 10000.
+    /// The connections of a project, of one user and profile where given, without revoked ones, newest first: at most
+    /// `most`, and only those that come after the one made at this time and with this id.
     ///
     /// # Errors
     /// See [`Error`].
@@ -129,19 +130,26 @@ impl Store {
         project: &str,
         user: Option<&str>,
         profile: Option<&str>,
+        after: Option<(i64, String)>,
+        most: i64,
     ) -> Result<Vec<ConnectionRow>, Error> {
+        let (made, id) = after.unwrap_or((i64::MAX, String::new()));
         let rows = self
             .rows(
                 "SELECT * FROM connections
-                 WHERE project = $1 AND ($2 = 0 OR user_name = $3) AND ($4 = 0 OR profile = $5)
-                    AND status <> 'revoked'
-                 ORDER BY created_at DESC, id LIMIT 10000",
+                 WHERE project = $1 AND status <> 'revoked'
+                    AND ($2 = 0 OR user_name = $3) AND ($4 = 0 OR profile = $5)
+                    AND (created_at < $6 OR (created_at = $6 AND id > $7))
+                 ORDER BY created_at DESC, id LIMIT $8",
                 values![
                     project,
                     i64::from(user.is_some()),
                     user.unwrap_or_default().as_bytes(),
                     i64::from(profile.is_some()),
                     profile.unwrap_or_default().as_bytes(),
+                    made,
+                    id,
+                    most,
                 ],
             )
             .await?;

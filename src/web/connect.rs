@@ -16,7 +16,7 @@ use super::return_to::is_link;
 use super::site::{Site, Visitor};
 use super::words;
 use crate::config::Secret;
-use crate::connections::{FlowPage, LinkView, PageError, Proof, Proven, Reason, Stage};
+use crate::connections::{FlowPage, LinkView, NotBegun, PageError, Proof, Proven, Reason, Stage};
 
 /// After a link for several: the page of the first that is still to be done.
 const NEXT: &str = "next";
@@ -218,10 +218,9 @@ fn asked(flow: &FlowPage, now: i64) -> Asked {
         profile: Some(words::line(&flow.profile)).filter(|profile| !profile.is_empty()),
         why: match flow.reason {
             Reason::FirstUse => None,
-            Reason::Expired => {
-                Some("You connected it before; the server does not accept that login any more.")
-            }
-            Reason::Revoked => Some("You connected it before, and it was disconnected since."),
+            Reason::Expired => Some("You connected it before, and that login has expired since."),
+            Reason::Revoked => Some("You connected it before, and that login was withdrawn since."),
+            Reason::Refused => Some("The server keeps refusing the login that was given before."),
             Reason::StepUp => {
                 Some("For what is asked now, the server wants more rights than you gave before.")
             }
@@ -344,6 +343,16 @@ impl Site {
             }
             PageError::Failed(flow) => {
                 (StatusCode::BAD_GATEWAY, Message::not_usable(&flow.host, Some(again(&flow.link))))
+            }
+            PageError::NotBegun { host, why } => {
+                let back =
+                    Action::Link { path: "/connections".to_owned(), words: "Your connections".to_owned() };
+                let (status, message) = match why {
+                    NotBegun::NotOffered => (StatusCode::BAD_GATEWAY, Message::no_login(&host)),
+                    NotBegun::Unusable => (StatusCode::BAD_GATEWAY, Message::not_changed(&host)),
+                    NotBegun::TooMany => (StatusCode::TOO_MANY_REQUESTS, Message::too_many_logins(&host)),
+                };
+                (status, message.with(back))
             }
             PageError::Store(error) => {
                 tracing::warn!(%error, "a link could not be looked up");

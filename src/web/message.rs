@@ -239,6 +239,30 @@ impl Message {
         }
     }
 
+    pub fn not_changed(host: &str) -> Self {
+        Message::new(
+            format!("{} cannot be reached now", words::line(host)),
+            &["It gave no usable answer, so nothing was changed: your connection is as it was. Try again in a minute."],
+        )
+        .state("bad", "failed")
+    }
+
+    pub fn no_login(host: &str) -> Self {
+        Message::new(
+            format!("{} offers no such login", words::line(host)),
+            &["So what it may do cannot be changed like that. Your connection is as it was: you can keep it, or disconnect it."],
+        )
+        .state("bad", "failed")
+    }
+
+    pub fn too_many_logins(host: &str) -> Self {
+        Message::new(
+            format!("Too many logins for {} are open", words::line(host)),
+            &["Nothing was changed. Finish one of them, or wait ten minutes, then try again."],
+        )
+        .state("warn", "too many")
+    }
+
     // Signing in
 
     pub fn sign_in_again(words: &str, return_to: &str) -> Self {

@@ -8,7 +8,7 @@ use crate::support::authorization_server::{
     AuthorizationServer, RESOURCE_METADATA, SERVER_METADATA, resource_metadata,
 };
 use crate::support::{
-    Answer, FakeMcp, FakeProvider, FakeTool, Gateway, Peer, Person, Protected, Reply, text, whole,
+    Answer, Browser, FakeMcp, FakeProvider, FakeTool, Gateway, Peer, Person, Protected, Reply, text, whole,
 };
 
 const SHOP: &str = "tgk_0123456789abcdefghjkmnpq";
@@ -76,17 +76,116 @@ async fn a_connection_is_started_listed_rescoped_and_ended() {
     assert_eq!(none["data"], json!([]));
 
     let path = format!("/v1/connections/{}", connection["id"].as_str().unwrap());
-    let scopes = json!({ "scopes": ["files:write"] });
-    let more = local(&gateway, "POST", &format!("{path}/reauthorize"), &scopes).await;
-    assert_eq!(more.status, 201, "{}", more.text());
-    let asked = more.json()["scopes"].to_string();
-    assert!(asked.contains("files:write") && asked.contains("files:read"), "{asked}");
+    let more = local(&gateway, "POST", &format!("{path}/reauthorize"), &json!({})).await;
+    assert_eq!(more.json()["scopes"], json!(["files:read"]), "what it has: {}", more.text());
 
     let gone = local(&gateway, "DELETE", &path, &Value::Null).await;
     assert_eq!((gone.status, &gone.json()["deleted"]), (200, &json!(true)));
     let checked = json!({ "user": "ann", "urls": [mcp.url()] });
     let checked = local(&gateway, "POST", "/v1/connections/check", &checked).await.json();
     assert_eq!(checked["data"][0]["status"], "needs_login");
+}
+
+#[tokio::test]
+async fn scopes_are_added_to_a_connection_and_taken_away() {
+    let mcp = Protected::start(vec![FakeTool::echo("t")]).await;
+    let provider = FakeProvider::answering(|_| text("hello")).await;
+    let gateway = Gateway::with(&provider).await;
+    let mut person = Person::new();
+    let mut path = String::new();
+    for (wanted, expected) in [
+        (json!({ "user": "ann", "server_url": mcp.url() }), json!(["files:read"])),
+        (
+            json!({ "user": "ann", "server_url": mcp.url(), "scopes": ["files:write"] }),
+            json!(["files:read", "files:write"]),
+        ),
+        (json!({ "scopes": ["files:write"] }), json!(["files:write"])),
+        (json!({ "scopes": ["files:read", "files:list"] }), json!(["files:list", "files:read"])),
+    ] {
+        let asked = if wanted["user"].is_null() { path.as_str() } else { "/v1/connections" };
+        let started = local(&gateway, "POST", asked, &wanted).await;
+        assert_eq!(started.status, 201, "{}", started.text());
+        let mut scopes: Vec<String> = serde_json::from_value(started.json()["scopes"].clone()).unwrap();
+        scopes.sort();
+        assert_eq!(json!(scopes), expected);
+        person.log_in(started.json()["connect_url"].as_str().unwrap()).await;
+        let list = local(&gateway, "GET", "/v1/connections?user=ann", &Value::Null).await.json();
+        assert_eq!((&list["data"][0]["scopes"], list["data"].as_array().unwrap().len()), (&expected, 1));
+        path = format!("/v1/connections/{}/reauthorize", list["data"][0]["id"].as_str().unwrap());
+    }
+}
+
+#[tokio::test]
+async fn what_a_server_may_do_can_be_taken_away_on_the_page_too_or_it_says_why_not() {
+    let mcp = Protected::start(vec![FakeTool::echo("t")]).await;
+    let provider = FakeProvider::answering(|_| text("hello")).await;
+    let gateway = Gateway::with(&provider).await;
+    let wanted = json!({ "user": "local", "server_url": mcp.url(), "scopes": ["files:read", "files:write"] });
+    let started = local(&gateway, "POST", "/v1/connections", &wanted).await.json();
+    Person::new().log_in(started["connect_url"].as_str().unwrap()).await;
+    let list = local(&gateway, "GET", "/v1/connections", &Value::Null).await.json();
+    let path = format!("/connections/{}/scopes", list["data"][0]["id"].as_str().unwrap());
+
+    let mut ann = Browser::new(&gateway.client);
+    let page = ann.visit("/connections").await;
+    let leaving = ann.submit(&page, &path, &[("scopes", "files:read")]).await;
+    let link = ann.leads_to(&leaving);
+    let link = link.strip_prefix(&format!("http://{}", gateway.address)).unwrap_or(&link).to_owned();
+    let asked = ann.visit(&link).await.text();
+    assert!(asked.contains("files:read") && !asked.contains("files:write"), "{asked}");
+    assert!(asked.contains("This changes what is allowed."), "{asked}");
+
+    mcp.break_down();
+    let page = ann.visit("/connections").await;
+    let failed = ann.submit(&page, &path, &[("scopes", "files:list")]).await;
+    assert_eq!(failed.status, 502);
+    let said = failed.text();
+    assert!(said.contains(&format!("{} cannot be reached now", mcp.peer.host())), "{said}");
+    assert!(said.contains("your connection is as it was") && !said.contains("This link"), "{said}");
+}
+
+#[tokio::test]
+async fn a_long_list_comes_in_pages() {
+    let mcp = Protected::start(vec![FakeTool::echo("t")]).await;
+    let provider = FakeProvider::answering(|_| text("hello")).await;
+    let gateway = Gateway::with(&provider).await;
+    for number in 0..5 {
+        let profile = if number == 4 { "work" } else { "home" };
+        let url = mcp.peer.url(&format!("/mcp/{number}"));
+        let wanted = json!({ "user": "ann", "server_url": url, "profile": profile });
+        let started = local(&gateway, "POST", "/v1/connections", &wanted).await.json();
+        Person::new().log_in(started["connect_url"].as_str().unwrap()).await;
+    }
+    let all = local(&gateway, "GET", "/v1/connections", &Value::Null).await.json();
+    let ids = |list: &Value| -> Vec<String> {
+        list["data"].as_array().unwrap().iter().map(|one| one["id"].as_str().unwrap().to_owned()).collect()
+    };
+    let all = (ids(&all), all["has_more"].clone());
+    assert_eq!((all.0.len(), &all.1), (5, &json!(false)));
+    let page =
+        async |query: &str| local(&gateway, "GET", &format!("/v1/connections?{query}"), &Value::Null).await;
+    let (mut seen, mut after) = (Vec::new(), String::new());
+    for more in [true, true, false] {
+        let list = page(&format!("limit=2{after}")).await.json();
+        assert_eq!(list["has_more"], json!(more));
+        seen.extend(ids(&list));
+        after = format!("&after={}", seen.last().unwrap());
+    }
+    assert_eq!(seen, all.0, "each once, newest first");
+    // One that ended is still a place to go on from, and is not listed.
+    local(&gateway, "DELETE", &format!("/v1/connections/{}", seen[1]), &Value::Null).await;
+    assert_eq!(ids(&page(&format!("limit=1&after={}", seen[1])).await.json()), seen[2..3]);
+    assert_eq!(ids(&page("profile=home&limit=10").await.json()).len(), 3);
+    for (query, param) in [
+        ("limit=0", "limit"),
+        ("limit=1001", "limit"),
+        ("limit=x", "limit"),
+        ("after=conn_x", "after"),
+        ("page=2", "page"),
+    ] {
+        let refused = page(query).await;
+        assert_eq!((refused.status, &refused.json()["error"]["param"]), (400, &json!(param)), "{query}");
+    }
 }
 
 #[tokio::test]
@@ -106,7 +205,7 @@ async fn check_says_for_every_address_what_it_needs() {
 }
 
 #[tokio::test]
-async fn other_projects_see_nothing_and_keys_do_what_they_are_for() {
+async fn keys_do_what_they_are_for() {
     let mcp = Protected::start(vec![FakeTool::echo("t")]).await;
     let gateway = shared(true).await;
     let wanted = json!({ "user": "ann", "server_url": mcp.url() });
@@ -116,14 +215,6 @@ async fn other_projects_see_nothing_and_keys_do_what_they_are_for() {
     assert_eq!(started.status, 201, "{}", started.text());
     let nameless = send(&gateway, SHOP, "POST", "/v1/connections", &json!({ "server_url": mcp.url() })).await;
     assert_eq!((nameless.status, &nameless.json()["error"]["code"]), (400, &json!("user_required")));
-    for (method, path, body) in [
-        ("DELETE", "/v1/connections/conn_x", Value::Null),
-        ("POST", "/v1/connections/conn_x/reauthorize", json!({})),
-    ] {
-        for key in [SHOP, RIVAL] {
-            assert_eq!(send(&gateway, key, method, path, &body).await.status, 404, "{method} {path}");
-        }
-    }
     let tokens = json!({ "user": "ann", "urls": [mcp.url()] });
     assert_eq!(send(&gateway, SHOP, "POST", "/v1/connections/tokens", &tokens).await.status, 403);
     let answer = send(&gateway, READER, "POST", "/v1/connections/tokens", &tokens).await;

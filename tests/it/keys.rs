@@ -9,7 +9,7 @@ use toolgate::crypto::{KeySet, key_id_of};
 use toolgate::keys::KEYRING_FILE;
 use toolgate::store::{META_VALUE, PROJECT_WEBHOOK_SECRET};
 
-use crate::support::{FakeProvider, Gateway, Place, Program, ask, settings, text};
+use crate::support::{FakeProvider, Gateway, Place, Program, ask, settings, text, whole};
 
 /// A gateway that is not local, which keeps everything in `place`.
 async fn shared(provider: &FakeProvider, place: &Place) -> Gateway {
@@ -180,8 +180,17 @@ async fn keys_are_exchanged_while_gateways_run_and_a_key_in_use_cannot_be_retire
             program.run(&["project", "create", name, "--webhook-url", "https://app.example/hook"]).await;
         assert!(made.code == 0 && made.stdout.starts_with("whsec_"), "{}", made.stderr);
     }
-    let namespace_before =
-        one.client.post("/v1/embeddings", &[("authorization", "Bearer sk-1")], &json!({})).await.status;
+    // The key of webhooks for a caller without a project is made with the pepper, and so is the caller's namespace.
+    let made_with_the_pepper = async |gateway: &Gateway, key: &str| {
+        let bearer = format!("Bearer {key}");
+        let headers = [("authorization", bearer.as_str())];
+        let answer = whole(gateway.client.send("GET", "/v1/webhooks/secret", &headers, "").await).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()["secret"].as_str().unwrap().to_owned()
+    };
+    let before = made_with_the_pepper(&one, "sk-1").await;
+    assert_eq!(made_with_the_pepper(&two, "sk-1").await, before);
+    assert_ne!(made_with_the_pepper(&one, "sk-2").await, before);
     let old = sealed_with(&place).await;
     assert_eq!(old.len(), 5, "canary, pepper and three webhook secrets");
     let old_id = old[0].clone();
@@ -227,9 +236,7 @@ async fn keys_are_exchanged_while_gateways_run_and_a_key_in_use_cannot_be_retire
     }
     // A gateway that starts now knows the new key alone, and the same pepper.
     let three = shared(&provider, &place).await;
-    let namespace_after =
-        three.client.post("/v1/embeddings", &[("authorization", "Bearer sk-1")], &json!({})).await.status;
-    assert_eq!(namespace_after, namespace_before);
+    assert_eq!(made_with_the_pepper(&three, "sk-1").await, before);
 }
 
 #[tokio::test]

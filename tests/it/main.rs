@@ -6,6 +6,7 @@
 
 mod any_host;
 mod apart;
+mod asking;
 mod callers;
 mod chat;
 mod cli;
@@ -22,9 +23,11 @@ mod oauth;
 mod operating;
 mod pages;
 mod pages_links;
+mod people;
 mod projects;
 mod quirks;
 mod registrations;
+mod rivals;
 mod sealed;
 mod secrets;
 mod sign_in;

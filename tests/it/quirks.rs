@@ -15,7 +15,8 @@ use toolgate::oauth::{
 
 use crate::support::authorization_server::{AuthorizationServer, RESOURCE_METADATA, SERVER_METADATA};
 use crate::support::{
-    FakeProvider, FakeTool, Gateway, Peer, Person, Protected, Recorded, Reply, ask, calls, text, with,
+    FakeMcp, FakeProvider, FakeTool, Gateway, Peer, Person, Protected, Recorded, Reply, ask, calls, text,
+    with,
 };
 
 fn egress() -> Egress {
@@ -348,5 +349,62 @@ async fn a_token_that_expires_unsaid_is_renewed_and_the_call_made_again() {
         assert!(content.ends_with("files of ann") && refreshes == 1, "{host}: {refreshes} {content}");
         let (content, refreshes) = ask_with_an_expired_token(host, status, body, false).await;
         assert!(!content.contains("files of ann") && refreshes == 0, "{host}: {refreshes} {content}");
+    }
+}
+
+#[tokio::test]
+async fn a_login_for_calls_is_asked_for_before_the_model_where_the_list_is_for_everybody() {
+    let row = |host: String| {
+        let google = |row: &OauthQuirk| row.open_list == Some(true);
+        OauthQuirk {
+            resources: vec![host],
+            ..built_in().into_iter().find(google).expect("there is such a row")
+        }
+    };
+    for is_known in [true, false] {
+        let server = Protected::start(vec![FakeTool::text("t", "files of ann")]).await;
+        server.list_openly();
+        let provider = FakeProvider::answering(|request| {
+            let said = request.json()["messages"].as_array().unwrap().len();
+            if said == 1 { calls(&[("call_1", "s_t", json!({}))]) } else { text("done") }
+        })
+        .await;
+        let known = if is_known { server.peer.host() } else { "elsewhere.example".to_owned() };
+        let gateway =
+            Gateway::configured(&provider, |settings| settings.oauth_quirks = vec![row(known)]).await;
+        let asked = with(ask(&[server.entry("s")]), json!({ "user": "ann" }));
+        let answer = gateway.client.chat(&asked).await.json();
+        let required = &answer["toolgate"]["authorization_required"][0];
+        let link = required["connect_url"].as_str().unwrap_or_else(|| panic!("{answer}"));
+        assert_eq!(provider.peer.requests().len(), usize::from(!is_known), "the model was paid for");
+        assert_eq!(Person::new().log_in(link).await.status, 200);
+        let answer = gateway.client.chat(&asked).await;
+        assert!(answer.content().ends_with("done"), "{}", answer.text());
+        assert_eq!(provider.last_said("tool"), ["files of ann"]);
+    }
+}
+
+#[tokio::test]
+async fn who_brings_a_credential_or_can_have_no_login_is_not_held_up() {
+    let open = FakeMcp::start(vec![FakeTool::text("t", "x")]).await;
+    let guarded = Protected::start(vec![FakeTool::text("t", "x")]).await;
+    guarded.list_openly();
+    let provider = FakeProvider::answering(|_| text("hello")).await;
+    let gateway = Gateway::configured(&provider, |settings| {
+        settings.oauth_quirks = vec![OauthQuirk {
+            resources: vec![open.peer.host(), guarded.peer.host()],
+            open_list: Some(true),
+            ..OauthQuirk::default()
+        }];
+    })
+    .await;
+    for entry in [
+        open.entry("s"),
+        with(guarded.entry("s"), json!({ "authorization": "mine" })),
+        with(guarded.entry("s"), json!({ "headers": { "X-Goog-Api-Key": "mine" } })),
+    ] {
+        let answer =
+            gateway.client.chat(&with(ask(std::slice::from_ref(&entry)), json!({ "user": "ann" }))).await;
+        assert_eq!(answer.content(), "hello", "{entry}: {}", answer.text());
     }
 }

@@ -1,104 +1,20 @@
 //! Signing in at the gateway: the way there and back, and every attack on it that we know.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde_json::{Value, json};
-use toolgate::config::{ApiKey, EgressAllow, Secret, Settings, SignIn};
+use serde_json::json;
+use toolgate::config::{ApiKey, EgressAllow, Settings};
 use toolgate::crypto::ApiKeyHash;
 
+use super::support::issuer::{Issuer, PUBLIC, entry, leave, query_of, sign_in};
 use super::support::{
-    Answer, Browser, FakeProvider, FakeTool, Gateway, Peer, Place, Protected, Recorded, Reply, fields_of,
-    whole,
+    Browser, FakeProvider, FakeTool, Gateway, Place, Protected, ask, fields_of, text, whole,
 };
 
-const PUBLIC: &str = "https://tools.example.com";
-/// Later than any clock of ours.
-const NEVER: i64 = 9_000_000_000;
-
-/// An issuer that signs in whoever the test says.
-#[derive(Clone)]
-struct Issuer {
-    peer: Peer,
-    /// What the token endpoint answers for each code.
-    codes: Arc<Mutex<BTreeMap<String, Value>>>,
-}
-
-impl Issuer {
-    async fn start(iss_parameter: bool) -> Issuer {
-        let codes: Arc<Mutex<BTreeMap<String, Value>>> = Arc::default();
-        let known = Arc::clone(&codes);
-        let peer = Peer::start(move |request: &Recorded| {
-            let base = format!("http://{}", request.header("host").unwrap_or_default());
-            match request.path.as_str() {
-                "/.well-known/openid-configuration" => Reply::Json(
-                    200,
-                    json!({
-                        "issuer": base,
-                        "authorization_endpoint": format!("{base}/authorize"),
-                        "token_endpoint": format!("{base}/token"),
-                        "authorization_response_iss_parameter_supported": iss_parameter,
-                    }),
-                ),
-                "/token" | "/login/oauth/access_token" | "/2/oauth2/token" | "/common/oauth2/v2.0/token" => {
-                    let text = request.text();
-                    let fields: BTreeMap<_, _> =
-                        url::form_urlencoded::parse(text.as_bytes()).into_owned().collect();
-                    // A code works once.
-                    match known.lock().unwrap().remove(fields.get("code").map_or("", String::as_str)) {
-                        Some(answer) => Reply::Json(200, answer),
-                        None => Reply::Json(400, json!({ "error": "invalid_grant" })),
-                    }
-                }
-                "/api/v3/user" => Reply::Json(200, json!({ "id": 583_231, "login": "octocat" })),
-                "/2/users/me" => {
-                    Reply::Json(200, json!({ "data": { "id": "2244994945", "username": "dev" } }))
-                }
-                _ => Reply::Json(404, json!({})),
-            }
-        })
-        .await;
-        Issuer { peer, codes }
-    }
-
-    fn url(&self) -> String {
-        self.peer.url("")
-    }
-
-    /// Lets `subject` agree at the issuer to the sign-in that `address` asks for, and gives the path of the gateway
-    /// to which they are sent back. `change` is put over the ID token's claims.
-    fn agree(&self, address: &str, subject: &str, change: &Value) -> String {
-        let asked = query_of(address);
-        let mut claims = json!({ "iss": self.url(), "sub": subject, "aud": "client", "exp": NEVER, "nonce": asked.get("nonce"), "email": format!("{subject}@example.com"), "email_verified": true });
-        for (name, value) in change.as_object().unwrap() {
-            claims[name] = value.clone();
-        }
-        let code = format!("code-{subject}-{}", self.codes.lock().unwrap().len());
-        let token = format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims.to_string()));
-        self.codes
-            .lock()
-            .unwrap()
-            .insert(code.clone(), json!({ "access_token": "at", "token_type": "Bearer", "id_token": token }));
-        let callback = asked["redirect_uri"].strip_prefix(PUBLIC).unwrap();
-        format!("{callback}?code={code}&state={}", asked["state"])
-    }
-}
-
-fn query_of(address: &str) -> BTreeMap<String, String> {
-    url::Url::parse(address).unwrap().query_pairs().into_owned().collect()
-}
-
-fn entry(name: &str, issuer: &Issuer) -> SignIn {
-    SignIn {
-        name: name.into(),
-        issuer: Some(issuer.url()),
-        client_id: "client".into(),
-        client_secret: Some(Secret::new("client-secret")),
-        ..SignIn::default()
-    }
-}
+/// Headers of a request that a page of the gateway makes.
+const OURS: [(&str, &str); 2] = [("sec-fetch-site", "same-origin"), ("content-type", "application/json")];
 
 async fn gateway(change: impl FnOnce(&mut Settings)) -> Gateway {
     let provider = FakeProvider::start(Vec::new()).await;
@@ -116,19 +32,6 @@ async fn with_issuer(issuer: &Issuer) -> Gateway {
 
 fn browser(gateway: &Gateway) -> Browser {
     Browser::new(&gateway.client)
-}
-
-/// Goes to the provider; gives the address there.
-async fn leave(browser: &mut Browser, provider: &str, return_to: &str) -> String {
-    let page = browser.visit(&format!("/login?return_to={return_to}")).await;
-    let leaving = browser.submit(&page, &format!("/login/{provider}"), &[]).await;
-    assert_eq!(leaving.status, 200, "{}", leaving.text());
-    browser.leads_to(&leaving)
-}
-
-async fn sign_in(browser: &mut Browser, issuer: &Issuer, subject: &str) -> Answer {
-    let address = leave(browser, "company", "/account").await;
-    browser.visit(&issuer.agree(&address, subject, &json!({}))).await
 }
 
 async fn is_signed_in(browser: &mut Browser) -> bool {
@@ -455,10 +358,9 @@ async fn a_provider_that_is_down_or_says_no_is_named() {
 async fn a_signed_in_browser_calls_as_its_person_from_our_pages_only() {
     let issuer = Issuer::start(false).await;
     let entries = vec![entry("company", &issuer)];
-    let ask = json!({ "model": "m", "messages": [{ "role": "user", "content": "hi" }] }).to_string();
-    let ours = [("sec-fetch-site", "same-origin"), ("content-type", "application/json")];
+    let ask = ask(&[]).to_string();
     for may in [false, true] {
-        let provider = FakeProvider::start(vec![super::support::text("hello")]).await;
+        let provider = FakeProvider::start(vec![text("hello")]).await;
         let entries = entries.clone();
         let gateway = Gateway::configured(&provider, |settings| {
             settings.public_url = Some(PUBLIC.into());
@@ -468,16 +370,16 @@ async fn a_signed_in_browser_calls_as_its_person_from_our_pages_only() {
         .await;
         let mut anna = browser(&gateway);
         sign_in(&mut anna, &issuer, "anna").await;
-        let answer = anna.send("POST", "/v1/chat/completions", &ours, &ask).await;
+        let answer = anna.send("POST", "/v1/chat/completions", &OURS, &ask).await;
         assert_eq!(answer.status, if may { 200 } else { 403 }, "{}", answer.text());
         for site in ["cross-site", "same-site", "none"] {
             let headers = [("sec-fetch-site", site), ("content-type", "application/json")];
             let answer = anna.send("POST", "/v1/chat/completions", &headers, &ask).await;
             assert_eq!(answer.status, 401, "{site}");
         }
-        let without = anna.send("POST", "/v1/chat/completions", &ours[1..], &ask).await;
+        let without = anna.send("POST", "/v1/chat/completions", &OURS[1..], &ask).await;
         assert_eq!(without.status, 401, "no browser said where it is from");
-        let key = [ours[0], ours[1], ("authorization", "Bearer tgk_unknown0123456789abcdef")];
+        let key = [OURS[0], OURS[1], ("authorization", "Bearer tgk_unknown0123456789abcdef")];
         assert_eq!(
             anna.send("POST", "/v1/chat/completions", &key, &ask).await.status,
             401,

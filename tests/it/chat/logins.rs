@@ -5,7 +5,8 @@ use toolgate::config::{ApiKey, EgressAllow};
 use toolgate::crypto::ApiKeyHash;
 
 use crate::support::{
-    Answer, FakeMcp, FakeProvider, FakeTool, Gateway, Person, Protected, ask, calls, text, with,
+    Answer, FakeMcp, FakeProvider, FakeTool, Gateway, Person, Place, Protected, Reply, ask, calls, text,
+    whole, with,
 };
 
 /// A provider that calls `function` once, after `before` has run, and then says `done`.
@@ -193,6 +194,109 @@ async fn a_login_that_ends_in_the_middle_ends_the_run_with_the_link() {
         let call = &answer.json()["toolgate"]["tool_calls"][0];
         assert_eq!(call["is_error"], true, "{call}");
         assert_eq!(answer.json()["choices"][0]["finish_reason"], "stop");
+    }
+}
+
+/// What a request without waiting is shown as the reason, and what the page behind its link says.
+async fn reasons(gateway: &Gateway, mcp: &Protected) -> (String, String) {
+    let answer = gateway.client.chat(&of("ann", &[mcp.entry("s")], json!({}))).await;
+    let page = Person::new().open(&link(&answer)).await;
+    let required = &answer.json()["toolgate"]["authorization_required"][0];
+    (required["reason"].as_str().unwrap().to_owned(), page.text)
+}
+
+#[tokio::test]
+async fn a_login_that_has_ended_is_not_called_the_first_one() {
+    let mcp = Protected::start(vec![FakeTool::text("t", "x")]).await;
+    let provider = calling("s_t", || ()).await;
+    let gateway = Gateway::with(&provider).await;
+    let (reason, page) = reasons(&gateway, &mcp).await;
+    assert_eq!(reason, "It wants you to log in. Then ask again.");
+    assert!(!page.contains("before"), "{page}");
+    logged_in(&gateway, "ann", &mcp.entry("s")).await;
+    mcp.end_grants();
+    // The first request finds out, the second one knows.
+    for _ in 0..2 {
+        let (reason, page) = reasons(&gateway, &mcp).await;
+        assert_eq!(reason, "The login was withdrawn. Log in again to go on. Then ask again.");
+        assert!(page.contains("that login was withdrawn since"), "{page}");
+    }
+    let list = whole(gateway.client.send("GET", "/v1/connections", &[], "").await).await.json();
+    let path = format!("/v1/connections/{}", list["data"][0]["id"].as_str().unwrap());
+    whole(gateway.client.send("DELETE", &path, &[], "").await).await;
+    let (reason, _) = reasons(&gateway, &mcp).await;
+    assert_eq!(reason, "It wants you to log in. Then ask again.", "who has disconnected begins anew");
+}
+
+#[tokio::test]
+async fn a_login_that_has_expired_is_said_to_have() {
+    let mcp = Protected::start(vec![FakeTool::text("t", "x")]).await;
+    let provider = calling("s_t", || ()).await;
+    let place = Place::new().await;
+    let again = async || Gateway::configured(&provider, |settings| place.give_to(settings)).await;
+    let gateway = again().await;
+    logged_in(&gateway, "ann", &mcp.entry("s")).await;
+    gateway.stop().await;
+    let store = place.store().await;
+    let over = "UPDATE connection_secrets SET sealed_refresh = NULL, issued_at = 1, expires_at = 2";
+    assert_eq!(store.execute(over, Vec::new()).await.unwrap(), 1);
+    store.close().await;
+    let gateway = again().await;
+    for _ in 0..2 {
+        let (reason, page) = reasons(&gateway, &mcp).await;
+        assert_eq!(reason, "The login has expired. Log in again. Then ask again.");
+        assert!(page.contains("that login has expired since"), "{page}");
+    }
+}
+
+#[tokio::test]
+async fn a_login_that_is_refused_again_and_again_has_words_of_its_own() {
+    let refusing = FakeTool::raw("t", |_| {
+        Reply::with_headers(401, &[("www-authenticate", r#"Bearer error="invalid_token""#)], "")
+    });
+    let mcp = Protected::start(vec![refusing]).await;
+    let provider = calling("s_t", || ()).await;
+    let gateway = Gateway::with(&provider).await;
+    logged_in(&gateway, "ann", &mcp.entry("s")).await;
+    let (reason, page) = reasons(&gateway, &mcp).await;
+    assert_eq!(reason, "It does not accept the login any more. Log in again. Then ask again.");
+    assert!(page.contains("The server keeps refusing the login that was given before."), "{page}");
+    assert!(!page.contains("This changes what is allowed"), "{page}");
+}
+
+#[tokio::test]
+async fn the_user_is_named_by_user_then_safety_identifier_then_header() {
+    let mcp = Protected::start(vec![FakeTool::text("t", "x")]).await;
+    let provider = calling("s_t", || ()).await;
+    let gateway = Gateway::with(&provider).await;
+    logged_in(&gateway, "ann", &mcp.entry("s")).await;
+    let is_ann = async |names: Value, header: Option<&str>| {
+        let headers: Vec<(&str, &str)> = header.iter().map(|name| ("x-toolgate-user", *name)).collect();
+        let body = with(ask(&[mcp.entry("s")]), names);
+        let answer = gateway.client.post("/v1/chat/completions", &headers, &body).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.content().ends_with("done")
+    };
+    let [ann, bob] = [Some("ann"), Some("bob")];
+    for (names, header, expected) in [
+        (json!({ "user": "ann", "safety_identifier": "bob" }), bob, true),
+        (json!({ "user": "bob", "safety_identifier": "ann" }), ann, false),
+        (json!({ "safety_identifier": "ann" }), bob, true),
+        (json!({ "safety_identifier": "bob" }), ann, false),
+        (json!({ "user": "", "safety_identifier": "ann" }), bob, true),
+        (json!({ "user": null, "safety_identifier": "" }), ann, true),
+        (json!({}), ann, true),
+        (json!({}), bob, false),
+        // At one's own machine one is `local` then.
+        (json!({}), None, false),
+    ] {
+        assert_eq!(is_ann(names.clone(), header).await, expected, "{names} {header:?}");
+    }
+    for (names, param) in
+        [(json!({ "user": 7 }), "user"), (json!({ "safety_identifier": ["ann"] }), "safety_identifier")]
+    {
+        let refused = gateway.client.chat(&with(ask(&[mcp.entry("s")]), names)).await;
+        assert_eq!((refused.status, &refused.json()["error"]["param"]), (400, &json!(param)));
     }
 }
 

@@ -1,13 +1,13 @@
 //! Pages that a server wants opened (URL elicitation): shown, never opened, and waited for when that is wanted.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 
 use crate::support::{
-    FakeMcp, FakeProvider, FakeTool, Gateway, Peer, Reply, ask, calls, calls_stream, rpc_result, text,
-    text_result, text_stream, with,
+    FakeMcp, FakeProvider, FakeTool, Gateway, Peer, Person, Protected, Recorded, Reply, ask, calls,
+    calls_stream, rpc_result, text, text_result, text_stream, with,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -43,6 +43,18 @@ fn wanting(url: &str, era: Era, times: usize) -> (FakeTool, Arc<AtomicUsize>) {
         }
     });
     (tool, asked)
+}
+
+/// The answer that wants this page opened (MCP 2026-07-28).
+fn wanted_page(request: &Recorded, url: &str) -> Reply {
+    let page = json!({ "mode": "url", "url": url, "message": "open it", "elicitationId": "e1" });
+    rpc_result(
+        request,
+        &json!({
+            "resultType": "input_required", "requestState": "opaque-1",
+            "inputRequests": { "page": { "method": "elicitation/create", "params": page } },
+        }),
+    )
 }
 
 #[tokio::test]
@@ -93,6 +105,65 @@ async fn waiting_asks_the_server_again_until_it_is_content() {
         assert_eq!(second["params"]["inputResponses"], expect);
         let state = second["params"]["requestState"].as_str();
         assert_eq!(state, (era == Era::Rounds).then_some("opaque-1"));
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_ends_while_a_page_is_open_is_renewed() {
+    let is_done = Arc::new(AtomicBool::new(false));
+    let done = Arc::clone(&is_done);
+    let tool = FakeTool::raw("t", move |request| {
+        if done.load(Ordering::SeqCst) {
+            return rpc_result(request, &text_result("the secret is kept"));
+        }
+        wanted_page(request, "https://login.example/x")
+    });
+    let mcp = Protected::start(vec![tool]).await;
+    let provider = FakeProvider::answering(|request| {
+        let said = request.json()["messages"].as_array().unwrap().len();
+        if said == 1 { calls_stream(&[("call_1", "s_t", json!({}))]) } else { text_stream("done") }
+    })
+    .await;
+    let gateway = Gateway::with(&provider).await;
+    let body = with(ask(&[mcp.entry("s")]), json!({ "user": "ann", "toolgate": { "on_auth": "wait" } }));
+    let mut stream = gateway.client.stream(&body).await;
+    let login = stream.until(|chunk| chunk["toolgate"]["event"] == "authorization_required").await;
+    Person::new().log_in(login["toolgate"]["connect_url"].as_str().unwrap()).await;
+    stream.until(|chunk| chunk["toolgate"]["kind"] == "elicitation").await;
+    stream.until(|chunk| chunk["toolgate"]["event"] == "waiting").await;
+    mcp.expire();
+    is_done.store(true, Ordering::SeqCst);
+    let stream = stream.read_to_end().await;
+    assert!(stream.content().ends_with("done"), "{}", stream.content());
+    assert_eq!(provider.last_said("tool"), ["the secret is kept"]);
+    assert_eq!(mcp.refreshes(), 1);
+    assert_eq!(stream.events("authorization_required").len(), 2, "the login, and the page once");
+    assert_eq!(stream.events("authorized").len(), 2);
+}
+
+#[tokio::test]
+async fn a_call_that_fails_after_the_page_is_not_called_authorized() {
+    for failure in [
+        json!({ "result": { "content": [{ "type": "text", "text": "no" }], "isError": true } }),
+        json!({ "error": { "code": -32000, "message": "no" } }),
+    ] {
+        let asked = AtomicUsize::new(0);
+        let tool = FakeTool::raw("t", move |request| {
+            if asked.fetch_add(1, Ordering::SeqCst) == 0 {
+                return wanted_page(request, "https://login.example/x");
+            }
+            let answer = json!({ "jsonrpc": "2.0", "id": request.json()["id"] });
+            Reply::Json(200, with(answer, failure.clone()))
+        });
+        let script = vec![calls_stream(&[("call_1", "s_t", json!({}))]), text_stream("done")];
+        let provider = FakeProvider::start(script).await;
+        let mcp = FakeMcp::start(vec![tool]).await;
+        let gateway = Gateway::with(&provider).await;
+        let wait = json!({ "toolgate": { "on_auth": "wait" } });
+        let stream = gateway.client.stream(&with(ask(&[mcp.entry("s")]), wait)).await.read_to_end().await;
+        assert!(stream.content().ends_with("done"), "{}", stream.content());
+        assert_eq!(stream.events("tool_result")[0]["is_error"], true);
+        assert_eq!(stream.events("authorized").len(), 0);
     }
 }
 

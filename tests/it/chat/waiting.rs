@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::support::{
-    FakeProvider, FakeTool, Gateway, Person, Protected, ask, calls_stream, text, text_stream, with,
+    FakeProvider, FakeTool, Gateway, PATIENCE, Peer, Person, Place, Protected, Reply, ask, calls_stream,
+    text, text_stream, with,
 };
 
 fn waiting(mcp: &Protected, options: Value) -> Value {
@@ -48,13 +49,71 @@ async fn a_whole_answer_that_waited_does_not_mention_the_login() {
     let mcp = Protected::start(vec![FakeTool::text("t", "x")]).await;
     let provider = FakeProvider::answering(|_| text("done")).await;
     let gateway = Gateway::with(&provider).await;
-    let url = link(&gateway, &mcp).await;
-    let (client, body) = (gateway.client.clone(), waiting(&mcp, json!({ "wait_seconds": 300 })));
+    let app = Peer::start(|_| Reply::with_headers(204, &[], "")).await;
+    let body = waiting(&mcp, json!({ "wait_seconds": 300, "authorization_callback_url": app.url("/hook") }));
+    let client = gateway.client.clone();
     let answer = tokio::spawn(async move { client.chat(&body).await });
-    Person::new().log_in(&url).await;
+    // The request itself has asked for the login that is told of here.
+    app.until_requests(1).await;
+    let told = app.requests()[0].json();
+    assert_eq!(provider.peer.requests().len(), 0);
+    Person::new().log_in(told["data"]["url"].as_str().unwrap()).await;
     let answer = answer.await.unwrap();
     assert_eq!(answer.content(), "done");
     assert_eq!(answer.json()["toolgate"]["authorization_required"], json!([]));
+}
+
+#[tokio::test]
+async fn a_login_that_is_declined_ends_the_wait_for_those_before_it_too() {
+    let one = Protected::start(vec![FakeTool::text("t", "x")]).await;
+    let two = Protected::start(vec![FakeTool::text("t", "x")]).await;
+    let provider = FakeProvider::answering(|_| text("never")).await;
+    let gateway = Gateway::with(&provider).await;
+    let options = json!({ "user": "ann", "toolgate": { "on_auth": "wait", "wait_seconds": 300 } });
+    let body = with(ask(&[one.entry("one"), two.entry("two")]), options);
+    let mut stream = gateway.client.stream(&body).await;
+    stream.until(is("waiting")).await;
+    let links: Vec<(String, String)> = stream
+        .events("authorization_required")
+        .iter()
+        .map(|event| {
+            (event["host"].as_str().unwrap().to_owned(), event["connect_url"].as_str().unwrap().to_owned())
+        })
+        .collect();
+    assert_eq!(
+        links.iter().map(|(host, _)| host.as_str()).collect::<Vec<_>>(),
+        [one.peer.host(), two.peer.host()]
+    );
+    Person::new().decline(&links[1].1).await;
+    let stream =
+        tokio::time::timeout(PATIENCE, stream.read_to_end()).await.expect("nobody waits for the first");
+    assert_eq!(stream.events("notice")[0]["code"], "login_ended");
+    assert_eq!(provider.peer.requests().len(), 0);
+}
+
+#[tokio::test]
+async fn a_link_lasts_as_long_as_its_login_is_waited_for() {
+    let mcp = Protected::start(vec![FakeTool::text("t", "x")]).await;
+    let provider = FakeProvider::answering(|_| text("never")).await;
+    let place = Place::new().await;
+    let gateway = Gateway::configured(&provider, |settings| place.give_to(settings)).await;
+    let first = link(&gateway, &mcp).await;
+    let store = place.store().await;
+    let shorter = "UPDATE flows SET expires_at = expires_at - 500000";
+    assert_eq!(store.execute(shorter, Vec::new()).await.unwrap(), 1);
+    store.close().await;
+    let shown = async |seconds: u32| {
+        let mut stream = gateway.client.stream(&waiting(&mcp, json!({ "wait_seconds": seconds }))).await;
+        let event = stream.until(is("authorization_required")).await["toolgate"].clone();
+        (event["connect_url"].as_str().unwrap().to_owned(), event["expires_at"].as_i64().unwrap())
+    };
+    assert_eq!(link(&gateway, &mcp).await, first, "it lasts for a minute still");
+    assert_eq!(shown(30).await.0, first, "and for half of one");
+    let now = toolgate::clock::Clock::system().unix_milliseconds() / 1000;
+    let (longer, until) = shown(300).await;
+    assert_ne!(longer, first);
+    assert!(until >= now + 300, "{until} {now}");
+    assert_eq!(link(&gateway, &mcp).await, longer, "the newer one is everybody's");
 }
 
 #[tokio::test]

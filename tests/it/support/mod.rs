@@ -6,6 +6,7 @@ mod cluster;
 mod gate;
 mod gateway;
 mod http;
+pub mod issuer;
 mod logs;
 mod mcp;
 mod peer;

@@ -57,6 +57,10 @@ struct State {
     clients: u32,
     /// Tool calls with the token of somebody else.
     strangers: Vec<String>,
+    /// It tells its tools without a login.
+    lists_openly: bool,
+    /// It is broken.
+    down: bool,
 }
 
 /// What a person agreed to.
@@ -144,6 +148,16 @@ impl Protected {
     /// The tool wants this scope besides.
     pub fn want(&self, tool: &str, scope: &str) {
         self.lock().stricter.insert(tool.to_owned(), scope.to_owned());
+    }
+
+    /// It tells its tools to everybody from now on; calls want a login.
+    pub fn list_openly(&self) {
+        self.lock().lists_openly = true;
+    }
+
+    /// It answers everything with 503 from now on.
+    pub fn break_down(&self) {
+        self.lock().down = true;
     }
 
     /// An expired token gets this answer instead of 401.
@@ -244,6 +258,9 @@ impl State {
     fn answer(&mut self, tools: &[FakeTool], request: &Recorded) -> Reply {
         let own = format!("http://{}", request.header("host").unwrap_or_default());
         let (path, query) = request.path.split_once('?').unwrap_or((&request.path, ""));
+        if self.down {
+            return Reply::Json(503, json!({}));
+        }
         match path {
             "/.well-known/oauth-authorization-server" => {
                 let mut document = json!({
@@ -358,6 +375,9 @@ impl State {
     }
 
     fn mcp(&mut self, tools: &[FakeTool], own: &str, path: &str, request: &Recorded) -> Reply {
+        if self.lists_openly && request.json()["method"] != "tools/call" {
+            return respond(tools, "private", request);
+        }
         let token = request.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
         let challenge = |status: u16, more: &str| {
             let challenge = format!(r#"Bearer resource_metadata="{own}{METADATA}{path}"{more}"#);
