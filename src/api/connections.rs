@@ -239,7 +239,7 @@ async fn start(app: &App, owner: &Owner, wanted: Wanted) -> Result<Response, Api
     let flow = started.map_err(|error| match error {
         // Why not may repeat what the server says of itself.
         FlowError::NotOffered(why) => FlowError::NotOffered(app.engine.without_links(&why)),
-        FlowError::NotPossible(why) => FlowError::NotPossible(app.engine.without_links(&why)),
+        FlowError::Unusable(why) => FlowError::Unusable(app.engine.without_links(&why)),
         other => other,
     })?;
     let pending = json!({
