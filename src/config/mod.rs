@@ -21,5 +21,5 @@ pub use node::Origin;
 pub use oauth::{AuthMethod, OauthClient, OauthEndpoints, OauthQuirk, SendResource};
 pub use secret::Secret;
 pub use settings::*;
-pub use sign_in::{SignIn, SignInKind};
+pub use sign_in::{SignIn, SignInKind, SignInOauth2};
 pub use validate::{is_name, is_public_or_own_url};

@@ -26,8 +26,26 @@ pub struct SignIn {
     pub client_secret_env: Option<String>,
     /// The file that holds the secret.
     pub client_secret_file: Option<PathBuf>,
+    /// For a provider that speaks OAuth 2 and no OpenID Connect.
+    pub oauth2: Option<SignInOauth2>,
     /// E-mail domains, one of which must be the person's, verified; empty lets everyone in.
     pub allowed_domains: Vec<String>,
+}
+
+/// A provider with OAuth 2 alone: where it is asked, and where in its answer stands who somebody is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SignInOauth2 {
+    pub authorization_endpoint: String,
+    pub token_endpoint: String,
+    /// Answers a GET with the access token by a JSON object about the person.
+    pub user_endpoint: String,
+    /// Asked for, separated by spaces.
+    pub scope: String,
+    /// The field whose value stays when a person is renamed: `id`, or `data.id` for a field within one.
+    pub subject: String,
+    /// The field by which people recognise themselves. Default: the subject.
+    pub label: Option<String>,
 }
 
 /// How a provider tells who somebody is.
@@ -41,6 +59,8 @@ pub enum SignInKind {
     GitHub,
     /// OAuth 2 and X's API.
     X,
+    /// OAuth 2 and whatever API the operator names.
+    OAuth2,
 }
 
 impl SignIn {
@@ -51,6 +71,7 @@ impl SignIn {
             "microsoft" => (SignInKind::Microsoft, Some("https://login.microsoftonline.com/common/v2.0")),
             "github" => (SignInKind::GitHub, Some("https://github.com")),
             "x" => (SignInKind::X, Some("https://x.com")),
+            _ if self.oauth2.is_some() => (SignInKind::OAuth2, None),
             _ => (SignInKind::OpenId, None),
         };
         let issuer = self.issuer.as_deref().or(issuer);
@@ -90,7 +111,7 @@ pub(super) fn check(settings: &Settings) -> Result<(), Problem> {
         let (_, issuer) = entry.kind();
         let Some(issuer) = issuer else {
             return Err(problem(at("issuer"), "is missing").hint(
-                "give the OpenID Connect issuer, or use the name `google`, `github`, `x` or `microsoft`",
+                "give the OpenID Connect issuer (with `oauth2`, the provider's address), or use the name `google`, `github`, `x` or `microsoft`",
             ));
         };
         let url = http_url(&at("issuer"), issuer)?;
@@ -100,6 +121,9 @@ pub(super) fn check(settings: &Settings) -> Result<(), Problem> {
         if entry.client_id.is_empty() {
             return Err(problem(at("client_id"), "is missing")
                 .hint("the provider gives it when you register the gateway there"));
+        }
+        if let Some(oauth2) = &entry.oauth2 {
+            check_oauth2(&at("oauth2"), entry, oauth2)?;
         }
         let sources = [
             ("client_secret", entry.client_secret.is_some()),
@@ -116,6 +140,35 @@ pub(super) fn check(settings: &Settings) -> Result<(), Problem> {
                 return Err(problem(at(&format!("allowed_domains.{place}")), "must be a domain alone")
                     .hint("such as `example.com`"));
             }
+        }
+    }
+    Ok(())
+}
+
+fn check_oauth2(path: &str, entry: &SignIn, oauth2: &SignInOauth2) -> Result<(), Problem> {
+    if entry.kind().0 != SignInKind::OAuth2 {
+        return Err(problem(path, format!("contradicts the name `{}`", entry.name))
+            .hint("`google`, `github`, `x` and `microsoft` are known; give the entry another name"));
+    }
+    let at = |key: &str| format!("{path}.{key}");
+    for (key, address) in [
+        ("authorization_endpoint", &oauth2.authorization_endpoint),
+        ("token_endpoint", &oauth2.token_endpoint),
+        ("user_endpoint", &oauth2.user_endpoint),
+    ] {
+        if address.is_empty() {
+            return Err(problem(at(key), "is missing").hint("the provider's documentation names it"));
+        }
+        if !is_safe(&http_url(&at(key), address)?) {
+            return Err(problem(at(key), "must begin with https:// outside this machine"));
+        }
+    }
+    let fields = [("subject", Some(&oauth2.subject)), ("label", oauth2.label.as_ref())];
+    for (key, field) in fields {
+        let is_path = |field: &str| field.split('.').all(|name| !name.is_empty());
+        if field.is_some_and(|field| !is_path(field)) {
+            return Err(problem(at(key), "must be the name of a field in the answer of `user_endpoint`")
+                .hint("such as `id`, or `data.id` for a field within one"));
         }
     }
     Ok(())

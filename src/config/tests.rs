@@ -297,6 +297,14 @@ fn settings_that_make_no_sense_are_refused() {
             "[store]\nurl = \"mysql://u:secret@h/d\"",
             "`store.url` must be an address that begins with postgres://",
         ),
+        (
+            "[[sign_in]]\nname = \"forum\"\nissuer = \"https://f.example\"\nclient_id = \"a\"\noauth2.token_endpoint = \"https://f.example/t\"",
+            "`sign_in.0.oauth2.authorization_endpoint` is missing",
+        ),
+        (
+            "[[sign_in]]\nname = \"github\"\nclient_id = \"a\"\noauth2.subject = \"id\"",
+            "`sign_in.0.oauth2` contradicts the name",
+        ),
         ("[[oauth_clients]]\nclient_id = \"a\"", "`oauth_clients.0.issuer` is missing"),
         (
             "[[oauth_clients]]\nissuer = \"http://idp.example\"",

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
-use toolgate::config::{ApiKey, EgressAllow, Settings};
+use toolgate::config::{ApiKey, EgressAllow, Settings, SignInOauth2};
 use toolgate::crypto::ApiKeyHash;
 
 use super::support::issuer::{Issuer, PUBLIC, entry, leave, query_of, sign_in};
@@ -268,6 +268,32 @@ async fn providers_without_id_tokens_tell_who_it_is_by_their_api() {
         assert_eq!(back.status, 303, "{}", back.text());
         assert!(person.visit("/account").await.text().contains(id), "{id}");
     }
+}
+
+#[tokio::test]
+async fn a_provider_with_oauth_2_alone_is_read_as_the_operator_says() {
+    let issuer = Issuer::start(false).await;
+    let mut forum = entry("forum", &issuer);
+    forum.oauth2 = Some(SignInOauth2 {
+        authorization_endpoint: issuer.peer.url("/authorize?tenant=a"),
+        token_endpoint: issuer.peer.url("/token"),
+        user_endpoint: issuer.peer.url("/2/users/me"),
+        scope: "identify".into(),
+        subject: "data.id".into(),
+        label: Some("data.username".into()),
+    });
+    let gateway = gateway(|settings| settings.sign_in = vec![forum]).await;
+    let mut person = browser(&gateway);
+    let address = leave(&mut person, "forum", "/account").await;
+    let asked = query_of(&address);
+    assert_eq!((asked["scope"].as_str(), asked["tenant"].as_str()), ("identify", "a"));
+    assert!(!asked.contains_key("nonce") && asked.contains_key("code_challenge"));
+    let back = issuer.agree(&address, "ignored", &json!({}));
+    let mut stranger = browser(&gateway);
+    assert_eq!(stranger.visit(&back).await.status, 400, "begun in another browser");
+    assert_eq!(person.visit(&back).await.status, 303);
+    let account = person.visit("/account").await.text();
+    assert!(account.contains("forum:2244994945") && account.contains("dev"), "{account}");
 }
 
 #[tokio::test]

@@ -45,6 +45,7 @@ struct Provider {
     client_id: String,
     client_secret: Option<Secret>,
     allowed_domains: Vec<String>,
+    oauth2: Option<config::SignInOauth2>,
 }
 
 /// Who is to sign in.
@@ -118,6 +119,7 @@ impl SignIn {
                     client_id: entry.client_id.clone(),
                     client_secret: secret_of(entry, variable)?,
                     allowed_domains: entry.allowed_domains.clone(),
+                    oauth2: entry.oauth2.clone(),
                 })
             })
             .collect::<Result<_, String>>()?;
@@ -158,12 +160,15 @@ impl SignIn {
             SignInKind::OpenId | SignInKind::Microsoft => "openid profile email",
             SignInKind::GitHub => "read:user",
             SignInKind::X => "users.read tweet.read",
+            SignInKind::OAuth2 => provider.oauth2.as_ref().map_or("", |oauth2| &oauth2.scope),
         };
+        if !scope.is_empty() {
+            url.query_pairs_mut().append_pair("scope", scope);
+        }
         url.query_pairs_mut()
             .append_pair("response_type", "code")
             .append_pair("client_id", &provider.client_id)
             .append_pair("redirect_uri", &self.redirect_uri(provider))
-            .append_pair("scope", scope)
             .append_pair("state", &attempt.state)
             .append_pair("code_challenge", &attempt.challenge())
             .append_pair("code_challenge_method", "S256");
@@ -259,7 +264,9 @@ impl SignIn {
                 }
                 found
             }
-            SignInKind::Microsoft | SignInKind::GitHub | SignInKind::X => fixed_metadata(provider),
+            SignInKind::Microsoft | SignInKind::GitHub | SignInKind::X | SignInKind::OAuth2 => {
+                fixed_metadata(provider)
+            }
         };
         self.0.metadata.insert(number, found.clone());
         Ok(found)
@@ -298,13 +305,12 @@ impl SignIn {
                 };
                 claims::read(token, &expected).map_err(|error| failed(provider, error))
             }
-            SignInKind::GitHub | SignInKind::X => {
+            SignInKind::GitHub | SignInKind::X | SignInKind::OAuth2 => {
                 let answer = self.userinfo(provider, metadata, &tokens).await?;
-                let who = match provider.kind {
-                    SignInKind::X => userinfo::x(&provider.issuer, &answer),
-                    SignInKind::GitHub | SignInKind::OpenId | SignInKind::Microsoft => {
-                        userinfo::github(&provider.issuer, &answer)
-                    }
+                let who = match (provider.kind, &provider.oauth2) {
+                    (_, Some(oauth2)) => userinfo::named(&provider.issuer, oauth2, &answer),
+                    (SignInKind::X, None) => userinfo::x(&provider.issuer, &answer),
+                    (_, None) => userinfo::github(&provider.issuer, &answer),
                 };
                 who.ok_or_else(|| failed(provider, "its API does not say who it is"))
             }
@@ -349,6 +355,16 @@ fn is_allowed(domains: &[String], verified_email: Option<&str>) -> bool {
 
 /// Where providers without usable discovery have their endpoints.
 fn fixed_metadata(provider: &Provider) -> Metadata {
+    if let Some(oauth2) = &provider.oauth2 {
+        return Metadata {
+            issuer: provider.issuer.clone(),
+            authorization_endpoint: oauth2.authorization_endpoint.clone(),
+            token_endpoint: oauth2.token_endpoint.clone(),
+            userinfo_endpoint: Some(oauth2.user_endpoint.clone()),
+            token_endpoint_auth_methods_supported: vec!["client_secret_post".to_owned()],
+            authorization_response_iss_parameter_supported: false,
+        };
+    }
     let issuer = provider.issuer.trim_end_matches('/');
     let (authorize, token, userinfo, method) = match provider.kind {
         SignInKind::Microsoft => {
@@ -369,7 +385,7 @@ fn fixed_metadata(provider: &Provider) -> Metadata {
                 "client_secret_basic",
             )
         }
-        SignInKind::GitHub | SignInKind::OpenId => {
+        SignInKind::GitHub | SignInKind::OpenId | SignInKind::OAuth2 => {
             let api = if issuer == "https://github.com" {
                 "https://api.github.com/user".to_owned()
             } else {

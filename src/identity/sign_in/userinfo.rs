@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::claims::is_subject;
+use crate::config::SignInOauth2;
 
 /// Who signed in, as the provider says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +24,16 @@ pub(super) fn github(issuer: &str, answer: &Value) -> Option<Who> {
 pub(super) fn x(issuer: &str, answer: &Value) -> Option<Who> {
     let data = &answer["data"];
     who(issuer, &data["id"], data["username"].as_str())
+}
+
+/// Reads what the operator says to read.
+pub(super) fn named(issuer: &str, oauth2: &SignInOauth2, answer: &Value) -> Option<Who> {
+    let at = |path: &str| path.split('.').try_fold(answer, |value, name| value.get(name));
+    let mut who = who(issuer, at(&oauth2.subject)?, None)?;
+    if let Some(label) = oauth2.label.as_deref().and_then(at).and_then(Value::as_str) {
+        label.clone_into(&mut who.label);
+    }
+    Some(who)
 }
 
 fn who(issuer: &str, id: &Value, name: Option<&str>) -> Option<Who> {
@@ -47,6 +58,17 @@ mod tests {
         assert_eq!((who.subject.as_str(), who.label.as_str()), ("583231", "@octocat"));
         let who = x("https://x.com", &json!({ "data": { "id": "2244994945", "username": "dev" } })).unwrap();
         assert_eq!((who.subject.as_str(), who.label.as_str()), ("2244994945", "@dev"));
+        let oauth2 = SignInOauth2 {
+            subject: "user.id".into(),
+            label: Some("user.name".into()),
+            ..SignInOauth2::default()
+        };
+        let who = named("https://forum.example", &oauth2, &json!({ "user": { "id": 7, "name": "anna" } }));
+        let who = who.unwrap();
+        assert_eq!((who.subject.as_str(), who.label.as_str()), ("7", "anna"));
+        for answer in [json!({ "id": 7 }), json!({ "user": 7 }), json!({ "user": { "id": {} } }), json!([])] {
+            assert_eq!(named("i", &oauth2, &answer), None, "{answer}");
+        }
         for answer in [
             json!({}),
             json!({ "id": null }),
