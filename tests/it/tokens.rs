@@ -46,14 +46,19 @@ impl House {
     }
 
     /// Starts the gateway again, where it was, the access token being over meanwhile.
-    async fn grow_old(mut self) -> House {
+    async fn grow_old(self) -> House {
+        self.after("UPDATE connection_secrets SET issued_at = 1, expires_at = 2".to_owned()).await
+    }
+
+    /// Starts the gateway again, where it was, and changes the store in between.
+    async fn after(mut self, statement: String) -> House {
         let mut chosen = settings(&self.provider);
         self.place.give_to(&mut chosen);
         chosen.listen = self.gateway.address;
         self.gateway.stop().await;
         let store = self.place.store().await;
-        let old = "UPDATE connection_secrets SET issued_at = 1, expires_at = 2";
-        assert_eq!(store.execute(old, Vec::new()).await.unwrap(), 1);
+        let statement: &'static str = statement.leak();
+        assert_eq!(store.execute(statement, Vec::new()).await.unwrap(), 1);
         store.close().await;
         self.gateway = Gateway::start(chosen, toolgate::egress::system_lookup()).await;
         self
@@ -306,4 +311,90 @@ async fn the_refusal_of_an_old_token_that_comes_late_is_not_taken_for_that_of_th
     let answer = late.await.unwrap();
     assert!(answer.content().ends_with("done"), "{}", answer.text());
     assert_eq!(house.mcp.refreshes(), 1);
+}
+
+#[tokio::test]
+async fn a_token_near_its_end_is_renewed_beside_the_request_that_still_uses_it() {
+    let house = House::new().await;
+    assert!(is_done(&house.chat().await));
+    let old = house.mcp.callers()[0].clone();
+    let now = toolgate::clock::Clock::system().unix_milliseconds();
+    // A tenth of its hour is left.
+    let (issued, end) = (now - 54 * 60_000, now + 6 * 60_000);
+    let house =
+        house.after(format!("UPDATE connection_secrets SET issued_at = {issued}, expires_at = {end}")).await;
+    let before = house.mcp.peer.requests().len();
+    assert!(is_done(&house.chat().await));
+    let first = house.mcp.peer.requests()[before..]
+        .iter()
+        .find(|request| request.path.starts_with("/mcp"))
+        .and_then(|request| request.header("authorization").map(str::to_owned));
+    assert_eq!(first.as_ref(), Some(&old), "it waits for nothing");
+    house.mcp.until_renewals(1).await;
+    let renewed = async {
+        while house.state().await != active(2) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), renewed).await.expect("the new token is stored");
+    assert!(is_done(&house.chat().await));
+    assert_ne!(house.mcp.callers().last(), Some(&old));
+    assert_eq!(house.mcp.renewals().len(), 1);
+}
+
+#[tokio::test]
+async fn a_warm_call_asks_the_store_for_nothing() {
+    let house = House::new().await;
+    assert!(is_done(&house.chat().await));
+    let store = house.place.store().await;
+    for table in ["connections", "connection_secrets", "flows", "registrations"] {
+        let away: &'static str = format!("ALTER TABLE {table} RENAME TO {table}_away").leak();
+        store.execute(away, Vec::new()).await.unwrap();
+    }
+    for _ in 0..3 {
+        let answer = house.chat().await;
+        assert!(is_done(&answer), "{}", answer.text());
+    }
+    assert_eq!(house.mcp.callers().len(), 4);
+}
+
+#[tokio::test]
+async fn what_nobody_has_used_for_90_days_is_revoked() {
+    let house = House::new().await;
+    house.mcp.answer_revocations(200);
+    let link_before = house.mcp.callers().len();
+    let now = toolgate::clock::Clock::system().unix_milliseconds();
+    let day = 24 * 3_600_000;
+    let house = house.after(format!("UPDATE connections SET last_used_at = {}", now - 89 * day)).await;
+    assert!(is_done(&house.chat().await), "used in time");
+    assert_eq!(house.mcp.callers().len(), link_before + 1);
+    let house = house.after(format!("UPDATE connections SET last_used_at = {}", now - 91 * day)).await;
+    let ended = async {
+        loop {
+            let answer = house.chat().await;
+            if !is_done(&answer) {
+                return answer;
+            }
+        }
+    };
+    let answer = tokio::time::timeout(std::time::Duration::from_secs(20), ended).await.expect("it ends");
+    assert!(link(&answer).contains("/connect/"), "{}", answer.text());
+    let store = house.place.store().await;
+    let rows = store.rows("SELECT status, reason FROM connections", Vec::new()).await.unwrap();
+    let reason = rows[0].opt_text("reason").unwrap();
+    assert_eq!(
+        (rows[0].text("status").unwrap().as_str(), reason.as_deref()),
+        ("revoked", Some("unused for 90 days"))
+    );
+}
+
+#[tokio::test]
+async fn the_audit_log_tells_the_life_of_a_login() {
+    let house = House::new().await.grow_old().await;
+    assert!(is_done(&house.chat().await));
+    house.gateway.stop().await;
+    let store = house.place.store().await;
+    let rows = store.rows("SELECT event FROM audit ORDER BY at, event", Vec::new()).await.unwrap();
+    let events: Vec<String> = rows.iter().map(|row| row.text("event").unwrap()).collect();
+    assert_eq!(events, ["flow.created", "connection.created", "token.refreshed", "connection.used"]);
 }
