@@ -191,9 +191,7 @@ impl Calling<'_> {
                 Err(error) => return Err(Kept::Error(error)),
             };
             // Forbidden for another reason than missing permissions: no login changes that.
-            let forbidden = challenge.status == StatusCode::FORBIDDEN.as_u16()
-                && challenge.error.as_deref() != Some("insufficient_scope");
-            if spec.authorization.is_some() || forbidden {
+            if spec.authorization.is_some() || challenge.is_forbidden() {
                 return Err(Kept::Error(Error::Unauthorized(challenge)));
             }
             let missing = match logins.refused(spec, access.as_ref(), &challenge, renewals).await {
