@@ -121,7 +121,11 @@ async fn find(opened: &Opened, which: &WhichArgs) -> Result<Vec<ConnectionRow>, 
     Ok(opened.store.list_connections_everywhere(project.as_deref(), user, issuer).await?)
 }
 
-fn open(opened: &Opened, settings: &Settings, environment: &Environment) -> Result<Connections, Failure> {
+pub(super) fn open(
+    opened: &Opened,
+    settings: &Settings,
+    environment: &Environment,
+) -> Result<Connections, Failure> {
     let local = settings.is_local();
     let egress = Egress::new(&settings.egress, local, egress::system_lookup())
         .map_err(|error| Failure::new(error.to_string()))?;
@@ -145,7 +149,7 @@ fn unknown(id: &str) -> Failure {
         .hint("`toolgate connections list` shows the ids")
 }
 
-fn failed(error: Error) -> Failure {
+pub(super) fn failed(error: Error) -> Failure {
     let hint = match error {
         Error::Sealed => "does the keyring belong to this database? `toolgate keys list` shows its keys",
         Error::Store | Error::NotNow => "try again; what has ended stays ended",

@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::args::{ChangeProjectArgs, ListArgs, ProjectCommand, ProofArg, StoreArgs, UpdateProjectArgs};
-use super::{Failure, Output, house, key};
+use super::{Failure, Output, connections, house, key};
 use crate::config::{Environment, Secret, is_name, is_public_or_own_url};
 use crate::id::random_bytes;
-use crate::server::Opened;
+use crate::server::{Opened, WithoutKeys};
 use crate::store::{self, DeletedProject, PROJECT_WEBHOOK_SECRET, Project, ProjectProof};
 
 pub(super) fn run(command: ProjectCommand, environment: &Environment, output: Output) -> Result<(), Failure> {
@@ -180,8 +180,11 @@ fn show(name: &str, args: &ListArgs, environment: &Environment, output: Output) 
 }
 
 fn delete(name: &str, args: &StoreArgs, environment: &Environment, output: Output) -> Result<(), Failure> {
-    house::with_store(args, environment, async |opened: &Opened| {
-        match opened.store.delete_project(name).await? {
+    let settings = house::settings(args, environment)?;
+    let without_keys = if settings.is_local() { WithoutKeys::Make } else { WithoutKeys::Refuse };
+    house::with_store_of(&settings, environment, without_keys, async |opened: &Opened| {
+        let connections = connections::open(opened, &settings, environment)?;
+        match connections.delete_project(name).await.map_err(connections::failed)? {
             DeletedProject::Deleted => {
                 output.note(&format!("The project {name} and its keys are gone."));
                 Ok(())

@@ -46,7 +46,7 @@ pub(super) struct Held {
     pub owner: Owner,
     tokens: RwLock<Current>,
     /// Only one renewal of this process at a time.
-    pub renewing: tokio::sync::Mutex<()>,
+    pub renewing: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// The tokens now.
@@ -280,7 +280,9 @@ impl Inner {
     }
 
     pub(super) async fn holdings(&self, owner: &Owner) -> Result<Arc<Holdings>, Error> {
-        if let Some(known) = self.owners.get(owner) {
+        if let Some(known) = self.owners.get(owner)
+            && !self.is_behind()
+        {
             return Ok(known);
         }
         let epoch = self.epoch.load(Ordering::SeqCst);
@@ -306,7 +308,7 @@ impl Inner {
             endpoints,
             owner: owner.clone(),
             tokens: RwLock::new(current),
-            renewing: tokio::sync::Mutex::default(),
+            renewing: self.renewing.get_with_by_ref(&row.id, Arc::default),
             row,
         })
     }

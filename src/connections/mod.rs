@@ -14,6 +14,7 @@ mod list;
 mod offer;
 mod pages;
 mod probe;
+mod projects;
 mod proof;
 pub mod quirks;
 mod refresh;

@@ -22,7 +22,7 @@ const LEASE: i64 = 45_000;
 /// How often a renewal by somebody else is looked after.
 const LOOK: Duration = Duration::from_millis(100);
 /// How long tokens that could not be stored are held on to.
-const HOLD_ON: Duration = Duration::from_secs(600);
+pub(super) const HOLD_ON: Duration = Duration::from_secs(600);
 /// Longest pause after failures, in milliseconds.
 const LONGEST_PAUSE: i64 = 300_000;
 

@@ -1,7 +1,7 @@
 //! The parts that everything about connections shares.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use moka::sync::Cache;
@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 
 use super::access::{FRESH, Holdings};
 use super::clients::Clients;
+use super::refresh::HOLD_ON;
 use super::vault::Vault;
 use super::{Error, Owner};
 use crate::clock::Clock;
@@ -51,6 +52,10 @@ pub(super) struct Inner {
     pub owners: Cache<Owner, Arc<Holdings>>,
     /// Grows whenever something kept is forgotten.
     pub epoch: AtomicU64,
+    /// When changes were looked for last, in milliseconds since 1970.
+    pub looked: AtomicI64,
+    /// Held by who renews a connection, also while what is kept of it is read anew.
+    pub renewing: Cache<String, Arc<tokio::sync::Mutex<()>>>,
     /// Of which two generations of a connection the server refused tokens last.
     pub refused: Cache<String, (i64, i64)>,
     pub waiting: Mutex<HashMap<Arc<str>, Arc<Notify>>>,
@@ -110,6 +115,7 @@ impl Connections {
             vault,
             egress,
             quirks: QuirkTable::new(rows),
+            looked: AtomicI64::new(clock.unix_milliseconds()),
             clock,
             clients,
             public_url,
@@ -118,6 +124,7 @@ impl Connections {
             pepper,
             owners: Cache::builder().max_capacity(MOST_OWNERS).time_to_live(OWNER_AGE).build(),
             epoch: AtomicU64::new(0),
+            renewing: Cache::builder().max_capacity(MOST_OWNERS).time_to_idle(2 * HOLD_ON).build(),
             refused: Cache::builder().max_capacity(MOST_OWNERS).time_to_live(REFUSAL_AGE).build(),
             waiting: Mutex::default(),
             unverified_per_minute: settings.pass_through.logins_per_minute,

@@ -3,6 +3,7 @@
 //! A waiting request holds neither a connection of the store nor a lock.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -16,8 +17,11 @@ use crate::store::Error;
 
 /// How often the store is looked at, since what other instances tell can be lost.
 const LOOK: Duration = Duration::from_millis(1500);
-/// How far back a look goes, in milliseconds: further than clocks of instances differ.
+/// How far a look goes back behind the one before, in milliseconds: further than clocks of instances differ. Without a
+/// look for longer, nothing that is kept is used.
 const OVERLAP: i64 = 15_000;
+/// Longest look. A database that was lost without a word never answers.
+const LONGEST: Duration = Duration::from_secs(10);
 
 /// After so many looks without hearing anybody, it is tried again to listen.
 const ROUNDS_UNHEARD: usize = 5;
@@ -87,9 +91,10 @@ impl Connections {
                     _ = heard => {}
                     () = tokio::time::sleep(pause) => {}
                 }
-                if let Err(error) = self.0.look(&mut seen).await {
+                let looked = tokio::time::timeout(LONGEST, self.0.look(&mut seen)).await;
+                let silent = || Err(Error::Unavailable("the store does not answer".to_owned()));
+                if let Err(error) = looked.unwrap_or_else(|_| silent()) {
                     tracing::debug!(%error, "changes could not be looked for");
-                    // Without the store nothing that is kept can be trusted to be still so for long.
                     tokio::time::sleep(LOOK).await;
                     break;
                 }
@@ -134,9 +139,33 @@ impl Inner {
         })
     }
 
+    /// Whether changes may have been missed: this process stood still, or the store could not be looked at. Until the
+    /// next look, what is kept may be over.
+    pub(super) fn is_behind(&self) -> bool {
+        self.now().abs_diff(self.looked.load(Ordering::SeqCst)) > OVERLAP.unsigned_abs()
+    }
+
+    /// Forgets all that is kept, and wakes whoever waits: anything may have changed.
+    fn start_anew(&self) {
+        self.epoch.fetch_add(1, Ordering::SeqCst);
+        self.owners.invalidate_all();
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        for notify in waiting.values() {
+            notify.notify_waiters();
+        }
+    }
+
     async fn look(&self, seen: &mut Seen) -> Result<(), Error> {
-        let since = self.now() - OVERLAP;
-        for changed in self.store.list_changed_connections(since).await? {
+        let (now, last) = (self.now(), self.looked.load(Ordering::SeqCst));
+        let is_behind = self.is_behind();
+        // After a gap everything is read anew: there may be more changes than can be looked through.
+        let since = if is_behind { now } else { now.min(last) } - OVERLAP;
+        let connections = self.store.list_changed_connections(since).await?;
+        let flows = self.store.list_ended_flows(since).await?;
+        if is_behind {
+            self.start_anew();
+        }
+        for changed in connections {
             let key = format!("{} {}", changed.project, changed.id);
             if seen.connections.insert(key, changed.changed_at) != Some(changed.changed_at) {
                 self.forget(&Owner {
@@ -146,7 +175,7 @@ impl Inner {
                 });
             }
         }
-        for (flow, at) in self.store.list_ended_flows(since).await? {
+        for (flow, at) in flows {
             if seen.flows.insert(flow.clone(), at) != Some(at) {
                 self.wake_here(&flow);
             }
@@ -154,6 +183,8 @@ impl Inner {
         let old = since - OVERLAP;
         seen.connections.retain(|_, at| *at > old);
         seen.flows.retain(|_, at| *at > old);
+        // Last, so that nothing is used again that was to be forgotten.
+        self.looked.store(now, Ordering::SeqCst);
         Ok(())
     }
 }

@@ -26,8 +26,13 @@ const KEPT_ENDED: i64 = 30 * DAY;
 const DAY: i64 = 24 * 3_600_000;
 /// Flows that are ended in one transaction.
 const MOST_EXPIRED: i64 = 100;
+/// Uses that are written in one transaction.
+const MOST_USES: usize = 200;
 /// Pieces that are forgotten of one kind before others have a turn.
 const MOST_PIECES: usize = 100;
+
+/// A connection, by project and id, and when it was used.
+type Use = ((String, String), i64);
 
 /// Work that many do at the same time.
 pub(super) trait Job: Send + Sized + 'static {
@@ -176,36 +181,51 @@ impl Inner {
         Ok(())
     }
 
-    /// Writes when connections were used last, with one entry of the audit log a day for each.
+    /// Writes when connections were used last, with one entry of the audit log a day for each. Many at a time: every
+    /// transaction waits for the disk.
     async fn write_uses(&self) -> Result<(), Error> {
         let uses = std::mem::take(&mut *self.uses.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut uses: Vec<Use> = uses.into_iter().collect();
+        // Everywhere in the same order, so that no two instances wait for each other.
+        uses.sort_unstable();
         let mut failed = None;
-        for (place, at) in uses {
+        for some in uses.chunks(MOST_USES) {
             let written = match failed {
-                None => self.write_use(&place.0, &place.1, at).await,
+                None => self.write_some_uses(some).await,
                 Some(_) => Err(Error::Store),
             };
             if let Err(error) = written {
-                // It is written with the next ones.
+                // They are written with the next ones.
                 let mut uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
-                let newest = uses.entry(place).or_insert(at);
-                *newest = at.max(*newest);
+                for (place, at) in some {
+                    let newest = uses.entry(place.clone()).or_insert(*at);
+                    *newest = (*at).max(*newest);
+                }
                 failed = failed.or(Some(error));
             }
         }
         failed.map_or(Ok(()), Err)
     }
 
-    async fn write_use(&self, project: &str, connection: &str, at: i64) -> Result<(), Error> {
-        let Some(row) = self.store.find_connection(project, connection).await? else { return Ok(()) };
-        let mut entry = self.audit(&owner_of_connection(&row), "connection.used", "caller");
-        entry.id = about(&["connection.used", connection, &at.div_euclid(DAY).to_string()]);
-        entry.at = at;
-        entry.connection = Some(row.id);
-        entry.resource = Some(row.resource);
+    async fn write_some_uses(&self, uses: &[Use]) -> Result<(), Error> {
+        let mut entries = Vec::with_capacity(uses.len());
+        // Before the transaction, which keeps others from writing.
+        for ((project, connection), at) in uses {
+            let Some(row) = self.store.find_connection(project, connection).await? else { continue };
+            let mut entry = self.audit(&owner_of_connection(&row), "connection.used", "caller");
+            entry.id = about(&["connection.used", connection, &at.div_euclid(DAY).to_string()]);
+            entry.at = *at;
+            entry.connection = Some(row.id);
+            entry.resource = Some(row.resource);
+            entries.push(entry);
+        }
         let mut open = self.store.begin().await?;
-        open.note_use(project, connection, at).await?;
-        open.add_audit_once(&entry).await?;
+        for ((project, connection), at) in uses {
+            open.note_use(project, connection, *at).await?;
+        }
+        for entry in &entries {
+            open.add_audit_once(entry).await?;
+        }
         Ok(open.commit().await?)
     }
 

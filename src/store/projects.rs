@@ -1,7 +1,7 @@
 //! Projects: the applications that users belong to.
 
 use super::meta::{CALLERS, raise_revision};
-use super::{Error, Row, Store, Transaction, values};
+use super::{Error, FlowRow, Row, Store, Transaction, values};
 
 /// An application that calls with keys of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,15 +156,26 @@ impl Store {
 
     /// Deletes a project with its keys, unless its users have connections in use: those must be revoked first, at their
     /// providers too. What is left of ended ones goes with it, so that a later project of the same name starts empty.
+    /// `revoke` is given every flow with tokens that wait for the person's word, before it goes.
     ///
     /// # Errors
-    /// See [`Error`].
-    pub async fn delete_project(&self, name: &str) -> Result<DeletedProject, Error> {
+    /// See [`Error`], and what `revoke` gives; then nothing has changed.
+    pub async fn delete_project<E: From<Error>>(
+        &self,
+        name: &str,
+        revoke: impl AsyncFn(&mut Transaction, &FlowRow) -> Result<(), E>,
+    ) -> Result<DeletedProject, E> {
         let namespace = Project::namespace(name);
         let mut open = self.begin().await?;
         // Nobody begins a login in it from here on.
         open.execute("UPDATE projects SET updated_at = updated_at WHERE name = $1", values![name]).await?;
         // First, so that a login that is being stored is waited for and counted, and none can be stored any more.
+        open.execute("UPDATE flows SET changed_at = changed_at WHERE project = $1", values![&namespace])
+            .await?;
+        let held = "SELECT * FROM flows WHERE project = $1 AND sealed_tokens IS NOT NULL";
+        for row in open.rows(held, values![&namespace]).await? {
+            revoke(&mut open, &FlowRow::read(&row)?).await?;
+        }
         for sql in ["DELETE FROM flow_batches WHERE project = $1", "DELETE FROM flows WHERE project = $1"] {
             open.execute(sql, values![&namespace]).await?;
         }
@@ -211,6 +222,10 @@ mod tests {
         }
     }
 
+    async fn nothing_held(_: &mut Transaction, _: &FlowRow) -> Result<(), Error> {
+        unreachable!("there are no logins")
+    }
+
     async fn store() -> Store {
         let store = Store::open(&Location::Memory).await.unwrap();
         store.migrate().await.unwrap();
@@ -229,8 +244,8 @@ mod tests {
         assert!(store.update_project(&changed).await.unwrap());
         assert!(!store.update_project(&project("absent")).await.unwrap());
         assert_eq!(store.list_projects().await.unwrap(), [changed]);
-        assert_eq!(store.delete_project("shop").await.unwrap(), DeletedProject::Deleted);
-        assert_eq!(store.delete_project("shop").await.unwrap(), DeletedProject::NotFound);
+        assert_eq!(store.delete_project("shop", nothing_held).await.unwrap(), DeletedProject::Deleted);
+        assert_eq!(store.delete_project("shop", nothing_held).await.unwrap(), DeletedProject::NotFound);
         assert!(store.find_revision(CALLERS).await.unwrap() >= 3);
     }
 
@@ -260,7 +275,7 @@ mod tests {
         let revoked = ApiKey { revoked_at: Some(4), ..key };
         assert_eq!(store.list_api_keys(Some("shop")).await.unwrap(), [revoked]);
         assert!(store.list_api_keys(Some("other")).await.unwrap().is_empty());
-        store.delete_project("shop").await.unwrap();
+        store.delete_project("shop", nothing_held).await.unwrap();
         assert!(store.list_api_keys(None).await.unwrap().is_empty());
     }
 }

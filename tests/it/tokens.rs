@@ -1,5 +1,7 @@
 //! Tokens that end, are refused, or cannot be renewed just now: one renewal each, whatever happens at the same time.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -356,6 +358,31 @@ async fn a_warm_call_asks_the_store_for_nothing() {
         assert!(is_done(&answer), "{}", answer.text());
     }
     assert_eq!(house.mcp.callers().len(), 4);
+}
+
+#[tokio::test]
+async fn while_the_store_cannot_be_looked_at_a_login_is_used_for_seconds_only_and_again_when_it_can() {
+    let house = House::new().await;
+    assert!(is_done(&house.chat().await));
+    let store = house.place.store().await;
+    store.execute("ALTER TABLE connections RENAME TO connections_away", Vec::new()).await.unwrap();
+    let refused = async {
+        loop {
+            let answer = house.chat().await;
+            if !is_done(&answer) {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        }
+    };
+    let refused = tokio::time::timeout(PATIENCE, refused).await.expect("it may have been ended elsewhere");
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    assert_eq!(refused.json()["error"]["code"], "connections_unavailable");
+    let calls = house.mcp.callers().len();
+    assert_eq!(house.chat().await.status, 503);
+    assert_eq!(house.mcp.callers().len(), calls);
+    store.execute("ALTER TABLE connections_away RENAME TO connections", Vec::new()).await.unwrap();
+    assert!(is_done(&house.chat().await), "at once");
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::house::{House, almost, asked, server};
+use super::house::{House, SHOP, almost, asked, server};
 use crate::support::{Page, Person, Protected};
 
 const QUESTION: &str = "Is this the right account?";
@@ -90,4 +90,38 @@ async fn who_begins_anew_in_another_browser_drops_what_waited_and_it_is_revoked(
     assert!(page.text.contains("You have authorised"), "{}", page.text);
     assert_eq!(house.accounts(&mcp.url()).await, ["anna"]);
     assert_eq!(asked(&mcp, "/token"), 3);
+}
+
+#[tokio::test]
+async fn what_waits_for_an_answer_when_its_project_is_deleted_is_revoked() {
+    let (house, mcp) = (House::hosted().await, server().await);
+    mcp.answer_revocations(200);
+    let bearer = format!("Bearer {SHOP}");
+    let bearer = [("authorization", bearer.as_str())];
+    let mut anna = Person::new();
+    mcp.log_in_as("anna");
+    let back = house.confirmed(&mut anna, &house.link(SHOP, "anna", &mcp.url()).await, "anna").await;
+    let page = anna.open(&back).await;
+    let page = anna.follow(page).await;
+    assert!(page.text.contains("You have authorised"), "{}", page.text);
+    mcp.log_in_as("bob");
+    let list = house.look("GET", &house.url("/v1/connections?user=anna"), &bearer).await.json();
+    let path = format!("/v1/connections/{}", list["data"][0]["id"].as_str().expect("one"));
+    let wanted = json!({ "scopes": ["files:write"] });
+    let started = house.send(SHOP, &format!("{path}/reauthorize"), &wanted).await.json();
+    let link = started["connect_url"].as_str().unwrap_or_else(|| panic!("a link: {started}"));
+    let back = house.confirmed(&mut anna, link, "anna").await;
+    let page = anna.open(&back).await;
+    let question = anna.follow(page).await;
+    assert!(question.text.contains(QUESTION), "{}", question.text);
+
+    let ended = house.look("DELETE", &house.url(&path), &bearer).await;
+    assert_eq!(ended.status, 200, "{}", ended.text());
+    until_revoked(&mcp, 1).await;
+    let deleted = house.program().run(&["project", "delete", "shop"]).await;
+    assert_eq!(deleted.code, 0, "{}", deleted.stderr);
+    until_revoked(&mcp, 2).await;
+    let page = anna.press(&question, "keep").await;
+    assert!(!page.text.contains("You have authorised"), "{}", page.text);
+    assert_eq!(house.accounts(&mcp.url()).await, Vec::<String>::new());
 }

@@ -6,8 +6,8 @@ use toolgate::crypto::ApiKeyHash;
 use toolgate::store::{Project, ProjectProof, Value as Sql};
 
 use crate::support::{
-    Answer, FakeProvider, FakeTool, Gateway, Page, Peer, Person, Place, Protected, Reply, ask, settings,
-    text, whole, with,
+    Answer, FakeProvider, FakeTool, Gateway, Page, Peer, Person, Place, Program, Protected, Reply, ask,
+    settings, text, whole, with,
 };
 
 /// A project whose application proves its users.
@@ -82,6 +82,11 @@ impl House {
         place.give_to(&mut chosen);
         let gateway = Gateway::start(chosen, toolgate::egress::system_lookup()).await;
         House { gateway, place, _issuer: Some(issuer) }
+    }
+
+    /// The program beside the gateway.
+    pub fn program(&self) -> Program {
+        Program::at(&self.place)
     }
 
     pub async fn send(&self, key: &str, path: &str, body: &Value) -> Answer {

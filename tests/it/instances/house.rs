@@ -97,13 +97,18 @@ impl House {
         self.change("UPDATE connection_secrets SET lease_until = 1").await;
     }
 
-    /// Stops the second process where it stands, until the time for its renewal is over. Not in the middle of a write:
-    /// SQLite would let nobody else write either.
+    /// Stops the second process where it stands, until the time for its renewal is over.
     pub async fn put_second_to_sleep(&self) {
+        self.stop_second("UPDATE connection_secrets SET lease_until = 1").await;
+    }
+
+    /// Stops the second process where it stands. Not in the middle of a write: SQLite would let nobody else write
+    /// either, such as this statement.
+    pub async fn stop_second(&self, statement: &'static str) {
         let store = self.place.store().await;
         loop {
             self.second.pause();
-            let end = store.execute("UPDATE connection_secrets SET lease_until = 1", Vec::new());
+            let end = store.execute(statement, Vec::new());
             if let Ok(ended) = tokio::time::timeout(Duration::from_millis(500), end).await {
                 assert_eq!(ended.unwrap(), 1);
                 break;

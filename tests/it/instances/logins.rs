@@ -1,6 +1,7 @@
 //! Logins and their end: what one process shows, stores or ends is so for the other.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -34,6 +35,42 @@ async fn a_connection_that_is_ended_at_one_is_soon_not_used_at_the_other() {
     let calls = house.mcp.callers().len();
     assert!(wants_login(&house.chat(&house.second.client).await.unwrap()));
     assert_eq!(house.mcp.callers().len(), calls);
+}
+
+#[tokio::test]
+async fn what_was_ended_or_finished_while_one_process_stood_still_for_18_s_is_so_for_it_within_three_seconds()
+{
+    let house = House::new().await;
+    house.assert_done(&house.second.client).await;
+    let wait = json!({ "toolgate": { "on_auth": "wait", "wait_seconds": 120 } });
+    let mut stream = house.second.client.stream(&with(house.body("bob"), wait)).await;
+    let shown = stream.until(|chunk| chunk["toolgate"]["event"] == "authorization_required").await;
+    stream.until(|chunk| chunk["toolgate"]["event"] == "waiting").await;
+    let list = house.first.client.get("/v1/connections?user=ann").await.json();
+    let path = format!("/v1/connections/{}", list["data"][0]["id"].as_str().unwrap());
+
+    house.stop_second("UPDATE connection_secrets SET failures = failures").await;
+    let page = Person::new().log_in(shown["toolgate"]["connect_url"].as_str().unwrap()).await;
+    assert_eq!(page.status, 200, "{}", page.text);
+    let ended = whole(house.first.client.send("DELETE", &path, &[], "").await).await;
+    assert_eq!(ended.status, 200, "{}", ended.text());
+    // Longer than clocks of instances may differ: a look that goes back by that alone would miss both.
+    tokio::time::sleep(Duration::from_secs(18)).await;
+    let calls = house.mcp.callers();
+    house.second.resume();
+    assert!(
+        wants_login(&house.chat(&house.second.client).await.unwrap()),
+        "at once: it knows that it is behind"
+    );
+    let woken = stream.until(|chunk| chunk["toolgate"]["event"] == "authorized");
+    tokio::time::timeout(SOON, woken).await.expect("it wakes in time");
+    assert_eq!(stream.read_to_end().await.finish_reason(), Some("stop"));
+    assert!(
+        wants_login(&house.chat(&house.second.client).await.unwrap()),
+        "and it has forgotten what it knew"
+    );
+    let since = house.mcp.callers().split_off(calls.len());
+    assert!(since.iter().all(|token| !calls.contains(token)), "nothing is called with what was ended");
 }
 
 #[tokio::test]
