@@ -340,6 +340,23 @@ impl Transaction {
         rows.iter().map(FlowRow::read).collect()
     }
 
+    /// Whether the tokens that wait in a flow are still those of `flow`. They stay so until `self` ends.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn still_holds(&mut self, flow: &FlowRow) -> Result<bool, Error> {
+        let Some(sealed) = flow.sealed_tokens.as_deref() else { return Ok(false) };
+        // Written, so that nobody else writes the row meanwhile.
+        let held = self
+            .execute(
+                "UPDATE flows SET changed_at = changed_at
+                 WHERE project = $1 AND id = $2 AND state = 'confirming' AND sealed_tokens = $3",
+                values![&flow.project, &flow.id, sealed],
+            )
+            .await?;
+        Ok(held == 1)
+    }
+
     /// Forgets the tokens that waited in a flow.
     ///
     /// # Errors
