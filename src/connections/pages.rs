@@ -169,7 +169,7 @@ mod tests {
             host: "mcp.example.com".into(),
             resource: "https://mcp.example.com/mcp".into(),
             label: String::new(),
-            application: Application { name: "shop".into(), verified: true },
+            application: Application { name: "shop".into(), verified: true, place: None },
             user: "ann".into(),
             profile: String::new(),
             scopes: Vec::new(),
