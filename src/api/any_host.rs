@@ -25,6 +25,7 @@ pub async fn any_host(State(app): State<Arc<App>>, request: Request<Body>) -> Re
     let (host, path) = split(&head.uri).ok_or_else(|| not_found(&head.uri))?;
     no_page(&head.headers)?;
     let caller = app.admit(&head.headers, Surface::ProviderHost).await?;
+    let caller = caller.from_peer(head.extensions.get(), &head.headers);
     allow(&app, host)?;
     let key = caller.forward_key.as_ref();
     let query = head.uri.query().map(|query| format!("?{query}")).unwrap_or_default();

@@ -23,6 +23,7 @@ pub async fn create(State(app): State<Arc<App>>, request: Request<Body>) -> Resu
     let (head, body) = request.into_parts();
     no_page(&head.headers)?;
     let caller = app.admit(&head.headers, Surface::V1).await?;
+    let caller = caller.from_peer(head.extensions.get(), &head.headers);
     let request = body::read_request(body, &head.headers, app.settings.limits.body_bytes).await?;
     let model = request.get::<String>("model", "the name of a model")?.filter(|model| !model.is_empty());
     let model = model.ok_or_else(|| {
@@ -99,20 +100,21 @@ pub(super) fn who(caller: &Caller) -> Who {
     let (users, application) = match &caller.kind {
         CallerKind::Local => (
             Users::AnyOr(LOCAL_USER.into()),
-            Application { name: "an application on this computer".into(), verified: true },
+            Application { name: "an application on this computer".into(), verified: true, place: None },
         ),
         CallerKind::Project { name, .. } => {
-            (Users::Any, Application { name: Arc::clone(name), verified: true })
+            (Users::Any, Application { name: Arc::clone(name), verified: true, place: None })
         }
         CallerKind::PassThrough => {
             let name = match caller.key_ending.as_str() {
                 "" => "an unverified application".to_owned(),
                 ending => format!("an unverified application with a key ending {ending}"),
             };
-            (Users::Any, Application { name: name.into(), verified: false })
+            (Users::Any, Application { name: name.into(), verified: false, place: caller.place })
         }
         CallerKind::Person { account } => {
-            let application = Application { name: "the gateway's own pages".into(), verified: true };
+            let name = "the gateway's own pages".into();
+            let application = Application { name, verified: true, place: None };
             (Users::Only(Arc::clone(account)), application)
         }
     };

@@ -300,6 +300,7 @@ pub(super) async fn read(
 ) -> Result<(Caller, ChatRequest), ApiError> {
     let (head, body) = request.into_parts();
     let caller = admit(app, &head.headers, scope).await?;
+    let caller = caller.from_peer(head.extensions.get(), &head.headers);
     let fields = body::read_request(body, &head.headers, app.settings.limits.body_bytes.min(1 << 20)).await?;
     Ok((caller, fields))
 }

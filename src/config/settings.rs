@@ -200,8 +200,8 @@ pub enum AnyHostMode {
 #[serde(default, deny_unknown_fields)]
 pub struct PassThrough {
     pub enabled: bool,
-    /// How many logins a minute all of them together may ask for; 0 is no limit. A new key costs nothing, so each for
-    /// itself they would not be limited at all.
+    /// How many logins a minute all of them together may begin, and ten times as many as one network address may; 0 is
+    /// no limit. A new key costs nothing, so each for itself they would not be limited at all.
     pub logins_per_minute: u32,
 }
 

@@ -4,13 +4,13 @@ use std::collections::HashMap;
 
 use super::flow::Kept;
 use super::link::{LeftAs, Verifier, is_browser};
-use super::pages::{Callback, Finished, Proven};
+use super::pages::{Callback, Finished, FlowPage, Proven, Question, Stage};
 use super::service::{Connections, Inner};
 use super::take_in::Gained;
 use super::vault::Bound;
 use super::{Error, PageError};
 use crate::config::Secret;
-use crate::crypto::sha256;
+use crate::crypto::{constant_time_eq, sha256, to_hex};
 use crate::egress::Reach;
 use crate::oauth::{self, TokenEndpoint, TokenError};
 use crate::store::{FLOW_TOKENS, FLOW_VERIFIER, FlowRow};
@@ -56,45 +56,62 @@ impl Connections {
         finishing.await.unwrap_or(Err(PageError::Store(Error::Store)))
     }
 
-    /// The person says that the other account is right.
+    /// The person says that the account of the question with this id is right.
     ///
     /// # Errors
-    /// See [`PageError`].
-    pub async fn keep(&self, link: &str, proven: Proven) -> Result<Finished, PageError> {
+    /// See [`PageError`]; [`PageError::NotAsked`] when another question is open, or none, and then nothing is done.
+    pub async fn keep(&self, link: &str, question: &str, proven: Proven) -> Result<Finished, PageError> {
         let inner = &self.0;
-        let (flow, _) = inner.open_flow(link).await?;
-        let page = || Box::new(inner.page(&flow, link, None));
-        let browser = inner.check_proof(&flow, link, &proven).await?;
-        if !is_browser(&flow, browser) {
-            return Err(PageError::NotThisBrowser(Some(Secret::new(link))));
-        }
-        let Some(sealed) = flow.sealed_tokens.as_ref().filter(|_| flow.state == "confirming") else {
-            return Err(PageError::Expired(page()));
-        };
+        let (flow, sealed) = inner.asked_flow(link, question, &proven).await?;
         let bound = Bound { row: &flow.id, project: &flow.project, user: &flow.user };
-        let opened = inner.vault.open(&FLOW_TOKENS, bound, sealed)?;
+        let opened = inner.vault.open(&FLOW_TOKENS, bound, &sealed)?;
         let gained: Gained = serde_json::from_slice(&opened).map_err(|_| Error::Store)?;
         inner.take_in(&flow, link, "confirming", &gained).await
     }
 
-    /// The account before and the one now, when a login of this browser waits for the person's word on them.
+    /// The person says that the account of the question with this id is not right.
+    ///
+    /// # Errors
+    /// As [`Connections::keep`].
+    pub async fn drop_other(
+        &self,
+        link: &str,
+        question: &str,
+        proven: Proven,
+    ) -> Result<FlowPage, PageError> {
+        let inner = &self.0;
+        let (flow, _) = inner.asked_flow(link, question, &proven).await?;
+        if !inner.end_declined(&flow, "confirming", "here").await? {
+            return Err(PageError::NotAsked(Secret::new(link)));
+        }
+        let mut page = inner.page(&flow, link, None);
+        page.stage = Stage::Declined;
+        Ok(page)
+    }
+
+    /// What is asked, when a login of this browser waits for the person's word on its account.
     ///
     /// # Errors
     /// See [`PageError`].
-    pub async fn waits_for_word(
-        &self,
-        link: &str,
-        browser: &Secret,
-    ) -> Result<Option<(String, String)>, PageError> {
+    pub async fn waits_for_word(&self, link: &str, browser: &Secret) -> Result<Option<Question>, PageError> {
         let inner = &self.0;
         let (flow, _) = inner.open_flow(link).await?;
-        if flow.state != "confirming" || !is_browser(&flow, browser) {
+        let Some(sealed) = flow.sealed_tokens.as_ref().filter(|_| flow.state == "confirming") else {
+            return Ok(None);
+        };
+        if !is_browser(&flow, browser) {
             return Ok(None);
         }
         let known = inner.store.list_connections_of(&flow.project, &flow.user, &flow.profile).await?;
         let before = known.into_iter().find(|row| row.resource == flow.resource).and_then(|row| row.account);
-        Ok(before.zip(flow.account))
+        let id = question_of(sealed);
+        Ok(before.zip(flow.account).map(|(before, now)| Question { id, before, now }))
     }
+}
+
+/// The id of the question about tokens that wait: they are sealed anew, and so differently, with every way back.
+pub(super) fn question_of(sealed: &[u8]) -> String {
+    to_hex(&sha256(sealed))
 }
 
 /// `None` when a field is there twice, or `state` is not.
@@ -116,6 +133,27 @@ fn read(fields: Vec<(String, String)>) -> Option<Answer> {
 }
 
 impl Inner {
+    /// The flow that waits for the answer to the question with this id, and the tokens that wait in it.
+    async fn asked_flow(
+        &self,
+        link: &str,
+        question: &str,
+        proven: &Proven,
+    ) -> Result<(FlowRow, Vec<u8>), PageError> {
+        let (flow, _) = self.open_flow(link).await?;
+        let browser = self.check_proof(&flow, link, proven).await?;
+        if !is_browser(&flow, browser) {
+            return Err(PageError::NotThisBrowser(Some(Secret::new(link))));
+        }
+        let held = flow.sealed_tokens.clone().filter(|_| flow.state == "confirming");
+        let held =
+            held.filter(|sealed| constant_time_eq(question_of(sealed).as_bytes(), question.as_bytes()));
+        match held {
+            Some(sealed) => Ok((flow, sealed)),
+            None => Err(PageError::NotAsked(Secret::new(link))),
+        }
+    }
+
     async fn come_back(&self, flow: FlowRow, link: String, answer: Answer) -> Result<Finished, PageError> {
         let page = || Box::new(self.page(&flow, &link, None));
         let kept: Kept = serde_json::from_slice(&flow.discovered).map_err(|_| Error::Store)?;

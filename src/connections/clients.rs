@@ -226,6 +226,9 @@ impl Inner {
     }
 
     /// The client that the server made for us; a new one when there is none that suffices.
+    ///
+    /// It is everybody's at this server, and anybody's resource may name scopes of any server: so only those count that
+    /// the server knows, where it says which it does.
     async fn registered_for(&self, found: &Discovered, scopes: &[String]) -> Result<Client, NoClient> {
         let (issuer, redirect_uri) = (&found.server.issuer, &self.clients.redirect_uri);
         let turn = self.clients.turn(issuer);
@@ -234,7 +237,14 @@ impl Inner {
         let find = || self.store.find_registration(issuer, redirect_uri);
         let known = find().await.map_err(NoClient::store)?;
         let made = self.store.count_registrations(issuer, now - DAY).await.map_err(NoClient::store)?;
-        let mut named = join_scopes(scopes, &found.scopes_listed);
+        let supported = &found.server.scopes_supported;
+        let known_of = |scopes: &[String]| -> Vec<String> {
+            let is_known = |scope: &&String| supported.is_empty() || supported.contains(scope);
+            scopes.iter().filter(is_known).cloned().collect()
+        };
+        let scopes = known_of(scopes);
+        // What is wanted now comes first: a list is cut where it gets too long.
+        let mut named = join_scopes(&scopes, &known_of(&found.scopes_listed));
         if let Some(row) = &known {
             let before = split_scopes(&row.scope);
             // Some servers refuse what a client did not name when it was registered.
@@ -243,13 +253,13 @@ impl Inner {
             if !is_over && (suffices || made >= MOST_A_DAY) {
                 return self.registered_client(row).map_err(NoClient::Store);
             }
-            named = join_scopes(&before, &named);
+            named = join_scopes(&named, &known_of(&before));
         }
         if made >= MOST_A_DAY {
             let reason = format!("{issuer} has registered this gateway {made} times today");
             return Err(NoClient::Registration(RegistrationError::Temporary { reason, retry_after: None }));
         }
-        named = join_scopes(&named, &found.server.scopes_supported);
+        named = join_scopes(&named, supported);
         let mut document = self.clients.document.clone();
         document.scope = Some(named.join(" ")).filter(|scope| !scope.is_empty());
         let new =

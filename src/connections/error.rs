@@ -67,6 +67,9 @@ pub enum PageError {
     /// The browser that comes back is not the one that left; with the link, where it may be begun anew.
     #[error("the way back does not belong to this browser")]
     NotThisBrowser(Option<Secret>),
+    /// The answer is about a login that does not wait any more; with the link, where the present state is.
+    #[error("the answer is about something else")]
+    NotAsked(Secret),
     /// The authorization server said no.
     #[error("the server refused")]
     Refused(Box<FlowPage>),

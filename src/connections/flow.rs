@@ -1,7 +1,5 @@
 //! Starting flows: the missing login becomes a link.
 
-use std::sync::Arc;
-
 use http::Uri;
 use serde::{Deserialize, Serialize};
 
@@ -45,7 +43,7 @@ impl KeptApplication {
     pub(super) fn of(bytes: &[u8]) -> Application {
         let kept: Option<KeptApplication> = serde_json::from_slice(bytes).ok();
         let kept = kept.unwrap_or(KeptApplication { name: "an application".into(), verified: false });
-        Application { name: kept.name.into(), verified: kept.verified }
+        Application { name: kept.name.into(), verified: kept.verified, place: None }
     }
 }
 
@@ -68,10 +66,13 @@ impl Connections {
     /// Why there can be none, or not now, or when the store fails.
     pub async fn start_flow(&self, owner: &Owner, mut wanted: Wanted) -> Result<PendingFlow, FlowError> {
         let inner = &self.0;
-        if !wanted.application.verified {
-            // All of them are one here: a caller that nobody vouches for can be another one with every request.
-            let everybody: Arc<str> = "unverified".into();
-            inner.unverified.check(&everybody, inner.unverified_per_minute).map_err(FlowError::Busy)?;
+        // Nobody waits for a link that ends sooner than the waiting.
+        let lasting = i64::try_from(wanted.lasting.as_millis()).unwrap_or(LIFE).clamp(JOIN, LIFE);
+        // Who joins a flow begins none. Who can join none is counted before anything is looked up.
+        let mut counted = wanted.application.verified;
+        if !counted && !inner.may_join(owner, &wanted, lasting).await? {
+            inner.count_unverified(&wanted.application)?;
+            counted = true;
         }
         let found = inner.discover(&mut wanted).await?;
         inner.forget(owner);
@@ -134,10 +135,11 @@ impl Connections {
         };
         let join_hash = join_hash(&row);
         row.join_hash = Some(join_hash.clone());
-        // Nobody waits for a link that ends sooner than the waiting.
-        let lasting = i64::try_from(wanted.lasting.as_millis()).unwrap_or(LIFE).clamp(JOIN, LIFE);
         if let Some(pending) = inner.store.find_flow_to_join(&join_hash, now + lasting).await? {
             return Ok(inner.pending(&pending, &inner.link_of(&pending)?));
+        }
+        if !counted {
+            inner.count_unverified(&wanted.application)?;
         }
         if inner.store.count_pending_flows(&row.project, &row.user, now).await? >= MOST_PENDING {
             return Err(FlowError::TooMany);
@@ -243,6 +245,23 @@ pub(super) fn reason_of(name: &str) -> Reason {
 }
 
 impl Inner {
+    /// Whether there is a flow that may well serve this wish, too.
+    async fn may_join(&self, owner: &Owner, wanted: &Wanted, lasting: i64) -> Result<bool, Error> {
+        let after = self.now() + lasting;
+        let (url, profile) = (wanted.uri.to_string(), &owner.profile);
+        Ok(self.store.has_flow_to_join(&owner.project, &owner.user, profile, &url, after).await?)
+    }
+
+    /// Counts a flow for a caller that nobody vouches for. It can be another one with every request, so what counts is
+    /// from where it comes: one place may have a tenth of what all have together.
+    fn count_unverified(&self, application: &Application) -> Result<(), FlowError> {
+        let all = self.unverified_per_minute;
+        if let Some(place) = application.place.filter(|_| all > 0) {
+            self.unverified.check(&place.to_string().into(), (all / 10).max(1)).map_err(FlowError::Busy)?;
+        }
+        self.unverified_together.check(&"unverified".into(), all).map_err(FlowError::Busy)
+    }
+
     /// How the people of a project are proven.
     async fn policy(&self, project: &str) -> Result<Policy, FlowError> {
         if let Some(name) = project.strip_prefix("project:") {

@@ -241,6 +241,10 @@ impl Inner {
         place: &str,
     ) -> Result<bool, super::Error> {
         let mut open = self.store.begin().await?;
+        // A no to one account is none to another that somebody came back with meanwhile.
+        if from == "confirming" && !open.still_holds(flow).await? {
+            return Ok(false);
+        }
         if !open.end_flow(flow, from, "declined", Some(place), None, self.now()).await? {
             return Ok(false);
         }

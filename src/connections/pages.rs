@@ -115,7 +115,18 @@ pub enum Finished {
     /// Stored. `next` is the link of several that goes on.
     Connected { flow: Box<FlowPage>, account: Option<String>, next: Option<String> },
     /// Held until the person says that the other account is right.
-    OtherAccount { flow: Box<FlowPage>, before: String, now: String },
+    OtherAccount { flow: Box<FlowPage>, question: Question },
+}
+
+/// What the person is asked where a login is of another account than the one before.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// By which an answer says which login its person was shown. Every way back has another one.
+    pub id: String,
+    /// The account before.
+    pub before: String,
+    /// The account of the login that waits.
+    pub now: String,
 }
 
 /// Without the link that goes on.
@@ -158,7 +169,7 @@ mod tests {
             host: "mcp.example.com".into(),
             resource: "https://mcp.example.com/mcp".into(),
             label: String::new(),
-            application: Application { name: "shop".into(), verified: true },
+            application: Application { name: "shop".into(), verified: true, place: None },
             user: "ann".into(),
             profile: String::new(),
             scopes: Vec::new(),

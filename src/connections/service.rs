@@ -61,8 +61,10 @@ pub(super) struct Inner {
     pub waiting: Mutex<HashMap<Arc<str>, Arc<Notify>>>,
     /// How many flows a minute those callers together may start that nobody vouches for; 0 is no limit.
     pub unverified_per_minute: u32,
-    /// Counts them.
+    /// Counts them by their places.
     pub unverified: RateLimit,
+    /// Counts them together, where no number of places pushes their number out of memory.
+    pub unverified_together: RateLimit,
     /// Uses not written yet: when, by project and connection.
     pub uses: Mutex<HashMap<(String, String), i64>>,
     /// How long entries of the audit log are kept, in milliseconds.
@@ -129,6 +131,7 @@ impl Connections {
             waiting: Mutex::default(),
             unverified_per_minute: settings.pass_through.logins_per_minute,
             unverified: RateLimit::default(),
+            unverified_together: RateLimit::default(),
             uses: Mutex::default(),
             audit_age: settings.connections.audit_days.cast_signed().saturating_mul(24 * 3_600_000),
             strangers: Mutex::default(),

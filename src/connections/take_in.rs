@@ -8,12 +8,14 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::access::Endpoints;
+use super::back::question_of;
 use super::flow::{Kept, KeptApplication};
 use super::link::{LeftAs, owner_of};
-use super::pages::{Finished, Stage};
+use super::pages::{Finished, Question, Stage};
 use super::service::Inner;
 use super::vault::Bound;
 use super::{Error, PageError};
+use crate::config::Secret;
 use crate::id::random_id;
 use crate::oauth::Tokens;
 use crate::store::{
@@ -58,10 +60,7 @@ impl Gained {
 enum Attempt {
     Stored,
     /// Held until the person says that the other account is right.
-    Held {
-        before: String,
-        now: String,
-    },
+    Held(Question),
     /// The flow has ended meanwhile, or begun anew.
     Over,
     /// What it was to be put into has changed meanwhile.
@@ -84,8 +83,8 @@ impl Inner {
             let page = || Box::new(self.page(flow, link, None));
             match self.try_to_take_in(flow, from, gained).await {
                 Ok(Attempt::Stored) => return Ok(self.finished(flow, link, gained).await),
-                Ok(Attempt::Held { before, now }) => {
-                    return Ok(Finished::OtherAccount { flow: page(), before, now });
+                Ok(Attempt::Held(question)) => {
+                    return Ok(Finished::OtherAccount { flow: page(), question });
                 }
                 Ok(Attempt::Over) => {
                     // The attempt before may have stored it, and only have failed to say so.
@@ -98,6 +97,9 @@ impl Inner {
                         let mut open = self.store.begin().await.map_err(Error::from)?;
                         self.revoke_gained(&mut open, flow, gained).await?;
                         open.commit().await.map_err(Error::from)?;
+                    }
+                    if from == "confirming" {
+                        return Err(PageError::NotAsked(Secret::new(link)));
                     }
                     return Err(PageError::Expired(page()));
                 }
@@ -129,13 +131,17 @@ impl Inner {
             let bound = Bound { row: &flow.id, project: &flow.project, user: &flow.user };
             let sealed = serde_json::to_vec(gained).expect("texts are JSON");
             let sealed = self.vault.seal(&FLOW_TOKENS, bound, &sealed);
+            let id = question_of(&sealed);
             if !open.hold_flow(flow, sealed, now, self.now()).await? {
                 return Ok(Attempt::Over);
             }
             let entry = self.flow_entry(flow, "flow.other_account", "authorization server", None);
             open.add_audit(&entry).await?;
             open.commit().await?;
-            return Ok(Attempt::Held { before: before.to_owned(), now: now.to_owned() });
+            return Ok(Attempt::Held(Question { id, before: before.to_owned(), now: now.to_owned() }));
+        }
+        if from == "confirming" && !open.still_holds(flow).await? {
+            return Ok(Attempt::Over);
         }
         let mut row = self.connection_row(flow, gained, known.as_ref())?;
         // Another account, or the account of another server, is another connection: nothing that was kept for the one

@@ -1,6 +1,7 @@
 //! What connections are asked for, and what they answer.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,6 +60,8 @@ pub enum Scopes {
 pub struct Application {
     pub name: Arc<str>,
     pub verified: bool,
+    /// From where it asks now, where nobody vouches for it and that is known.
+    pub place: Option<IpAddr>,
 }
 
 /// A login that is wanted.

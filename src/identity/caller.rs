@@ -1,11 +1,13 @@
 //! From the `Authorization` header to a caller.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use http::HeaderMap;
 use tokio::time::Instant;
 
 use super::stored::StoredKeys;
-use super::{Error, KeyEnding, Person, Scopes};
+use super::{Error, KeyEnding, Peer, Person, Scopes};
 use crate::config::{KeyScope, Secret, Settings};
 use crate::crypto::{ApiKeyHash, hmac_sha256, to_hex};
 use crate::keys::Pepper;
@@ -39,6 +41,8 @@ pub struct Caller {
     pub scopes: Scopes,
     /// How the key that came with the request ends, for people to tell keys apart.
     pub key_ending: KeyEnding,
+    /// From where the request comes, as far as that is known.
+    pub place: Option<IpAddr>,
 }
 
 /// How the caller came to be let in.
@@ -55,6 +59,12 @@ pub enum CallerKind {
 }
 
 impl Caller {
+    /// The caller, whose request came over a connection from `peer` with these headers.
+    #[must_use]
+    pub fn from_peer(self, peer: Option<&Peer>, headers: &HeaderMap) -> Self {
+        Caller { place: peer.and_then(|peer| peer.place(headers)), ..self }
+    }
+
     /// The only user that this caller may name, when there is just one.
     pub fn own_user(&self) -> Option<&Arc<str>> {
         match &self.kind {
@@ -161,6 +171,7 @@ impl Callers {
                 requests_per_minute: 0,
                 scopes: Scopes::ALL,
                 key_ending,
+                place: None,
             });
         }
         let key = key.ok_or(Error::Missing)?;
@@ -175,6 +186,7 @@ impl Callers {
             requests_per_minute: self.requests_per_minute,
             scopes: Scopes::USUAL,
             key_ending,
+            place: None,
         })
     }
 
@@ -189,6 +201,7 @@ impl Callers {
             requests_per_minute: self.requests_per_minute,
             scopes: scopes.iter().copied().collect(),
             key_ending: KeyEnding::default(),
+            place: None,
         }
     }
 
@@ -234,6 +247,7 @@ impl Known {
             requests_per_minute: self.requests_per_minute,
             scopes: self.scopes,
             key_ending,
+            place: None,
         }
     }
 }

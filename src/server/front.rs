@@ -21,9 +21,9 @@ use tower_service::Service;
 use super::router;
 use crate::api::{self, ApiError, App};
 use crate::id::random_id;
+use crate::identity::Peer;
 use crate::openai::ErrorKind;
 use crate::telemetry::{Endpoint, OpenStream};
-use crate::web::Peer;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -90,12 +90,12 @@ impl Front {
     /// The router's answer. Chat completions are what this program is for: they go to their handler directly, which
     /// spares them the router's clones and boxes.
     async fn route(&mut self, mut request: Request<Incoming>) -> Response {
+        if let Some(peer) = self.peer {
+            request.extensions_mut().insert(Peer(peer));
+        }
         if router::is_chat_completion(request.method(), request.uri()) {
             let app = State(Arc::clone(&self.app));
             return api::create_chat_completion(app, request.map(Body::new)).await.into_response();
-        }
-        if let Some(peer) = self.peer {
-            request.extensions_mut().insert(Peer(peer));
         }
         match Box::pin(self.router.call(request)).await {
             Ok(response) => response,

@@ -117,6 +117,29 @@ impl Store {
         row.as_ref().map(FlowRow::read).transpose()
     }
 
+    /// Whether an owner has a flow for a server, by the address as it is written, that can be joined and lasts until
+    /// `after` at least.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn has_flow_to_join(
+        &self,
+        project: &str,
+        user: &str,
+        profile: &str,
+        server_url: &str,
+        after: i64,
+    ) -> Result<bool, Error> {
+        let row = self
+            .row(
+                "SELECT id FROM flows WHERE project = $1 AND user_name = $2 AND profile = $3 AND server_url = $4
+                    AND state IN ('pending', 'started') AND join_hash IS NOT NULL AND expires_at > $5 LIMIT 1",
+                values![project, user.as_bytes(), profile.as_bytes(), server_url, after],
+            )
+            .await?;
+        Ok(row.is_some())
+    }
+
     /// How many flows of a project are pending.
     ///
     /// # Errors
@@ -338,6 +361,23 @@ impl Transaction {
             )
             .await?;
         rows.iter().map(FlowRow::read).collect()
+    }
+
+    /// Whether the tokens that wait in a flow are still those of `flow`. They stay so until `self` ends.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn still_holds(&mut self, flow: &FlowRow) -> Result<bool, Error> {
+        let Some(sealed) = flow.sealed_tokens.as_deref() else { return Ok(false) };
+        // Written, so that nobody else writes the row meanwhile.
+        let held = self
+            .execute(
+                "UPDATE flows SET changed_at = changed_at
+                 WHERE project = $1 AND id = $2 AND state = 'confirming' AND sealed_tokens = $3",
+                values![&flow.project, &flow.id, sealed],
+            )
+            .await?;
+        Ok(held == 1)
     }
 
     /// Forgets the tokens that waited in a flow.

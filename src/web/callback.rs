@@ -7,7 +7,7 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 
-use super::connect::{decline, proof_of};
+use super::connect::proof_of;
 use super::form::Fields;
 use super::limits::is_only_looked_at;
 use super::message::{Action, Message};
@@ -57,10 +57,15 @@ pub(super) async fn account(
         }
         return site.message(&visitor, StatusCode::FORBIDDEN, Message::no_cookie(None));
     };
-    if fields.get("action") != Some("keep") {
-        return decline(&site, &visitor, &flow).await;
+    let question = fields.get("question").unwrap_or_default();
+    match fields.get("action") {
+        Some("keep") => show(&site, &visitor, site.connections.keep(&link, question, proven).await),
+        Some("drop") => match site.connections.drop_other(&link, question, proven).await {
+            Ok(flow) => site.ended(&visitor, &flow),
+            Err(error) => site.page_error(&visitor, error),
+        },
+        _ => site.see(&visitor, &format!("/connect/{link}")),
     }
-    show(&site, &visitor, site.connections.keep(&link, proven).await)
 }
 
 fn show(site: &Site, visitor: &Visitor, finished: Result<Finished, PageError>) -> Response {
@@ -79,9 +84,7 @@ fn show(site: &Site, visitor: &Visitor, finished: Result<Finished, PageError>) -
             }
             response
         }
-        Ok(Finished::OtherAccount { flow, before, now }) => {
-            site.ask_about_account(visitor, &flow, &before, &now)
-        }
+        Ok(Finished::OtherAccount { flow, question }) => site.ask_about_account(visitor, &flow, &question),
         Err(error) => site.page_error(visitor, error),
     }
 }

@@ -16,7 +16,7 @@ use super::return_to::is_link;
 use super::site::{Site, Visitor};
 use super::words;
 use crate::config::Secret;
-use crate::connections::{FlowPage, LinkView, NotBegun, PageError, Proof, Proven, Reason, Stage};
+use crate::connections::{FlowPage, LinkView, NotBegun, PageError, Proof, Proven, Question, Reason, Stage};
 
 /// After a link for several: the page of the first that is still to be done.
 const NEXT: &str = "next";
@@ -56,7 +56,7 @@ pub(super) async fn show(
     match site.connections.view_link(&link, known.as_ref()).await {
         Ok(LinkView::One(flow)) if is_open(&flow) => {
             match site.connections.waits_for_word(&link, &visitor.browser).await {
-                Ok(Some((before, now))) => site.ask_about_account(&visitor, &flow, &before, &now),
+                Ok(Some(question)) => site.ask_about_account(&visitor, &flow, &question),
                 Ok(None) => ask(&site, &visitor, &flow, opened, None).await,
                 Err(error) => site.page_error(&visitor, error),
             }
@@ -139,7 +139,7 @@ async fn go_on(site: &Site, visitor: &Visitor, flow: &FlowPage) -> Response {
 }
 
 /// Who has proven nothing has nothing to decline: the page closes for them, and the flow stays for its user.
-pub(super) async fn decline(site: &Site, visitor: &Visitor, flow: &FlowPage) -> Response {
+async fn decline(site: &Site, visitor: &Visitor, flow: &FlowPage) -> Response {
     let Some(proven) = proof_of(site, visitor, flow) else {
         let until = words::ago(site.now(), flow.expires_at_ms);
         let message = Message::left_alone(&flow.application.name, &flow.host, &until);
@@ -305,16 +305,15 @@ impl Site {
         &self,
         visitor: &Visitor,
         flow: &FlowPage,
-        before: &str,
-        now: &str,
+        question: &Question,
     ) -> Response {
         let act = |words: &str, value: &str, quiet| Action::Post {
             path: format!("/connect/{}/account", flow.link),
             words: words.to_owned(),
-            fields: vec![("action", value.to_owned())],
+            fields: vec![("question", question.id.clone()), ("action", value.to_owned())],
             quiet,
         };
-        let message = Message::other_account(&flow.host, before, now)
+        let message = Message::other_account(&flow.host, &question.before, &question.now)
             .with(act("Use this account", "keep", false))
             .with(act("Do not use it", "drop", true));
         self.message(visitor, StatusCode::OK, message)
@@ -337,6 +336,7 @@ impl Site {
             PageError::NotThisBrowser(link) => {
                 (StatusCode::BAD_REQUEST, Message::no_cookie(link.as_ref().map(|link| again(link.expose()))))
             }
+            PageError::NotAsked(link) => return self.see(visitor, &format!("/connect/{}", link.expose())),
             PageError::Refused(flow) => {
                 let message = Message::not_granted(&flow.application.name, &flow.host);
                 (StatusCode::FORBIDDEN, message)

@@ -4,7 +4,6 @@
 //! a link a line in the audit log and a webhook. None of them may be had without end by who has no key.
 
 use std::borrow::Cow;
-use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
@@ -16,11 +15,8 @@ use url::form_urlencoded;
 use super::message::{Message, Often};
 use super::return_to::is_link;
 use super::site::{Site, Visitor};
+use crate::identity::Peer;
 use crate::rate_limit::{RateLimit, RetryAfterSeconds};
-
-/// From which address a connection comes; the server puts it on requests.
-#[derive(Debug, Clone, Copy)]
-pub struct Peer(pub IpAddr);
 
 /// What was asked for lately. Bounded: see [`RateLimit`].
 #[derive(Default)]
@@ -41,7 +37,7 @@ impl PageLimits {
     /// Counts a request for a page.
     fn check(
         &self,
-        peer: Option<IpAddr>,
+        peer: Option<Peer>,
         method: &Method,
         path: &str,
         headers: &HeaderMap,
@@ -50,7 +46,7 @@ impl PageLimits {
             return Ok(());
         }
         // First, so that links made up by one address do not push real ones out of memory.
-        if let Some(address) = peer.and_then(|peer| counted_as(peer, headers)) {
+        if let Some(address) = peer.and_then(|peer| peer.place(headers)) {
             let address: Arc<str> = address.to_string().into();
             self.pages.check(&address, self.per_minute).map_err(|wait| (Often::Pages, wait))?;
             if *method == Method::POST && path.starts_with("/login/") {
@@ -78,7 +74,7 @@ fn decoded(segment: &str) -> Cow<'_, str> {
 
 /// Lets a request through, or answers with a page that says when to try again.
 pub(super) async fn check(State(site): State<Arc<Site>>, request: Request, next: Next) -> Response {
-    let peer = request.extensions().get::<Peer>().map(|Peer(address)| *address);
+    let peer = request.extensions().get::<Peer>().copied();
     match site.limits.check(peer, request.method(), request.uri().path(), request.headers()) {
         Ok(()) => next.run(request).await,
         Err((often, RetryAfterSeconds(seconds))) => {
@@ -88,32 +84,6 @@ pub(super) async fn check(State(site): State<Arc<Site>>, request: Request, next:
             response
         }
     }
-}
-
-/// Whose request it is, as far as the limit goes.
-///
-/// Only a connection from this machine or a private network can be a proxy's, so only there is the last entry of
-/// `X-Forwarded-For` believed: the one that the proxy itself wrote. A proxy on this machine that writes none stands for
-/// nobody, since all people would share its number. An IPv6 network of 64 bits is one place.
-fn counted_as(peer: IpAddr, headers: &HeaderMap) -> Option<IpAddr> {
-    let peer = peer.to_canonical();
-    let is_private = match peer {
-        IpAddr::V4(address) => address.is_private(),
-        IpAddr::V6(address) => address.is_unique_local(),
-    };
-    let forwarded = || {
-        let last = headers.get_all("x-forwarded-for").iter().next_back()?.to_str().ok()?;
-        last.rsplit(',').next()?.trim().parse::<IpAddr>().ok()
-    };
-    let address = match (peer.is_loopback(), is_private) {
-        (true, _) => forwarded()?,
-        (false, true) => forwarded().unwrap_or(peer),
-        (false, false) => peer,
-    };
-    Some(match address.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
-        address @ IpAddr::V4(_) => address,
-    })
 }
 
 /// Whether a page is only looked at, by a preview, a scanner or a browser that guesses where its person goes next.
@@ -141,28 +111,6 @@ mod tests {
             map.append(name, value);
         }
         map
-    }
-
-    fn address(peer: &str, pairs: &[(&'static str, &'static str)]) -> Option<String> {
-        counted_as(peer.parse().unwrap(), &headers(pairs)).map(|address| address.to_string())
-    }
-
-    #[test]
-    fn only_what_a_proxy_nearby_wrote_itself_is_believed() {
-        let forged = [("x-forwarded-for", "198.51.100.1")];
-        assert_eq!(address("203.0.113.7", &forged).as_deref(), Some("203.0.113.7"), "nobody's proxy");
-        assert_eq!(address("::ffff:203.0.113.7", &forged).as_deref(), Some("203.0.113.7"));
-        let passed_on = [("x-forwarded-for", "198.51.100.1, 203.0.113.7")];
-        let lines = [("x-forwarded-for", "198.51.100.1"), ("x-forwarded-for", "203.0.113.7")];
-        for peer in ["127.0.0.1", "::1", "10.0.0.2", "192.168.1.1", "fd00::2"] {
-            assert_eq!(address(peer, &passed_on).as_deref(), Some("203.0.113.7"), "{peer}");
-            assert_eq!(address(peer, &lines).as_deref(), Some("203.0.113.7"), "{peer}");
-        }
-        assert_eq!(address("127.0.0.1", &[]), None);
-        assert_eq!(address("127.0.0.1", &[("x-forwarded-for", "unknown")]), None);
-        assert_eq!(address("10.0.0.2", &[]).as_deref(), Some("10.0.0.2"));
-        assert_eq!(address("2001:db8:1:2:3:4:5:6", &[]).as_deref(), Some("2001:db8:1:2::"));
-        assert_eq!(address("2001:db8:1:2:ffff::", &[]).as_deref(), Some("2001:db8:1:2::"), "one network");
     }
 
     #[test]

@@ -23,6 +23,5 @@ mod router;
 mod site;
 mod words;
 
-pub use limits::Peer;
 pub use router::router;
 pub use site::{Parts, Site};

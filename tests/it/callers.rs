@@ -318,7 +318,6 @@ async fn callers_that_nobody_vouches_for_share_what_they_may_start() {
     let urls = json!({ "user": "ann", "urls": [mcp.url()] });
     let asked = mcp.peer.requests().len();
     for (key, path, body) in [
-        ("sk-1", "/v1/chat/completions", &body),
         ("sk-fresh", "/v1/chat/completions", &body),
         ("sk-fresher", "/v1/connections", &wanted),
         ("sk-freshest", "/v1/connections/check", &urls),
@@ -331,6 +330,15 @@ async fn callers_that_nobody_vouches_for_share_what_they_may_start() {
     }
     let questions = mcp.peer.requests().split_off(asked);
     assert!(questions.iter().all(|request| request.path.starts_with("/mcp")), "nothing was looked up");
+    for (path, body) in
+        [("/v1/chat/completions", &body), ("/v1/connections", &wanted), ("/v1/connections/check", &urls)]
+    {
+        let answer = ask_as("sk-1", path, body).await;
+        assert!(answer.status < 300, "who joins what was begun is not counted: {path}: {}", answer.text());
+    }
+    let more = json!({ "user": "ann", "server_url": mcp.url(), "scopes": ["files:write"] });
+    let answer = ask_as("sk-1", "/v1/connections", &more).await;
+    assert_eq!(answer.status, 429, "for more it is another login: {}", answer.text());
     let mut optional = body.clone();
     optional["tools"][0]["optional"] = true.into();
     let answer = ask_as("sk-fresh", "/v1/chat/completions", &optional).await;
@@ -341,4 +349,43 @@ async fn callers_that_nobody_vouches_for_share_what_they_may_start() {
         "{}",
         known.text()
     );
+}
+
+#[tokio::test]
+async fn one_place_cannot_use_up_the_logins_of_all_callers_that_nobody_vouches_for() {
+    let provider = FakeProvider::answering(|_| text("hi")).await;
+    let mcp = Protected::start(vec![FakeTool::echo("t")]).await;
+    let gateway = shared(&provider, |settings| {
+        settings.pass_through.logins_per_minute = 30;
+        settings.egress.allow.push(EgressAllow {
+            host: Some("127.0.0.1".into()),
+            cidr: Some("127.0.0.0/8".parse().unwrap()),
+            ports: Vec::new(),
+        });
+    })
+    .await;
+    let body = with(ask(&[mcp.entry("s")]), json!({ "user": "ann" }));
+    let wanted = json!({ "user": "ann", "server_url": mcp.url() });
+    let ask_from = async |place: &str, number: usize, path: &str| {
+        let key = bearer(&format!("sk-{place}-{number}"));
+        let headers = [("authorization", &*key), ("x-forwarded-for", place)];
+        let body = if path == "/v1/connections" { &wanted } else { &body };
+        gateway.client.post(path, &headers, body).await.status
+    };
+    let mut answers = Vec::new();
+    for number in 0..20 {
+        let path = if number % 2 == 0 { "/v1/chat/completions" } else { "/v1/connections" };
+        answers.push(ask_from("198.51.100.1", number, path).await);
+    }
+    assert_eq!(answers[..3], [200, 201, 200], "a tenth");
+    assert!(answers.iter().filter(|status| **status == 429).count() >= 16, "{answers:?}");
+    assert_eq!(ask_from("198.51.100.2", 0, "/v1/chat/completions").await, 200, "others are not stopped");
+    assert_eq!(ask_from("198.51.100.3", 0, "/v1/connections").await, 201);
+    // Whoever has many places still has no more than all together.
+    let mut refused = 0;
+    for number in 0..60 {
+        let status = ask_from(&format!("203.0.113.{number}"), 0, "/v1/connections").await;
+        refused += usize::from(status == 429);
+    }
+    assert!(refused >= 20, "{refused}");
 }

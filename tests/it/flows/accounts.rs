@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::house::{House, SHOP, almost, asked, server};
+use super::house::{House, SHOP, almost, asked, server, way_back};
 use crate::support::{Page, Person, Protected};
 
 const QUESTION: &str = "Is this the right account?";
@@ -27,6 +27,13 @@ async fn came_back_as_bob(house: &House, mcp: &Protected, anna: &mut Person) -> 
     (link, page)
 }
 
+/// What a hidden field of a page says.
+fn hidden(page: &Page, name: &str) -> String {
+    let before = format!("name=\"{name}\" value=\"");
+    let value = page.text.split(&before).nth(1).unwrap_or_else(|| panic!("no {name}: {}", page.text));
+    value.split('"').next().unwrap().to_owned()
+}
+
 /// Waits until both tokens of a login were revoked.
 async fn until_revoked(mcp: &Protected, logins: usize) {
     mcp.peer.until_requests_that(2 * logins, |request| request.path == "/revoke").await;
@@ -38,9 +45,10 @@ async fn another_account_is_stored_only_after_a_yes_in_the_browser_that_came_bac
     let mut anna = Person::new();
     let (link, question) = came_back_as_bob(&house, &mcp, &mut anna).await;
     let mut stranger = Person::new();
-    let csrf = stranger.open(&link).await.text;
-    let csrf = csrf.split("name=\"csrf\" value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
-    let page = stranger.submit(&format!("{link}/account"), &format!("csrf={csrf}&action=keep")).await;
+    let csrf = hidden(&stranger.open(&link).await, "csrf");
+    let asked = hidden(&question, "question");
+    let answer = format!("csrf={csrf}&question={asked}&action=keep");
+    let page = stranger.submit(&format!("{link}/account"), &answer).await;
     assert!(page.status == 400 && page.text.contains("Please start again"), "{}", page.text);
     assert_eq!(house.accounts(&mcp.url()).await, ["anna"]);
     let page = anna.press(&question, "keep").await;
@@ -124,4 +132,38 @@ async fn what_waits_for_an_answer_when_its_project_is_deleted_is_revoked() {
     let page = anna.press(&question, "keep").await;
     assert!(!page.text.contains("You have authorised"), "{}", page.text);
     assert_eq!(house.accounts(&mcp.url()).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn an_answer_about_an_account_that_was_not_shown_stores_nothing_and_declines_nothing() {
+    let (house, mcp) = (House::local().await, server().await);
+    let mut anna = Person::new();
+    let (link, about_bob) = came_back_as_bob(&house, &mcp, &mut anna).await;
+    // Another tab of hers still shows the page before, and goes on there.
+    let flow = hidden(&Person::new().open(&link).await, "flow");
+    let again = format!("csrf={}&flow={flow}&action=continue", hidden(&about_bob, "csrf"));
+    mcp.log_in_as("carol");
+    let leaving = anna.submit(&link, &again).await;
+    let back = way_back(&mut anna, &leaving).await;
+    for answer in ["keep", "drop"] {
+        let page = anna.press(&about_bob, answer).await;
+        let page = anna.follow(page).await;
+        assert!(page.status == 200 && page.text.contains("value=\"continue\""), "{answer}: {}", page.text);
+    }
+    let about_carol = anna.open(&back).await;
+    assert!(about_carol.text.contains(QUESTION), "no answer has ended the login: {}", about_carol.text);
+    for answer in ["keep", "drop"] {
+        let page = anna.press(&about_bob, answer).await;
+        let page = anna.follow(page).await;
+        assert!(page.text.contains(QUESTION) && page.text.contains("carol"), "{answer}: {}", page.text);
+        assert_eq!(house.accounts(&mcp.url()).await, ["anna"], "{answer}");
+    }
+    let none = format!("csrf={}&action=keep", hidden(&about_carol, "csrf"));
+    let page = anna.submit(&format!("{link}/account"), &none).await;
+    assert!(anna.follow(page).await.text.contains(QUESTION), "an answer to nothing");
+    assert_eq!(house.accounts(&mcp.url()).await, ["anna"]);
+    assert!(!house.audit(&mcp.url()).await.contains(&"flow.declined".to_owned()));
+    let page = anna.press(&about_carol, "keep").await;
+    assert!(page.text.contains("You have authorised"), "{}", page.text);
+    assert_eq!(house.accounts(&mcp.url()).await, ["carol"]);
 }
