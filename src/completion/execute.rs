@@ -14,7 +14,7 @@ use super::following::Following;
 use super::held::explain as explain_wait;
 use super::logins::{Came, Logins, Missing, Refused, expired};
 use super::options::OnAuth;
-use super::pages::Pages;
+use super::pages::{Pages, Patience};
 use super::sink::{Gone, Sink};
 use super::turn::Call;
 use crate::connections::{Access, FlowError};
@@ -164,6 +164,7 @@ impl Calling<'_> {
         let (mut renewals, mut asked) = (0, 0);
         let mut renewed: Option<Access> = None;
         let mut pages: Option<Pages> = None;
+        let patience = Patience::default();
         loop {
             let access = match renewed.take() {
                 Some(access) => Some(access),
@@ -171,7 +172,7 @@ impl Calling<'_> {
                 None => logins.find_access(spec).await.map_err(|error| self.unknown(&error))?,
             };
             let after = pages.as_ref().map(Pages::required);
-            let answer = self.once(access.as_ref(), arguments, after).await?;
+            let answer = self.once(access.as_ref(), arguments, after, &patience).await?;
             let seen = answer.as_ref().map(|raw| &raw[..raw.len().min(LOOKED_AT)]);
             let challenge = match answer {
                 Err(Error::Unauthorized(challenge)) => challenge,
@@ -179,7 +180,7 @@ impl Calling<'_> {
                 Err(Error::PageRequired(required)) => {
                     // It has taken the token, and time goes by: another one may be due, also more than once.
                     renewals = 0;
-                    pages = Some(self.open_pages(pages.take(), *required).await?);
+                    pages = Some(self.open_pages(pages.take(), *required, &patience).await?);
                     continue;
                 }
                 Ok(raw) => {
@@ -191,9 +192,7 @@ impl Calling<'_> {
                 Err(error) => return Err(Kept::Error(error)),
             };
             // Forbidden for another reason than missing permissions: no login changes that.
-            let forbidden = challenge.status == StatusCode::FORBIDDEN.as_u16()
-                && challenge.error.as_deref() != Some("insufficient_scope");
-            if spec.authorization.is_some() || forbidden {
+            if spec.authorization.is_some() || challenge.is_forbidden() {
                 return Err(Kept::Error(Error::Unauthorized(challenge)));
             }
             let missing = match logins.refused(spec, access.as_ref(), &challenge, renewals).await {
@@ -229,8 +228,9 @@ impl Calling<'_> {
         access: Option<&Access>,
         arguments: &Map<String, Value>,
         after: Option<&PageRequired>,
+        patience: &Patience,
     ) -> Result<Result<Bytes, Error>, Kept> {
-        let follow = Following::new(self);
+        let follow = Following::new(self, patience);
         let parts = &self.logins.parts;
         let server = self.logins.server(&self.server.spec, access);
         let asking = async {

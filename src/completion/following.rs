@@ -13,6 +13,7 @@ use super::event::RunEvent;
 use super::execute::Calling;
 use super::logins::Missing;
 use super::options::OnAuth;
+use super::pages::Patience;
 use crate::tools::{Follower, Opening, Progress};
 
 /// Progress is shown no more often than this.
@@ -21,6 +22,7 @@ const PROGRESS_PAUSE: Duration = Duration::from_millis(250);
 /// Follows one call for its viewer.
 pub(super) struct Following<'a> {
     calling: &'a Calling<'a>,
+    patience: &'a Patience,
     /// When progress was shown last.
     last: Mutex<Option<Instant>>,
     /// The pages that a person was shown.
@@ -29,8 +31,9 @@ pub(super) struct Following<'a> {
 }
 
 impl<'a> Following<'a> {
-    pub(super) fn new(calling: &'a Calling<'a>) -> Self {
-        Following { calling, last: Mutex::default(), shown: Mutex::default(), any_shown: Notify::new() }
+    pub(super) fn new(calling: &'a Calling<'a>, patience: &'a Patience) -> Self {
+        let (last, shown) = (Mutex::default(), Mutex::default());
+        Following { calling, patience, last, shown, any_shown: Notify::new() }
     }
 
     /// Ready when the process is asked to stop while the call waits for a person.
@@ -61,7 +64,7 @@ impl<'a> Following<'a> {
         }
         self.shown.lock().unwrap_or_else(PoisonError::into_inner).extend(pages);
         self.any_shown.notify_one();
-        Opening::Shown(logins.wait)
+        Opening::Shown(self.patience.until(logins.wait).saturating_duration_since(Instant::now()))
     }
 }
 

@@ -153,6 +153,12 @@ impl Logins {
                     spec = back;
                     expired()
                 }
+                // Forbidden for another reason than the token: no other token and no login changes that.
+                Outcome::Unauthorized { spec: back, challenge }
+                    if access.is_some() && challenge.is_forbidden() =>
+                {
+                    return Asked::Failed(back, tools::Error::Unauthorized(challenge));
+                }
                 Outcome::Unauthorized { spec: back, challenge } => {
                     spec = back;
                     challenge

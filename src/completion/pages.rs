@@ -3,7 +3,7 @@
 //! They are shown and never opened. Unlike a login link they are the server's, and whether the person is done there only
 //! the server knows: it is asked again.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout_at};
@@ -19,11 +19,21 @@ use crate::tools::{Error, PageRequired, ToolResult};
 /// Pauses between the questions whether a page has been dealt with; the last one repeats.
 const PAUSES_SECONDS: [u64; 5] = [1, 2, 3, 5, 10];
 
+/// Until when one call waits for its person: the wait begins with the first page, and further ones add nothing to it.
+#[derive(Default)]
+pub(super) struct Patience(OnceLock<Instant>);
+
+impl Patience {
+    /// The end of the wait, which begins now unless it has begun.
+    pub fn until(&self, wait: Duration) -> Instant {
+        *self.0.get_or_init(|| Instant::now() + wait)
+    }
+}
+
 /// Pages that one call waits for.
 pub(super) struct Pages {
     required: PageRequired,
     shown: Vec<Missing>,
-    until: Instant,
     /// How often the server was asked again.
     asked: usize,
 }
@@ -42,6 +52,7 @@ impl Calling<'_> {
         &self,
         before: Option<Pages>,
         required: PageRequired,
+        patience: &Patience,
     ) -> Result<Pages, Kept> {
         let logins = self.logins;
         let shown = self.shown(&required).ok_or_else(|| {
@@ -51,16 +62,14 @@ impl Calling<'_> {
         if logins.on_auth != OnAuth::Wait {
             return Err(Kept::Missing(shown));
         }
-        let (until, asked) = match before {
-            Some(before) => (before.until, before.asked + 1),
-            None => (Instant::now() + logins.wait, 0),
-        };
+        let asked = before.map_or(0, |before| before.asked + 1);
+        let until = patience.until(logins.wait);
         logins.show(&shown, self.sink).await?;
         logins.show_waiting(&shown, self.sink).await?;
         let pause = PAUSES_SECONDS[asked.min(PAUSES_SECONDS.len() - 1)];
         tokio::select! {
             paused = timeout_at(until, sleep(Duration::from_secs(pause))) => match paused {
-                Ok(()) => Ok(Pages { required, shown, until, asked }),
+                Ok(()) => Ok(Pages { required, shown, asked }),
                 Err(_) => Err(Kept::Waited(Came::TimedOut, shown)),
             },
             () = logins.stopping() => Err(Kept::Waited(Came::Stopping, shown)),
@@ -115,5 +124,17 @@ impl Calling<'_> {
             }),
             flow: None,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_page_adds_nothing_to_the_wait() {
+        let patience = Patience::default();
+        let first = patience.until(Duration::from_secs(60));
+        assert_eq!(patience.until(Duration::from_secs(600)), first);
     }
 }

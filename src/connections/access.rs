@@ -327,6 +327,12 @@ impl Inner {
         })
     }
 
+    /// What the server of a connection does differently, looked up as at the login.
+    pub(super) fn quirks_of(&self, endpoints: &Endpoints) -> oauth::Quirks {
+        let server_url: Option<Uri> = endpoints.server_url.parse().ok();
+        self.quirks.find(Some(&endpoints.authorization_server), server_url.as_ref())
+    }
+
     /// Forgets what is kept of an owner, here.
     pub(super) fn forget(&self, owner: &Owner) {
         self.epoch.fetch_add(1, Ordering::SeqCst);

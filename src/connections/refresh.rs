@@ -112,8 +112,7 @@ impl Inner {
         refresh: Secret,
     ) -> Result<Renewed, Error> {
         let generation = secrets.generation;
-        let resource: Option<http::Uri> = row.resource.parse().ok();
-        let quirks = self.quirks.find(Some(&row.issuer), resource.as_ref());
+        let quirks = self.quirks_of(endpoints);
         let endpoint = TokenEndpoint {
             url: &endpoints.token,
             reach: Reach::Requested,
@@ -137,7 +136,7 @@ impl Inner {
                 self.end_login(held, generation, Some(&self.instance), reason).await?;
                 Ok(Renewed::LoginNeeded { reason: Reason::Revoked })
             }
-            Err(TokenError::InvalidClient) if endpoints.source != Source::Configured => {
+            Err(TokenError::InvalidClient) if endpoints.source == Source::Registered => {
                 self.lose_client(endpoints.source, &row.issuer, &row.client_id).await?;
                 self.end_login(held, generation, Some(&self.instance), "client_unknown").await?;
                 Ok(Renewed::LoginNeeded { reason: Reason::Revoked })
@@ -151,7 +150,8 @@ impl Inner {
                 | TokenError::Refused { .. }
                 | TokenError::Address(_)),
             ) => {
-                // The operator's own client: with the right secret everybody's login is as good as before.
+                // The operator's own client, or our document: with the right secret, or when the document can be
+                // fetched again, everybody's login is as good as before.
                 if matches!(error, TokenError::InvalidClient) {
                     self.lose_client(endpoints.source, &row.issuer, &row.client_id).await?;
                 }

@@ -226,7 +226,7 @@ impl Inner {
             )
             .await?;
         let Some(client) = client else { return Ok(Revoked::NotSupported) };
-        let quirks = self.quirks.find(Some(&due.issuer), None);
+        let quirks = self.quirks_of(&endpoints);
         let endpoint =
             TokenEndpoint { url, reach: Reach::Requested, client: &client, resource: None, quirks: &quirks };
         let bound = Bound { row: &due.id, project: &due.project, user: &due.user };

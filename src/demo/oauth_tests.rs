@@ -40,9 +40,13 @@ impl Answer {
 
     /// A field of the address that the browser is sent to.
     fn sent_back(&self, name: &str) -> Option<String> {
-        let url = url::Url::parse(self.header("location")).ok()?;
-        assert!(url.as_str().starts_with(BACK), "{url}");
-        url.query_pairs().find(|(known, _)| known == name).map(|(_, value)| value.into_owned())
+        field(self.header("location"), name)
+    }
+
+    /// A field of the address that the page offers a link to.
+    fn offered_back(&self, name: &str) -> Option<String> {
+        let link = self.body.split("<a href=\"").nth(1)?.split('"').next()?;
+        field(&link.replace("&amp;", "&"), name)
     }
 
     fn cookie(&self) -> String {
@@ -54,6 +58,13 @@ impl Answer {
         let at = self.body.find("name=\"page\" value=\"").expect("a form") + 19;
         self.body[at..].split('"').next().unwrap().to_owned()
     }
+}
+
+/// A field of a way back.
+fn field(address: &str, name: &str) -> Option<String> {
+    let url = url::Url::parse(address).ok()?;
+    assert!(url.as_str().starts_with(BACK), "{url}");
+    url.query_pairs().find(|(known, _)| known == name).map(|(_, value)| value.into_owned())
 }
 
 fn query(fields: &[(&str, &str)]) -> String {
@@ -321,7 +332,7 @@ async fn who_cannot_be_trusted_with_an_answer_gets_none() {
 }
 
 #[tokio::test]
-async fn a_request_that_lacks_a_protection_is_sent_back() {
+async fn a_request_that_lacks_a_protection_leads_nowhere_by_itself() {
     let server = Server::new();
     let client = server.client().await;
     let pkce = Pkce::new();
@@ -339,14 +350,14 @@ async fn a_request_that_lacks_a_protection_is_sent_back() {
         ("scope", Some("everything"), "invalid_scope"),
     ] {
         let answer = server.authorize(&changed(&good, name, value), "").await;
-        assert_eq!(
-            (answer.status, answer.sent_back("error").as_deref()),
-            (303, Some(error)),
-            "{name} {value:?}"
-        );
-        assert_eq!(answer.sent_back("state").as_deref(), Some("st&te"));
-        assert_eq!(answer.sent_back("iss").as_deref(), Some(ISSUER));
-        assert_eq!(answer.sent_back("code"), None);
+        // Whoever registers any address would otherwise have a link to this machine that leads there.
+        assert_eq!((answer.status, answer.header("location")), (400, ""), "{name} {value:?}");
+        assert!(!answer.headers.contains_key("refresh") && !answer.body.contains("http-equiv"));
+        assert!(answer.body.contains("wants you back at <strong>localhost:3000</strong>"), "{}", answer.body);
+        assert_eq!(answer.offered_back("error").as_deref(), Some(error), "{name} {value:?}");
+        assert_eq!(answer.offered_back("state").as_deref(), Some("st&te"));
+        assert_eq!(answer.offered_back("iss").as_deref(), Some(ISSUER));
+        assert_eq!(answer.offered_back("code"), None);
     }
 }
 

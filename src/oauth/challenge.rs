@@ -52,6 +52,11 @@ impl Challenge {
         self.error.as_deref() == Some("insufficient_scope")
     }
 
+    /// The server forbids it for another reason than the token: no other token and no login changes that.
+    pub fn is_forbidden(&self) -> bool {
+        self.status == 403 && !matches!(self.error.as_deref(), Some("insufficient_scope" | "invalid_token"))
+    }
+
     /// The scopes it names, as far as they are scopes (RFC 6749 §3.3), in its order and each once.
     pub fn scopes(&self) -> Vec<String> {
         super::scope::split(self.scope.as_deref().unwrap_or_default())

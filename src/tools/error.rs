@@ -33,7 +33,7 @@ impl PageRequired {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// It wants a login, or another one. The connection itself is well.
-    #[error("the server asks for authorization")]
+    #[error("{}", if .0.is_forbidden() { "the server forbids it to who was logged in" } else { "the server asks for authorization" })]
     Unauthorized(Challenge),
     /// The address policy refused it, before anything was sent.
     #[error(transparent)]

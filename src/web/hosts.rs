@@ -5,7 +5,8 @@
 
 use std::net::IpAddr;
 
-/// Names below which everybody can have one of their own. Those of countries are recognised by their form.
+/// Names below which everybody can have one of their own, at whatever depth: nothing below them is a site but itself.
+/// Those of countries are recognised by their form.
 const SHARED: &[&str] = &[
     "amazonaws.com",
     "appspot.com",
@@ -21,16 +22,20 @@ const SHARED: &[&str] = &[
     "herokuapp.com",
     "hf.space",
     "modal.run",
+    "myshopify.com",
     "netlify.app",
+    "ngrok-free.app",
     "ngrok.app",
     "ngrok.io",
     "okta.com",
+    "on.aws",
     "onrender.com",
     "pages.dev",
     "railway.app",
     "replit.app",
     "run.app",
     "supabase.co",
+    "trycloudflare.com",
     "vercel.app",
     "web.app",
     "windows.net",
@@ -56,7 +61,8 @@ fn name(host: &str) -> String {
     has_port.map_or(host, |(before, _)| before).trim_end_matches('.').to_ascii_lowercase()
 }
 
-/// The part of a name that somebody has registered; `None` for addresses and for what is too short.
+/// The part of a name that somebody has registered; `None` for addresses, for what is too short, and where only the whole
+/// name says whose it is.
 fn site(name: &str) -> Option<&str> {
     if name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok() {
         return None;
@@ -67,8 +73,11 @@ fn site(name: &str) -> Option<&str> {
     };
     let two = last(2)?;
     let (second, top) = two.split_once('.')?;
-    let is_shared = SHARED.contains(&two) || (top.len() == 2 && OF_COUNTRIES.contains(&second));
-    if is_shared { last(3) } else { Some(two) }
+    if SHARED.contains(&two) {
+        return None;
+    }
+    let is_of_country = top.len() == 2 && OF_COUNTRIES.contains(&second);
+    if is_of_country { last(3) } else { Some(two) }
 }
 
 #[cfg(test)]
@@ -83,7 +92,7 @@ mod tests {
             ("mcp.example.com", "login.example.com"),
             ("example.com", "auth.login.example.com"),
             ("mcp.example.co.uk", "example.co.uk"),
-            ("a.b.github.io", "b.github.io"),
+            ("b.github.io", "B.github.io:443"),
             ("127.0.0.1:8000", "127.0.0.1:9000"),
             ("[::1]:8000", "[::1]"),
             ("localhost:1", "localhost:2"),
@@ -99,6 +108,15 @@ mod tests {
             ("files.example.com", "example.com.evil.example"),
             ("notexample.com", "example.com"),
             ("a.github.io", "b.github.io"),
+            ("a.b.github.io", "b.github.io"),
+            ("files-uc.a.run.app", "login-uc.a.run.app"),
+            ("one.execute-api.us-east-1.amazonaws.com", "two.execute-api.us-east-1.amazonaws.com"),
+            ("one.lambda-url.us-east-1.on.aws", "two.lambda-url.us-east-1.on.aws"),
+            ("one.blue.eastus.azurecontainerapps.io", "two.red.eastus.azurecontainerapps.io"),
+            ("one.blob.core.windows.net", "two.blob.core.windows.net"),
+            ("one.ngrok-free.app", "two.ngrok-free.app"),
+            ("one.trycloudflare.com", "two.trycloudflare.com"),
+            ("one.myshopify.com", "two.myshopify.com"),
             ("one.auth0.com", "two.auth0.com"),
             ("one.co.uk", "two.co.uk"),
             ("co.uk", "one.co.uk"),

@@ -3,6 +3,7 @@
 //! Looking at a page may cost look-ups in the store, beginning a sign-in a request to a provider, and a wrong person at
 //! a link a line in the audit log and a webhook. None of them may be had without end by who has no key.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use url::form_urlencoded;
 
 use super::message::{Message, Often};
 use super::return_to::is_link;
@@ -56,13 +58,22 @@ impl PageLimits {
                 self.sign_ins.check(&address, most).map_err(|wait| (Often::SignIns, wait))?;
             }
         }
-        let link = path.strip_prefix("/connect/").and_then(|rest| rest.split('/').next());
+        let link = path.strip_prefix("/connect/").and_then(|rest| rest.split('/').next()).map(decoded);
         if let Some(link) = link.filter(|link| is_link(link)) {
             let most = (self.per_minute / 5).max(1);
-            self.links.check(&link.into(), most).map_err(|wait| (Often::Link, wait))?;
+            self.links.check(&(*link).into(), most).map_err(|wait| (Often::Link, wait))?;
         }
         Ok(())
     }
+}
+
+/// A segment of a path as the pages read it: written in other ways, a link is the same link.
+fn decoded(segment: &str) -> Cow<'_, str> {
+    // The decoder of forms also reads these, which are themselves in a path, and in no link.
+    if !segment.contains('%') || segment.contains(['+', '&', '=']) {
+        return Cow::Borrowed(segment);
+    }
+    form_urlencoded::parse(segment.as_bytes()).next().map_or(Cow::Borrowed(segment), |(name, _)| name)
 }
 
 /// Lets a request through, or answers with a page that says when to try again.
@@ -152,6 +163,18 @@ mod tests {
         assert_eq!(address("10.0.0.2", &[]).as_deref(), Some("10.0.0.2"));
         assert_eq!(address("2001:db8:1:2:3:4:5:6", &[]).as_deref(), Some("2001:db8:1:2::"));
         assert_eq!(address("2001:db8:1:2:ffff::", &[]).as_deref(), Some("2001:db8:1:2::"), "one network");
+    }
+
+    #[test]
+    fn a_link_is_counted_as_the_pages_read_it() {
+        for segment in ["flw_0123456789", "%66lw_0123456789", "flw%5f0123456789", "%66%6C%77_0123456789"] {
+            assert_eq!(decoded(segment), "flw_0123456789", "{segment}");
+        }
+        for segment in
+            ["%66lw_0123456789+", "%66lw_0123456789&x", "%66lw_0123456789=", "flw_0123%2f456789", "%"]
+        {
+            assert!(!is_link(&decoded(segment)), "{segment}");
+        }
     }
 
     #[test]

@@ -221,3 +221,42 @@ async fn tokens_of_an_account_that_is_not_wanted_are_revoked() {
     assert_eq!(mcp.revoked(), ["refresh-6", "access-5"], "those that were never stored");
     assert_eq!(ids(&gateway, "ann").await, before);
 }
+
+#[tokio::test]
+async fn a_server_that_forbids_its_list_leaves_connection_and_tokens_as_they_were() {
+    let (mcp, provider) = (server().await, calling().await);
+    let gateway = Gateway::with(&provider).await;
+    log_in(&gateway, "ann", &mcp).await;
+    mcp.disguise(403, r#"{"error":"your plan does not allow this"}"#);
+    mcp.expire();
+    for _ in 0..3 {
+        let answer = gateway.client.chat(&of("ann", &mcp.entry("s"))).await;
+        assert_eq!(answer.status, 424, "{}", answer.text());
+        assert!(answer.text().contains("forbids it"), "{}", answer.text());
+    }
+    assert_eq!(mcp.refreshes(), 0, "nothing was spent");
+    let list = gateway.client.get("/v1/connections?user=ann").await.json();
+    assert_eq!(list["data"][0]["status"], "active", "{list}");
+}
+
+#[tokio::test]
+async fn a_client_that_is_refused_for_a_moment_costs_only_logins_that_were_made_with_a_registration() {
+    let (mcp, provider) = (server().await, calling().await);
+    let issuer = mcp.peer.url("");
+    let gateway = Gateway::configured(&provider, |settings| {
+        settings.oauth_clients.push(OauthClient {
+            issuer,
+            client_id: "of-the-operator".into(),
+            resources: vec![mcp.peer.host()],
+            ..OauthClient::default()
+        });
+    })
+    .await;
+    log_in(&gateway, "ann", &mcp).await;
+    mcp.at_renewal(|_| Reply::Json(401, json!({ "error": "invalid_client" })));
+    mcp.expire();
+    let refused = gateway.client.chat(&of("ann", &mcp.entry("s"))).await;
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    let list = gateway.client.get("/v1/connections?user=ann").await.json();
+    assert_eq!(list["data"][0]["status"], "active", "{list}");
+}

@@ -147,15 +147,19 @@ async fn a_link_is_opened_so_often_and_a_sign_in_begun_so_often_only() {
     let mut anna = Browser::new(&gateway.client);
     let link = "/connect/flw_00000000000000000000000001";
     assert_eq!(anna.send("GET", link, &[("x-forwarded-for", "203.0.113.1")], "").await.status, 404);
-    for (method, path) in
-        [("GET", link.to_owned()), ("POST", format!("{link}/account")), ("GET", format!("{link}?next"))]
-    {
+    for (method, path) in [
+        ("GET", link.to_owned()),
+        ("POST", format!("{link}/account")),
+        ("GET", format!("{link}?next")),
+        ("GET", link.replace("flw", "%66l%77")),
+        ("POST", format!("{}%31/account", &link[..link.len() - 1])),
+    ] {
         let refused = anna.send(method, &path, &[("x-forwarded-for", "203.0.113.2")], "").await;
         assert_eq!(refused.status, 429, "{method} {path}, whoever asks");
         assert!(refused.text().contains("This link was opened too often"));
     }
     let other = "/connect/flw_00000000000000000000000002";
-    assert_eq!(anna.send("GET", other, &[("x-forwarded-for", "203.0.113.2")], "").await.status, 404);
+    assert_eq!(anna.send("GET", other, &[("x-forwarded-for", "203.0.113.4")], "").await.status, 404);
     let begin = [("x-forwarded-for", "203.0.113.3")];
     assert_eq!(anna.send("POST", "/login/company", &begin, "").await.status, 403, "no token");
     let refused = anna.send("POST", "/login/company", &begin, "").await;

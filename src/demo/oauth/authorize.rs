@@ -26,7 +26,8 @@ const COOKIE: &str = "toolgate-demo-browser";
 enum Trouble {
     /// The client or where it wants to be answered is not to be trusted: the person is told, nobody else.
     Page(&'static str),
-    /// The client is told (RFC 6749 §4.1.2.1).
+    /// The client may be told (RFC 6749 §4.1.2.1), but by the person alone: anybody can register an address, so that
+    /// going there at once would lead whoever follows a link to us anywhere (RFC 9700 §4.11.2).
     Client { to: Box<Back>, refusal: Refusal },
 }
 
@@ -41,7 +42,7 @@ struct Back {
 pub async fn show(State(demo): State<Demo>, uri: Uri, headers: HeaderMap) -> Response {
     match asked(&demo, &uri, &headers).await {
         Err(Trouble::Page(why)) => page::trouble("This login cannot begin", why),
-        Err(Trouble::Client { to, refusal }) => to.refuse(refusal),
+        Err(Trouble::Client { to, refusal }) => to.offer(refusal),
         Ok(asked) => {
             // One browser keeps its cookie, so that two logins can be open side by side.
             let known = browser(&headers);
@@ -159,15 +160,29 @@ impl Back {
         self.lead(&[("error", refusal.code), ("error_description", refusal.description)])
     }
 
-    /// Sends the browser back to the client, with its `state` and our `iss` (RFC 9207).
-    fn lead(&self, fields: &[(&str, &str)]) -> Response {
-        let Ok(mut url) = Url::parse(&self.redirect_uri) else {
-            return page::trouble("This login cannot go on", "the application's address is none");
-        };
+    /// Shows the person why the client's request is refused, and the way back to it.
+    fn offer(&self, refusal: Refusal) -> Response {
+        match self.address(&[("error", refusal.code), ("error_description", refusal.description)]) {
+            Some(url) => page::refused(refusal.description, &url),
+            None => page::trouble("This login cannot begin", refusal.description),
+        }
+    }
+
+    /// The client's address with its `state` and our `iss` (RFC 9207).
+    fn address(&self, fields: &[(&str, &str)]) -> Option<Url> {
+        let mut url = Url::parse(&self.redirect_uri).ok()?;
         let state = self.state.as_deref().map(|state| ("state", state));
         url.query_pairs_mut()
             .extend_pairs(fields.iter().copied().chain(state))
             .append_pair("iss", &self.issuer);
+        Some(url)
+    }
+
+    /// Sends the browser back to the client.
+    fn lead(&self, fields: &[(&str, &str)]) -> Response {
+        let Some(url) = self.address(fields) else {
+            return page::trouble("This login cannot go on", "the application's address is none");
+        };
         let Ok(location) = HeaderValue::try_from(url.as_str()) else {
             return page::trouble("This login cannot go on", "the application's address is none");
         };

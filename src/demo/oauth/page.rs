@@ -14,8 +14,7 @@ const STYLE: &str = include_str!("../../../static/demo.css");
 pub fn login(status: StatusCode, asked: &Asked, id: &str, note: Option<&str>) -> Response {
     let back = Url::parse(&asked.redirect_uri).ok();
     let origin = back.as_ref().map(|url| url.origin().ascii_serialization());
-    let back = back.as_ref().map(|url| url[url::Position::BeforeHost..url::Position::AfterPort].to_owned());
-    let back = escaped(&back.unwrap_or_default());
+    let back = back.as_ref().map(host).unwrap_or_default();
     let name = if asked.client.name.is_empty() { "An application" } else { &asked.client.name };
     let vouched = match &asked.client.host {
         Some(host) => format!("That application is known by its address at {}.", escaped(host)),
@@ -52,6 +51,26 @@ pub fn trouble(title: &str, why: &str) -> Response {
         escaped(why)
     );
     page(StatusCode::BAD_REQUEST, title, &main, "", None)
+}
+
+/// Why a client's request is refused, with a link `to` it that names where it leads. `why` is a clause without an end.
+pub fn refused(why: &str, to: &Url) -> Response {
+    let title = "This login cannot begin";
+    let main = format!(
+        "<h1>{title}</h1>\n<p>The reason: {why}.</p>\n\
+         <p>The application that asked wants you back at <strong>{host}</strong>. Nobody has checked that address: go \
+         there only if you know it.</p>\n\
+         <p><a href=\"{to}\" rel=\"noreferrer\">Go to {host}</a></p>",
+        why = escaped(why),
+        host = host(to),
+        to = escaped(to.as_str()),
+    );
+    page(StatusCode::BAD_REQUEST, title, &main, "", None)
+}
+
+/// Host and port of an address, as HTML.
+fn host(url: &Url) -> String {
+    escaped(&url[url::Position::BeforeHost..url::Position::AfterPort])
 }
 
 /// `GET /demo/oauth/style.css`.

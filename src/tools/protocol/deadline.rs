@@ -28,9 +28,9 @@ impl Deadline {
         Deadline { silence, whole, until: (now + silence).min(end), end }
     }
 
-    /// The server showed that it is at work.
+    /// The server showed that it is at work. That takes nothing from what a person was given.
     pub(crate) fn extend(&mut self) {
-        self.until = (Instant::now() + self.silence).min(self.end);
+        self.until = self.until.max((Instant::now() + self.silence).min(self.end));
     }
 
     /// A person has been asked to do something: nothing is to be heard for `patience`, however long the rest may take.
@@ -58,5 +58,40 @@ impl Deadline {
     /// What to say when the time is up.
     pub(crate) fn error(&self) -> Error {
         Error::Timeout { after: if self.until >= self.end { self.whole } else { self.silence } }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn a_sign_of_life_takes_nothing_from_a_persons_time() {
+        for whole in [2 * SECOND, HOUR, 3 * HOUR] {
+            let mut deadline = Deadline::with_silence(SECOND, whole);
+            deadline.allow(HOUR);
+            let until = deadline.until;
+            deadline.extend();
+            assert_eq!(deadline.until, until);
+            // What is left of the same hour for a second page adds nothing to it.
+            deadline.allow(until.saturating_duration_since(Instant::now()) - SECOND);
+            deadline.extend();
+            assert_eq!(deadline.until, until);
+        }
+    }
+
+    #[test]
+    fn signs_of_life_extend_up_to_the_whole() {
+        let mut deadline = Deadline::with_silence(SECOND, 2 * HOUR);
+        let (until, end) = (deadline.until, deadline.end);
+        deadline.silence = HOUR;
+        deadline.extend();
+        assert!(deadline.until > until && deadline.until < end);
+        deadline.silence = 3 * HOUR;
+        deadline.extend();
+        assert_eq!(deadline.until, end);
     }
 }

@@ -92,9 +92,11 @@ impl Peer {
 }
 
 impl Peer {
-    /// Whether the credential may follow a redirect to `uri`, which is at the same origin.
+    /// Whether the credential may follow a redirect to `uri`, which is at the same origin. Where the operator accepts a
+    /// resource that does not cover the server it belongs to (`accept_resource`), the server's address counts.
     pub(crate) fn covers(&self, uri: &Uri) -> bool {
-        self.resource.as_ref().is_none_or(|resource| covers(resource, uri))
+        let Some(resource) = &self.resource else { return true };
+        covers(resource, uri) || (covers(&self.uri.to_string(), uri) && !covers(resource, &self.uri))
     }
 
     /// Whether no credential is sent.
@@ -212,6 +214,25 @@ mod tests {
             assert!(first.public == other.public);
         }
         assert!(first.session != by(Some("conn_1"), "Bearer x", "b").session);
+    }
+
+    #[test]
+    fn a_credential_follows_to_what_it_is_for_and_to_the_server_that_it_is_accepted_for() {
+        for (resource, covered, elsewhere) in [
+            (None, &["/mcp/", "/other"][..], &[][..]),
+            (
+                Some("https://a.example/mcp"),
+                &["/mcp", "/mcp/", "/mcp/x"],
+                &["/other", "/mcpx", "/mcp/%2e%2e/x"],
+            ),
+            (Some("https://a.example/sse"), &["/mcp/", "/sse/x"], &["/other", "/", "/mcp/%2e%2e/x"]),
+            (Some("https://b.example/"), &["/mcp/", "/mcp/x"], &["/other", "/", "/mcpx"]),
+        ] {
+            let server = Server { resource: resource.map(Into::into), ..server(Some("Bearer x"), &[], "a") };
+            let peer = Peer::new(&server).unwrap();
+            let covers = |path: &&str| peer.covers(&format!("https://a.example{path}").parse().unwrap());
+            assert!(covered.iter().all(covers) && !elsewhere.iter().any(covers), "{resource:?}");
+        }
     }
 
     #[test]

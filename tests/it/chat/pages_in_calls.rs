@@ -1,6 +1,8 @@
 //! Pages that a server of the older revisions wants opened while a call runs (`elicitation/create`): shown like all
 //! others, and the server is told.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -8,7 +10,8 @@ use crate::support::{
     rpc_result, text, text_result, text_stream, with,
 };
 
-/// A server of 2025-11-25 whose tool `t` asks for what `params` say, and answers once `done` is open.
+/// A server of 2025-11-25 whose tool `t` asks for what `params` say, reports progress when it is
+/// answered, and ends once `done` is open.
 struct Asking {
     peer: Peer,
     done: Gate,
@@ -34,11 +37,17 @@ impl Asking {
                 ),
                 Some("tools/call") => {
                     let asking = json!({ "jsonrpc": "2.0", "id": "ask-1", "method": "elicitation/create", "params": params });
+                    let token = &message["params"]["_meta"]["progressToken"];
+                    let progress = json!({
+                        "jsonrpc": "2.0", "method": "notifications/progress",
+                        "params": { "progressToken": token, "progress": 1 },
+                    });
                     let result = text_result("the secret is kept");
                     let result = json!({ "jsonrpc": "2.0", "id": message["id"], "result": result });
                     Reply::stream(vec![
                         provider::event(&asking),
                         Piece::Wait(answered.clone()),
+                        provider::event(&progress),
                         Piece::Wait(then.clone()),
                         provider::event(&result),
                     ])
@@ -136,13 +145,15 @@ async fn waiting_keeps_the_call_until_the_server_is_content() {
 async fn time_up_ends_the_run_with_the_link() {
     let provider = FakeProvider::start(vec![calls(&[("call_1", "s_t", json!({}))])]).await;
     let mcp = Asking::page("https://login.example/x").await;
-    // A person has the time that the request gives, not the server's.
+    // A person has the time that the request gives, not the server's; its progress takes nothing from that.
     let gateway = Gateway::configured(&provider, |settings| settings.mcp.call_seconds = 1).await;
     let wait = json!({ "toolgate": { "on_auth": "wait", "wait_seconds": 2 } });
+    let began = Instant::now();
     let answer = gateway.client.chat(&with(ask(&[mcp.entry()]), wait)).await;
     let required = &answer.json()["toolgate"]["authorization_required"];
     assert_eq!(required[0]["connect_url"], "https://login.example/x");
     assert!(answer.content().contains("within 2 s"), "{}", answer.content());
+    assert!(began.elapsed() >= Duration::from_secs(2), "{:?}", began.elapsed());
     mcp.peer.until_requests_that(1, |request| request.json()["method"] == "notifications/cancelled").await;
 }
 
