@@ -112,8 +112,9 @@ async fn an_authorization_server_that_never_answers_holds_up_no_revocation_but_i
     let told = &told[0];
     assert_eq!((told.user.as_deref(), told.detail.as_deref()), (Some("ann"), Some("revoked")));
     assert_eq!(told.resource.as_deref(), Some(good.url().as_str()));
+    evil.peer.until_requests_that(1, is_revocation).await;
     let asked = evil.peer.requests().iter().filter(|request| is_revocation(request)).count();
-    assert!((1..=4).contains(&asked), "it has its places and no more: {asked}");
+    assert!(asked <= 4, "it has its places and no more: {asked}");
 }
 
 #[tokio::test]
