@@ -21,13 +21,17 @@ enum Next {
     Failed(RunError),
 }
 
-/// Carries out such a run.
+/// Carries out a run, perhaps such a one.
 pub fn carry_out(mut prepared: Prepared, mut found: Found) -> impl Future<Output = ()> + Send {
     prepared.request = prepared.request.detached();
     let headers = detached(&std::mem::take(&mut prepared.forwarded));
     let prepared = Box::new(prepared);
     found.missing.shrink_to_fit();
     async move {
+        if !found.is_blocked() {
+            let running = Box::pin(go_on(prepared, headers, Next::Run(found)));
+            return running.await;
+        }
         // Boxed one by one, each before it is awaited: what waits must not keep room for what comes after.
         let waiting = Box::pin(wait(&prepared, found));
         if let Ok(next) = waiting.await {
