@@ -138,7 +138,8 @@ pub async fn call(calling: &Calling<'_>, started: Instant) -> Result<Executed, G
         Err(Kept::Error(error)) => {
             tracing::info!(mcp.host = host, mcp.tool = calling.tool.name, outcome = ?outcome(&error), "a tool call failed");
             let mut words = explain(&error, host);
-            if task.get().is_some() {
+            // The others say so themselves.
+            if task.is_unsettled() && !matches!(error, Error::Timeout { .. } | Error::TaskLost { .. }) {
                 words = format!("{words} {BEGUN}");
             }
             (ToolResult::failure(words), outcome(&error))

@@ -36,7 +36,7 @@ impl OpenTask {
         task.as_ref().is_some_and(|task| !task.is_over() || task.was_given_up())
     }
 
-    fn set(&self, task: &TaskRef) {
+    pub(super) fn set(&self, task: &TaskRef) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(task.clone());
     }
 }

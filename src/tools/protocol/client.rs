@@ -176,7 +176,7 @@ impl Client {
             Called::Task(Created { task, works }) => {
                 let polling = self.polling(peer.clone(), tool, &task, follow);
                 follow.task(&task).await;
-                polling.to_the_end(works).await
+                polling.finish(works).await
             }
         }
     }
@@ -192,7 +192,7 @@ impl Client {
         task: &TaskRef,
         follow: Follow<'_>,
     ) -> Result<Bytes, Error> {
-        self.polling(peer, tool, task, follow).to_the_end(false).await
+        self.polling(peer, tool, task, follow).finish(false).await
     }
 
     /// Says that nobody waits for a task any more.

@@ -115,7 +115,7 @@ impl<'a> Polling<'a> {
     /// # Errors
     /// What became of the call instead. After [`Error::Unauthorized`], and whatever else another credential may cure,
     /// the task is not over: it can be gone on with, and without such a credential not even be cancelled.
-    pub(crate) async fn to_the_end(mut self, pause: bool) -> Result<Bytes, Error> {
+    pub(crate) async fn finish(mut self, pause: bool) -> Result<Bytes, Error> {
         let ended = self.ask_on(pause).await;
         let may_go_on =
             matches!(ended, Err(Error::Unauthorized(_) | Error::Status { .. } | Error::Protocol(_)));
