@@ -14,5 +14,6 @@ mod pages_in_calls;
 mod relay;
 mod results;
 mod retries;
+mod tasks;
 mod tools;
 mod waiting;
