@@ -33,6 +33,12 @@ const STEPS: &[(i64, &str, &str, &str)] = &[
         include_str!("../../migrations/sqlite/0004_fair_work.sql"),
         include_str!("../../migrations/postgres/0004_fair_work.sql"),
     ),
+    (
+        6,
+        "hidden_turns",
+        include_str!("../../migrations/sqlite/0006_hidden_turns.sql"),
+        include_str!("../../migrations/postgres/0006_hidden_turns.sql"),
+    ),
 ];
 
 impl Store {
