@@ -134,6 +134,7 @@ impl Agent {
         // A turn that was cut off has calls that are not whole; they are not made.
         let cut_off = matches!(turn.finish_reason.as_deref(), Some("length" | "content_filter"));
         if turn.calls.is_empty() || cut_off {
+            self.remember_answer(start, &turn.message);
             return Ok(Some(FinishReason::Model(turn.finish_reason.unwrap_or_else(|| "stop".to_owned()))));
         }
         if self.target.provider.quirks.drop_reasoning {
@@ -148,10 +149,7 @@ impl Agent {
         let Done { stopping, missing } = self.execute(&ours, allowed, callers.is_empty()).await?;
         self.tell_of_missing(&missing).await?;
         if !callers.is_empty() {
-            let seen = callers
-                .iter()
-                .map(|call| (call.id.as_str(), call.function.as_str(), call.arguments.as_str()));
-            self.parts.memory.keep(&self.logins.scope, seen, self.conversation.since(start).to_vec());
+            self.remember_calls(start, &callers);
             used.caller_calls += u32::try_from(callers.len()).unwrap_or(u32::MAX);
             return Ok(Some(FinishReason::ToolCalls));
         }

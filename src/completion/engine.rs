@@ -77,13 +77,14 @@ impl Engine {
         connections: Connections,
         metrics: Arc<Metrics>,
         clock: Clock,
+        memory: HiddenTurns,
     ) -> Self {
         let parts = Parts {
             upstream,
             tools: Tools::new(egress.clone(), &settings.mcp),
             connections,
             egress,
-            memory: HiddenTurns::new(&settings.run),
+            memory,
             metrics,
             run: settings.run.clone(),
             mcp: settings.mcp.clone(),
@@ -146,8 +147,22 @@ impl Engine {
         self.parts.stopping.send_replace(true);
     }
 
-    /// Closes sessions with MCP servers.
+    /// Writes what runs leave behind, as long as the process serves. Never ends.
+    pub async fn work(&self) {
+        self.parts.memory.work().await;
+    }
+
+    /// Forgets the turns that callers did not see of one run, in this process and in the store.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    pub async fn forget_run(&self, namespace: &str, run: &str) -> Result<(), crate::store::Error> {
+        self.parts.memory.forget_run(namespace, run).await
+    }
+
+    /// Writes what is left to be written, and closes sessions with MCP servers.
     pub async fn close(&self) {
+        self.parts.memory.close().await;
         self.parts.tools.close().await;
     }
 }

@@ -25,6 +25,7 @@ pub mod render;
 mod sink;
 mod toolset;
 mod turn;
+mod unsettled;
 mod usage;
 mod who;
 
@@ -32,6 +33,7 @@ pub use agent::unreachable;
 pub use answer::Answer;
 pub use chunk::Chunks;
 pub use engine::{CancelOnDrop, Engine, Started};
+pub use memory::HiddenTurns;
 pub use options::{OnAuth, Options, StopWhen};
 pub use prepare::{Error, Incoming};
 pub use who::{OtherUser, Users, Who};

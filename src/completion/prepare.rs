@@ -13,6 +13,7 @@ use super::engine::Parts;
 use super::event::{AuthorizationRequired, RunError};
 use super::gather::{Found, authorization_required, ended, gather, not_allowed};
 use super::logins::{Logins, Missing};
+use super::memory::Seen;
 use super::options::{OnAuth, Options};
 use super::sink::Sink;
 use super::toolset::Toolset;
@@ -110,6 +111,7 @@ impl Engine {
                            tool calls cannot be made once for several answers";
             return Err(InvalidField::new("n", message).into());
         }
+        let has_servers = !servers.is_empty();
         for spec in &servers {
             parts.egress.check(&spec.uri).map_err(|refusal| not_allowed(spec, &refusal.to_string()))?;
         }
@@ -142,6 +144,7 @@ impl Engine {
         }
         let (sink, events) = Sink::new(EVENTS_AHEAD);
         let output = options.output;
+        let sink = sink.with(Seen::new(output).filter(|_| has_servers));
         let prepared = Prepared {
             parts: Arc::clone(parts),
             request,
@@ -156,7 +159,7 @@ impl Engine {
         let task = if blocked {
             held::spawn(prepared, found)
         } else {
-            let agent = prepared.agent(found)?;
+            let agent = Box::pin(prepared.agent(found)).await?;
             tokio::spawn(agent.run())
         };
         Ok(Started {
@@ -177,13 +180,15 @@ impl Prepared {
     ///
     /// # Errors
     /// When the request does not fit them.
-    pub fn agent(self, mut found: Found) -> Result<Agent, Error> {
+    pub async fn agent(self, mut found: Found) -> Result<Agent, Error> {
         let Prepared { parts, request, forwarded, target, path, options, parallel, logins, sink } = self;
         found.ready.sort_by_key(|server| server.spec.position);
         let missing = found.logins();
         let others = tools::other_entries(request.raw("tools").unwrap_or("[]"));
         let toolset = Toolset::build(found.ready, &others, &target.provider)?;
-        let (messages, _) = parts.memory.put_back(&logins.scope, &conversation::messages(&request)?);
+        let caller_saw = conversation::messages(&request)?;
+        let whose = logins.whose(&target);
+        let messages = parts.memory.put_back(&whose, toolset.json().is_some(), &caller_saw).await;
         let messages = parts.links.forgotten_in(messages);
         let quirks = target.provider.quirks;
         let conversation = Conversation::new(&request, &target.model, messages, &toolset, quirks)?;

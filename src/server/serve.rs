@@ -8,7 +8,7 @@ use super::router::router;
 use super::{Error, Opened, Started, WithoutKeys, listen, open};
 use crate::api::App;
 use crate::clock::Clock;
-use crate::completion::Engine;
+use crate::completion::{Engine, HiddenTurns};
 use crate::config::{Environment, Settings};
 use crate::connections::{self, Connections};
 use crate::egress::{self, Egress};
@@ -108,8 +108,10 @@ pub async fn serve_until(
         pages_per_minute: if local { 0 } else { settings.rate_limit.pages_per_minute },
     };
     let site = Arc::new(web::Site::new(parts).map_err(Error::Settings)?);
-    let engine =
-        Engine::new(&settings, egress, upstream, connections.clone(), Arc::clone(&metrics), Clock::system());
+    let clock = Clock::system();
+    let memory = HiddenTurns::new(&settings.run, clock.clone()).kept_in(store.clone(), keyring.clone());
+    let (accounts, counted) = (connections.clone(), Arc::clone(&metrics));
+    let engine = Engine::new(&settings, egress, upstream, accounts, counted, clock, memory);
     let started = Started {
         addr: address,
         public_url,
@@ -144,12 +146,14 @@ pub async fn serve_until(
     let watching = Arc::clone(&app);
     let (listening, working) = (app.connections.clone(), app.connections.clone());
     let sweeping = app.sessions.clone();
+    let remembering = Arc::clone(&app);
     let tasks = [
         tokio::spawn(keys::watch(source, keyring)),
         tokio::spawn(async move { watching.callers.watch().await }),
         tokio::spawn(async move { listening.watch().await }),
         tokio::spawn(async move { working.work().await }),
         tokio::spawn(async move { sweeping.work().await }),
+        tokio::spawn(async move { remembering.engine.work().await }),
     ];
     ready(&started);
     let draining = Arc::clone(&app);

@@ -1,7 +1,7 @@
 //! Turns that callers did not see. They belong to a person's conversation: sealed, kept for a while, and gone with their
 //! run and their project.
 
-use super::{Error, Store, Transaction, values};
+use super::{Error, Row, Store, Transaction, values};
 
 /// Most turns that one question finds. There is one text for every number of them.
 pub const MOST_FOUND: usize = 64;
@@ -41,8 +41,8 @@ impl Store {
         open.commit().await
     }
 
-    /// Those of `ids` that are there at `now`: id, when they expire, sealed messages. Of ids, the first [`MOST_FOUND`]
-    /// count; of what they find, the newest that have at most `bytes` together.
+    /// Those of `ids` that are there at `now`. Of ids, the first [`MOST_FOUND`] count; of what they find, the newest that
+    /// have at most `bytes` together.
     ///
     /// # Errors
     /// See [`Error`].
@@ -52,9 +52,9 @@ impl Store {
         ids: &[String],
         now: i64,
         bytes: i64,
-    ) -> Result<Vec<(String, i64, Vec<u8>)>, Error> {
-        let sql = "SELECT id, expires_at, sealed_messages FROM (
-                SELECT id, expires_at, sealed_messages,
+    ) -> Result<Vec<HiddenTurnsRow>, Error> {
+        let sql = "SELECT * FROM (
+                SELECT project, id, user_name, run, sealed_messages, expires_at,
                     SUM(length(sealed_messages)) OVER (ORDER BY expires_at DESC, id) AS so_far
                 FROM hidden_turns WHERE project = $1 AND expires_at > $2 AND id IN (
                     $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,
@@ -65,9 +65,20 @@ impl Store {
         let mut values = values![project, now, bytes];
         values.extend((0..MOST_FOUND).map(|place| ids.get(place).map_or("", String::as_str).into()));
         let rows = self.rows(sql, values).await?;
-        rows.iter()
-            .map(|row| Ok((row.text("id")?, row.int("expires_at")?, row.bytes("sealed_messages")?)))
-            .collect()
+        rows.iter().map(HiddenTurnsRow::read).collect()
+    }
+}
+
+impl HiddenTurnsRow {
+    fn read(row: &Row) -> Result<Self, Error> {
+        Ok(HiddenTurnsRow {
+            project: row.text("project")?,
+            id: row.text("id")?,
+            user: row.wide_text("user_name")?,
+            run: row.opt_text("run")?,
+            sealed_messages: row.bytes("sealed_messages")?,
+            expires_at: row.int("expires_at")?,
+        })
     }
 }
 
@@ -108,7 +119,7 @@ mod tests {
     async fn found(store: &Store, project: &str, ids: &[&str], now: i64, bytes: i64) -> Vec<String> {
         let ids: Vec<String> = ids.iter().map(|&id| id.to_owned()).collect();
         let found = store.find_hidden_turns(project, &ids, now, bytes).await.unwrap();
-        let mut ids: Vec<String> = found.into_iter().map(|(id, ..)| id).collect();
+        let mut ids: Vec<String> = found.into_iter().map(|row| row.id).collect();
         ids.sort();
         ids
     }
@@ -132,9 +143,9 @@ mod tests {
     async fn the_same_id_again_replaces_what_was_kept() {
         let store = store(vec![row("p", "a", "r", 10)]).await;
         let again = HiddenTurnsRow { sealed_messages: vec![1], ..row("p", "a", "s", 30) };
-        store.keep_hidden_turns(vec![again]).await.unwrap();
+        store.keep_hidden_turns(vec![again.clone()]).await.unwrap();
         let found = store.find_hidden_turns("p", &["a".to_owned()], 20, 100).await.unwrap();
-        assert_eq!(found, [("a".to_owned(), 30, vec![1])]);
+        assert_eq!(found, [again]);
     }
 
     #[tokio::test]
