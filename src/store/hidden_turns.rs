@@ -96,7 +96,7 @@ impl Transaction {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Location, Old};
+    use crate::store::{DeletedProject, FlowRow, Location, Old, Project, ProjectProof};
 
     fn row(project: &str, id: &str, run: &str, expires_at: i64) -> HiddenTurnsRow {
         HiddenTurnsRow {
@@ -157,8 +157,31 @@ mod tests {
         open.commit().await.unwrap();
         assert_eq!(found(&store, "p", &["a", "b"], 0, 1000).await, ["b"]);
         assert_eq!(found(&store, "q", &["c"], 0, 1000).await, ["c"]);
+        let over = row("p", "d", "r", 24);
+        store.keep_hidden_turns(vec![over]).await.unwrap();
         store.forget(Old::HiddenTurns, 25).await.unwrap();
-        assert!(found(&store, "p", &["b"], 0, 1000).await.is_empty());
+        assert!(found(&store, "p", &["b", "d"], 0, 1000).await.is_empty());
         assert_eq!(found(&store, "q", &["c"], 0, 1000).await, ["c"]);
+    }
+
+    #[tokio::test]
+    async fn they_go_with_their_project() {
+        let (shop, other) = (Project::namespace("shop"), Project::namespace("other"));
+        let store = store(vec![row(&shop, "a", "r", 10), row(&other, "a", "r", 10)]).await;
+        let project = Project {
+            name: "shop".to_owned(),
+            proof: ProjectProof::App,
+            verifier_url: None,
+            webhook_url: None,
+            sealed_webhook_secret: None,
+            created_at: 1,
+            updated_at: 1,
+        };
+        store.create_project(&project).await.unwrap();
+        let deleted =
+            store.delete_project("shop", async |_: &mut Transaction, _: &FlowRow| Ok::<(), Error>(()));
+        assert_eq!(deleted.await.unwrap(), DeletedProject::Deleted);
+        assert!(found(&store, &shop, &["a"], 0, 1000).await.is_empty());
+        assert_eq!(found(&store, &other, &["a"], 0, 1000).await, ["a"]);
     }
 }
