@@ -5,6 +5,8 @@ mod recall;
 mod remember;
 mod seen;
 mod shelf;
+#[cfg(test)]
+mod tests;
 mod turns;
 
 pub use seen::Seen;

@@ -44,6 +44,12 @@ impl Agent {
 impl Logins {
     /// Whose turns the memory keeps, made with `target`.
     pub(in crate::completion) fn whose<'a>(&'a self, target: &'a Target) -> Whose<'a> {
-        Whose { scope: &self.scope, verified: self.application.verified, run: &self.run_id, target }
+        Whose {
+            scope: &self.scope,
+            verified: self.application.verified,
+            run: &self.run_id,
+            provider: &target.provider.name,
+            model: &target.model,
+        }
     }
 }

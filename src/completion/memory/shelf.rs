@@ -225,3 +225,19 @@ impl Strangers {
         fits
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strangers_together_fill_a_part_of_the_store_a_day_and_no_more() {
+        let mut strangers = Strangers::default();
+        let count = |strangers: &mut Strangers, day| {
+            (0..100).filter(|_| strangers.may_add(LARGE, day)).count() * LARGE
+        };
+        assert_eq!(count(&mut strangers, 7), STRANGERS_BYTES);
+        assert!(!strangers.may_add(1, 7));
+        assert_eq!(count(&mut strangers, 8), STRANGERS_BYTES);
+    }
+}

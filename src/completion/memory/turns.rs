@@ -15,7 +15,6 @@ use crate::clock::Clock;
 use crate::config;
 use crate::crypto::Keyring;
 use crate::store::Store;
-use crate::upstream::Target;
 
 /// Larger than this, turns are kept without the pictures and sounds of tools, and not in the store.
 pub(super) const LARGE: usize = 4 << 20;
@@ -41,13 +40,14 @@ pub struct Whose<'a> {
     /// Whether the operator knows the caller.
     pub verified: bool,
     pub run: &'a str,
-    pub target: &'a Target,
+    pub provider: &'a str,
+    pub model: &'a str,
 }
 
 impl Whose<'_> {
     /// Provider and model. What one of them writes into its messages, another one need not understand, or accept.
     pub(super) fn origin(&self) -> String {
-        json!([*self.target.provider.name, *self.target.model]).to_string()
+        json!([self.provider, self.model]).to_string()
     }
 }
 
