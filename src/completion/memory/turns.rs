@@ -14,7 +14,7 @@ use super::shelf::Shelf;
 use crate::clock::Clock;
 use crate::config;
 use crate::crypto::Keyring;
-use crate::store::Store;
+use crate::store::{Error, Store};
 
 /// Larger than this, turns are kept without the pictures and sounds of tools, and not in the store.
 pub(super) const LARGE: usize = 4 << 20;
@@ -127,16 +127,21 @@ impl HiddenTurns {
         self.kept.get(key).filter(|entry| entry.expires_at > now)
     }
 
-    /// Forgets the turns of one run of a namespace, here and in the store.
-    ///
-    /// # Errors
-    /// When the store cannot be asked; here they are forgotten all the same.
-    pub async fn forget_run(&self, namespace: &str, run: &str) -> Result<(), crate::store::Error> {
+    /// Forgets the turns of one run in this process.
+    pub fn forget_here(&self, run: &str) {
         for (key, entry) in &self.kept {
             if entry.run == run {
                 self.kept.invalidate(&*key);
             }
         }
+    }
+
+    /// Forgets the turns of one run of a namespace, here and in the store.
+    ///
+    /// # Errors
+    /// When the store cannot be asked; here they are forgotten all the same.
+    pub async fn forget_run(&self, namespace: &str, run: &str) -> Result<(), Error> {
+        self.forget_here(run);
         match &self.shelf {
             Some(shelf) => shelf.forget_run(namespace, run).await,
             None => Ok(()),

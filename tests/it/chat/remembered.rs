@@ -1,7 +1,6 @@
 //! Hidden turns in the store: after a restart, at another instance, and when the store fails.
 
 use serde_json::{Value, json};
-use toolgate::store::Value as Stored;
 
 use crate::support::provider::function_call;
 use crate::support::{
@@ -129,26 +128,29 @@ async fn another_process_has_the_hidden_turns_of_one_that_was_killed_and_no_file
 }
 
 #[tokio::test]
-async fn stored_turns_are_of_no_use_in_the_place_of_another_user_s() {
+async fn stored_turns_are_found_by_their_own_user_and_profile_only() {
     let place = Place::new().await;
-    let (provider, mcp) = (FakeProvider::start(script()).await, server().await);
+    let replies = script().into_iter().take(2).chain((0..5).map(|_| text("bye"))).collect();
+    let (provider, mcp) = (FakeProvider::start(replies).await, server().await);
     let first = at(&place, &provider).await;
     let content = first.client.chat(&tools(&mcp)).await.content();
     first.stop().await;
-    let mut body = with(tools(&mcp), json!({ "user": "bob" }));
-    push(&mut body, json!({ "role": "assistant", "content": content }));
-    push(&mut body, json!({ "role": "user", "content": "and mine?" }));
-    // Somebody who can write to the database calls Ann's row Bob's.
-    let store = place.store().await;
-    let moved = "UPDATE hidden_turns SET user_name = $1";
-    assert_eq!(store.execute(moved, vec![Stored::from(&b"bob"[..])]).await.unwrap(), 1);
-    store.close().await;
     let second = at(&place, &provider).await;
-    second.client.chat(&body).await;
-    assert!(provider.last_said("tool").is_empty(), "it is found under Ann's digest only");
-    let body = with(body, json!({ "user": "ann" }));
-    second.client.chat(&body).await;
-    assert_eq!(provider.last_said("tool").len(), 1, "sealed for Ann, whatever the row says");
+    for (user, profile, found) in [
+        ("bob", Value::Null, 0),
+        ("", Value::Null, 0),
+        ("Ann", Value::Null, 0),
+        ("ann", json!("work"), 0),
+        ("ann", Value::Null, 1),
+    ] {
+        let options = json!({ "user": user, "toolgate": { "profile": profile } });
+        let mut body = with(tools(&mcp), options);
+        push(&mut body, json!({ "role": "assistant", "content": content }));
+        push(&mut body, json!({ "role": "user", "content": "and mine?" }));
+        let answer = second.client.chat(&body).await;
+        assert_eq!(answer.content(), "bye", "{}", answer.text());
+        assert_eq!(provider.last_said("tool").len(), found, "{body}");
+    }
 }
 
 #[tokio::test]
