@@ -119,6 +119,18 @@ impl Journal {
         Ok(())
     }
 
+    /// The store has more of the run than is known here, as when a write succeeded that was said to have failed: whoever
+    /// takes it, goes on from there.
+    async fn give_up(&self, log: &Log) {
+        tracing::warn!(run.id = &*log.id, "a run is read anew");
+        log.close();
+        log.lose();
+        self.remove(&log.id);
+        if let Err(error) = self.0.store.release_runs(&self.instance(), &[log.id.to_string()]).await {
+            tracing::warn!(%error, "a run is left until this process is missed");
+        }
+    }
+
     async fn write(&self, taken: &mut [(Arc<Log>, Taken)]) -> Result<bool, Error> {
         let now = self.0.clock.unix_milliseconds();
         let instance = self.instance();
@@ -183,6 +195,8 @@ impl Writer {
                         tracing::error!(%error, "no new name could be registered");
                     }
                 }
+                // Nobody else's runs are held up by one that cannot be written.
+                Err(Error::Exists) => self.write_one_by_one(&mut taken).await,
                 Err(error) => {
                     let since = *failing_since.get_or_insert_with(Instant::now);
                     tracing::warn!(%error, runs = taken.len(), "runs could not be written; trying again");
@@ -194,6 +208,17 @@ impl Writer {
                     }
                     tokio::time::sleep(Duration::from_millis(250)).await;
                 }
+            }
+        }
+    }
+
+    async fn write_one_by_one(&self, taken: &mut [(Arc<Log>, Taken)]) {
+        for one in taken.chunks_mut(1) {
+            match self.journal.write(one).await {
+                Ok(true) => self.settle(one).await,
+                Err(Error::Exists) => self.journal.give_up(&one[0].0).await,
+                // Seen again, and dealt with, at the next write.
+                Ok(false) | Err(_) => one.iter().for_each(|(log, part)| log.unsettle(part)),
             }
         }
     }

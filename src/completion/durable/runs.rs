@@ -1,6 +1,7 @@
 //! The runs that are kept, as the edges see them: found, followed, listed, cancelled, changed, deleted.
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -45,6 +46,8 @@ pub(super) struct Inner {
     public_url: String,
     /// The turns that callers did not see.
     memory: HiddenTurns,
+    /// The process is about to stop: it takes over nothing any more.
+    pub is_stopping: AtomicBool,
     /// Runs of other processes that somebody here follows.
     followed: Mutex<HashMap<Arc<str>, Weak<Log>>>,
     /// Ids of runs of other processes that have something new; an empty one is all of them.
@@ -76,7 +79,9 @@ impl Runs {
         let (journal, writer) = Journal::new(store.clone(), connections, clock.clone());
         let news = broadcast::Sender::new(NEWS_AHEAD);
         let followed = Mutex::default();
-        let inner = Inner { store, clock, journal, settings, public_url, followed, news, memory };
+        let is_stopping = AtomicBool::new(false);
+        let inner =
+            Inner { store, clock, journal, settings, public_url, is_stopping, followed, news, memory };
         (Runs(Arc::new(inner)), writer)
     }
 
@@ -137,11 +142,12 @@ impl Runs {
     pub(in crate::completion) async fn take_over(
         &self,
         row: &RunRow,
+        is_chosen: bool,
         told: Option<Told>,
     ) -> Result<(Arc<Log>, Resume), Error> {
         let (events, steps, place) = self.0.journal_of(row).await?;
         let resume = Resume::read(&events, steps);
-        let log = Log::taken_over(row, events, place, told, self.0.journal.clone());
+        let log = Log::taken_over(row, events, place, is_chosen, told, self.0.journal.clone());
         self.0.journal.add(&log);
         Ok((log, resume))
     }
@@ -183,7 +189,12 @@ impl Runs {
     /// When the store fails.
     pub async fn follow(&self, record: &Record, first: usize) -> Result<LogViewer, Error> {
         let log = self.log(record).await?;
-        let there = log.watch_settled().borrow().events;
+        let there = || log.watch_settled().borrow().events;
+        if first > there() && log.is_followed() {
+            // Its reader may have seen more at the process that carries the run out.
+            self.0.catch_up(&log).await?;
+        }
+        let there = there();
         let first = if first > there { 0 } else { first };
         Ok(Viewer::of_settled(log, first, record.is_own))
     }
@@ -224,7 +235,10 @@ impl Runs {
         let (inner, weak, id) = (Arc::clone(&self.0), Arc::downgrade(&log), Arc::clone(&log.id));
         tokio::spawn(async move {
             inner.keep_up(&weak, &id, &mut news).await;
-            inner.followed.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+            let mut followed = inner.followed.lock().unwrap_or_else(PoisonError::into_inner);
+            if followed.get(&id).is_some_and(|now| now.ptr_eq(&weak)) {
+                followed.remove(&id);
+            }
         });
         Ok(log)
     }
@@ -412,9 +426,15 @@ impl Inner {
     }
 }
 
+/// One list behind the other: the batches of a run that has ended are put together as they are.
 fn read_all<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<Vec<T>, Error> {
-    serde_json::from_slice(bytes)
-        .map_err(|error| Error::Unexpected(format!("a run's journal cannot be read: {error}")))
+    let mut all = Vec::new();
+    for list in serde_json::Deserializer::from_slice(bytes).into_iter::<Vec<T>>() {
+        all.extend(
+            list.map_err(|error| Error::Unexpected(format!("a run's journal cannot be read: {error}")))?,
+        );
+    }
+    Ok(all)
 }
 
 /// Whether it can be the id of a run; nothing else is looked for.

@@ -116,6 +116,10 @@ impl LogViewer {
             return None;
         }
         let event = self.log.event(self.next)?;
+        // Who has read the end finds it in the store.
+        if event.is_last() && !self.log.may_tell_end() {
+            return None;
+        }
         self.next += 1;
         Some((self.next - 1, event))
     }
