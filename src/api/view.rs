@@ -11,8 +11,8 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::ApiError;
-use super::error::vanished_run;
-use crate::completion::event::RunEvent;
+use super::error::{gone_on, vanished_run};
+use crate::completion::event::{RunError, RunEvent};
 use crate::completion::{Answer, CancelOnDrop, Chunks, Started, Viewer, unwritable};
 use crate::sse;
 
@@ -43,6 +43,7 @@ pub fn relayed(response: http::Response<Incoming>) -> Response {
 /// The run's own.
 pub async fn whole(started: Started) -> Result<Response, ApiError> {
     let Started { run_id, result_url, model, created, output, mut events, task, .. } = started;
+    kept(&events).await?;
     let mut answer = Answer::new(run_id.clone(), model, created, output);
     let mut ended = false;
     while let Some(event) = events.next().await {
@@ -51,9 +52,8 @@ pub async fn whole(started: Started) -> Result<Response, ApiError> {
     }
     drop(task);
     if !ended {
-        return Err(vanished_run().into());
+        return Err(left(result_url.as_deref()).into());
     }
-    kept(&events).await?;
     let mut response = Response::new(Body::from(answer.finish()?.to_string()));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     name_run(&mut response, &run_id, result_url.as_deref());
@@ -72,8 +72,8 @@ async fn kept(events: &Viewer) -> Result<(), ApiError> {
 /// The run's own, if it fails before its first words.
 pub async fn stream(started: Started, keep_alive_seconds: u64) -> Result<Response, ApiError> {
     let Started { run_id, result_url, model, created, include_usage, output, mut events, task, .. } = started;
-    let early = first_words(&mut events).await?;
     kept(&events).await?;
+    let early = first_words(&mut events, result_url.as_deref()).await?;
     let mut chunks = Chunks::new(run_id.clone(), model, created, output, include_usage);
     let mut first = Vec::with_capacity(1024);
     for event in early {
@@ -84,6 +84,7 @@ pub async fn stream(started: Started, keep_alive_seconds: u64) -> Result<Respons
         chunks,
         events,
         keep_alive,
+        result_url: result_url.clone(),
         first: Some(first).filter(|bytes| !bytes.is_empty()),
         _task: task,
     });
@@ -105,7 +106,12 @@ fn name_run(response: &mut Response, run_id: &str, result_url: Option<&str>) {
     }
 }
 
-async fn first_words(events: &mut Viewer) -> Result<Vec<RunEvent>, ApiError> {
+/// The run says nothing more here: it goes on elsewhere, if it is kept.
+fn left(result_url: Option<&str>) -> RunError {
+    result_url.map_or_else(vanished_run, gone_on)
+}
+
+async fn first_words(events: &mut Viewer, result_url: Option<&str>) -> Result<Vec<RunEvent>, ApiError> {
     let mut early = Vec::new();
     let mut deadline: Option<Instant> = None;
     loop {
@@ -116,7 +122,7 @@ async fn first_words(events: &mut Viewer) -> Result<Vec<RunEvent>, ApiError> {
                 Err(_) => return Ok(early),
             },
         };
-        match event.ok_or_else(vanished_run)? {
+        match event.ok_or_else(|| left(result_url))? {
             RunEvent::Error(error) => return Err(error.into()),
             // A person must see the link now.
             event @ RunEvent::Waiting { .. } => {
@@ -141,6 +147,7 @@ struct Streaming {
     events: Viewer,
     keep_alive: Duration,
     first: Option<Vec<u8>>,
+    result_url: Option<String>,
     _task: Option<CancelOnDrop>,
 }
 
@@ -170,7 +177,7 @@ impl Streaming {
                     }
                 }
                 Ok(None) => {
-                    self.chunks.write(RunEvent::Error(vanished_run()), &mut out);
+                    self.chunks.write(RunEvent::Error(left(self.result_url.as_deref())), &mut out);
                 }
             }
         }

@@ -10,7 +10,7 @@ use http::StatusCode;
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
-use super::durable::Step;
+use super::durable::{Step, Stop};
 use super::following::{Following, OpenTask};
 use super::held::explain as explain_wait;
 use super::logins::{Came, Logins, Missing, Refused, expired};
@@ -148,6 +148,11 @@ pub async fn call(calling: &Calling<'_>, started: Instant) -> Result<Executed, G
         task.set(kept);
     }
     let ended = calling.to_the_end(&arguments, &task).await;
+    if let (Err(Kept::Waited(Came::Stopping, _)), Some(log)) = (&ended, calling.sink.log()) {
+        // Another process waits on.
+        log.end_early(Stop::HandedOver);
+        return Err(Gone);
+    }
     let begun = if task.is_unsettled() { BEGUN } else { "The call was not made." };
     let (result, outcome) = match ended {
         Ok(raw) => match ToolResult::parse(&raw) {
@@ -215,6 +220,7 @@ impl Calling<'_> {
                 Err(Error::Unauthorized(challenge)) => challenge,
                 _ if logins.is_expiry(spec, access.as_ref(), &seen).await => expired(),
                 Err(Error::PageRequired(required)) => {
+                    self.not_made().await?;
                     // It has taken the token, and time goes by: another one may be due, also more than once.
                     renewals = 0;
                     pages = Some(self.open_pages(pages.take(), *required, &patience).await?);

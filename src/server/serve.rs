@@ -1,7 +1,10 @@
 //! Putting the parts together, and running them.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::front::Front;
 use super::router::router;
@@ -192,14 +195,18 @@ pub async fn serve_until(
     ];
     ready(&started);
     let draining = Arc::clone(&app);
-    let stop = async move {
+    let asked_to_stop = OnceLock::new();
+    let stop = async {
         stop.await;
+        // Set once only.
+        let _ = asked_to_stop.set(Instant::now());
         draining.draining.store(true, Ordering::Relaxed);
         draining.engine.stop_waiting();
         tracing::info!("stopping: open streams may finish");
     };
     listen::accept(listener, front, &limits, stop).await;
-    runs.hand_over().await;
+    let since = asked_to_stop.get().map(Instant::elapsed).unwrap_or_default();
+    runs.hand_over(Duration::from_secs(limits.shutdown_seconds).saturating_sub(since)).await;
     app.engine.close().await;
     for task in tasks {
         task.abort();

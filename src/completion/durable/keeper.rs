@@ -84,10 +84,32 @@ impl Runs {
         self.0.is_stopping.store(true, Ordering::Relaxed);
     }
 
-    /// Leaves the runs of this process to others: it stops.
-    pub async fn hand_over(&self) {
+    /// Leaves the runs of this process to others: it stops. Calls of tools that nobody may repeat have so long to end.
+    pub async fn hand_over(&self, grace: Duration) {
         self.stop();
-        self.leave(&self.0.journal.all()).await;
+        let (at_once, later): (Vec<_>, Vec<_>) =
+            self.0.journal.all().into_iter().partition(|log| log.is_certain());
+        self.leave(&at_once).await;
+        if !later.is_empty() {
+            tracing::info!(runs = later.len(), "stopping: calls of tools may end");
+        }
+        let ending = async {
+            for log in &later {
+                log.certain().await;
+            }
+        };
+        if tokio::time::timeout(grace, ending).await.is_err() {
+            tracing::warn!("tools were still at work when the time for stopping was over");
+        }
+        let rest = self.0.journal.all();
+        self.leave(&rest).await;
+        // Some may have been left by themselves just before, and are being written still.
+        let leaving = async {
+            for log in &rest {
+                log.ended().await;
+            }
+        };
+        let _ = tokio::time::timeout(TO_SETTLE, leaving).await;
         // Nobody needs to miss it before they take what is left.
         let (name, now) = (self.0.journal.instance(), self.0.now());
         if let Err(error) = self.0.store.declare_dead(&name, Some(i64::MAX), now).await {

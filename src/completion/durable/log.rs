@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use serde_json::{Map, Value};
 use tokio::sync::watch;
@@ -15,6 +16,8 @@ use crate::completion::event::{FinishReason, RunEvent};
 use crate::completion::sink::Gone;
 use crate::store::{RunBatch, RunChange, RunRow, RunUsage};
 
+/// How long a new run may take to be written before its caller is told that it cannot be.
+const TO_CREATE: Duration = Duration::from_secs(8);
 /// Largest text of all events of a run, in bytes.
 const MOST_BYTES: usize = 64 << 20;
 
@@ -85,6 +88,8 @@ struct State {
     is_queued: bool,
     /// Takes nothing any more: another process goes on from what is there.
     is_closed: bool,
+    /// Places of calls under way that nobody may make again: lost now, their outcome would be unknown.
+    uncertain: Vec<usize>,
 }
 
 /// What one write brings into the store.
@@ -185,6 +190,7 @@ impl Log {
             told: None,
             is_queued: false,
             is_closed: false,
+            uncertain: Vec::new(),
         };
         Log {
             project: row.project.as_str().into(),
@@ -260,9 +266,12 @@ impl Log {
             if state.is_closed {
                 return Err(Gone);
             }
+            state.follow_calls(&step);
             state.steps.push(step);
             state.steps_written + state.steps.len()
         };
+        // Who waits for calls to be certain looks again.
+        self.there.send_modify(|_| {});
         self.queue(wait);
         if !wait {
             return Ok(());
@@ -328,6 +337,23 @@ impl Log {
         !was_closed
     }
 
+    /// Until no call is under way whose outcome would be unknown if the process were lost now.
+    pub(super) async fn certain(&self) {
+        let mut there = self.there.subscribe();
+        loop {
+            there.borrow_and_update();
+            if self.is_certain() || there.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Whether no such call is under way.
+    pub(super) fn is_certain(&self) -> bool {
+        let state = self.state();
+        state.uncertain.is_empty() || state.is_closed || state.ended_at.is_some()
+    }
+
     /// Whether another process has it.
     pub(super) fn is_lost(&self) -> bool {
         self.settled.borrow().lost
@@ -369,6 +395,11 @@ impl Log {
                 there.is_ok_and(|settled| settled.created)
             }
             () = self.unwritable() => false,
+            () = tokio::time::sleep(TO_CREATE) => {
+                // Its caller is told that there is no run, and there is to be none.
+                self.end_early(Stop::Unwritable);
+                false
+            }
         }
     }
 
@@ -501,6 +532,17 @@ impl Log {
 }
 
 impl State {
+    fn follow_calls(&mut self, step: &Step) {
+        match step {
+            Step::Calling { place, repeatable: false } => self.uncertain.push(*place),
+            Step::NotMade { place } | Step::Task { place, .. } | Step::Called { place, .. } => {
+                self.uncertain.retain(|known| known != place);
+            }
+            Step::Answered { .. } | Step::Acted { .. } => self.uncertain.clear(),
+            Step::Begun { .. } | Step::Calling { .. } => {}
+        }
+    }
+
     /// What an event means for the run.
     fn note(&mut self, event: &RunEvent, now: i64) {
         self.bytes += event.weight();

@@ -10,7 +10,7 @@ use super::scene::{Scene, all_the_same, calling, content, has_results, json_of, 
 use super::watcher::{self, Watcher, named, text_of};
 use crate::support::provider::{delta, event, finish, usage};
 use crate::support::{
-    FakeMcp, FakeProvider, FakeTool, Gate, PATIENCE, Person, Piece, Protected, Reply, ask, calls,
+    FakeMcp, FakeProvider, FakeTool, Gate, PATIENCE, Person, Piece, Protected, Reply, Stream, ask, calls,
     calls_stream, rpc_result, text, text_result, text_stream, with,
 };
 
@@ -44,9 +44,16 @@ async fn a_run_killed_in_the_middle_of_a_word_begins_the_turn_anew_and_keeps_wha
     let id = scene.start(&ask(&[])).await;
     let mut watcher = scene.watch(&id).await;
     let before = watcher.until_that(|seen| seen.data["delta"]["content"] == "one tw").await;
+    let far = match scene.place.is_shared() {
+        true => Watcher::open(&scene.other().await, &id, None).await,
+        false => None,
+    };
     let client = scene.crash().await;
     assert!(watcher.next().await.is_none(), "the stream breaks off");
     let seen = all_the_same(&client, &id, &before).await;
+    if let Some(far) = far {
+        assert_eq!(far.rest().await, seen, "who watched elsewhere notices nothing");
+    }
     assert_eq!(text_of(&seen), "one twone two three");
     assert_eq!(named(&seen, "resumed").len(), 1);
     let whole = json_of(&client, &id).await;
@@ -122,9 +129,12 @@ async fn a_call_whose_result_is_in_is_not_made_again() {
     assert_eq!(json_of(&client, &id).await["usage"]["total_tokens"], 30);
 }
 
-#[tokio::test]
-async fn a_run_that_waits_for_a_login_waits_on_elsewhere_and_its_first_link_is_still_good() {
+/// A run that waits for a login, before it begins or in the middle of a call; its process is lost, or stops.
+async fn waits_on(in_a_call: bool, gently: bool) {
     let mcp = Protected::start(vec![FakeTool::text("t", "x")]).await;
+    if in_a_call {
+        mcp.list_openly();
+    }
     let provider = calling(|| calls(&[("a", "s_t", json!({}))]), || text("done")).await;
     let mut scene = Scene::new(provider).await;
     let id = scene.start(&with(ask(&[mcp.entry("s")]), json!({ "user": "ann" }))).await;
@@ -132,19 +142,92 @@ async fn a_run_that_waits_for_a_login_waits_on_elsewhere_and_its_first_link_is_s
     let stands = json_of(&scene.first.client, &id).await;
     assert_eq!(stands["status"], "requires_action");
     let link = stands["authorization_required"][0]["connect_url"].as_str().unwrap().to_owned();
-    let client = scene.crash().await;
+    let client = if gently { scene.stop().await } else { scene.crash().await };
     let mut again = Watcher::open(&client, &id, Some(before.len() - 1)).await.unwrap();
     let mut seen = again.until("waiting").await;
     // The wait begins anew, and may outlast the first link; that one is still good.
     let page = Person::new().log_in(&link).await;
     assert_eq!(page.status, 200, "{}", page.text);
     seen.extend(again.rest().await);
-    let whole: Vec<_> = before.into_iter().chain(seen).collect();
-    assert_eq!(watcher::all(&client, &id).await, whole);
+    let all: Vec<_> = before.into_iter().chain(seen).collect();
+    assert_eq!(watcher::all(&client, &id).await, all);
     let whole = json_of(&client, &id).await;
     assert!(content(&whole).ends_with("done"), "{whole}");
     assert_eq!((&whole["status"], &whole["authorization_required"]), (&json!("completed"), &Value::Null));
     assert_eq!((&whole["visibility"], &whole["used_logins"]), (&json!("unlisted"), &json!(true)));
+    assert_eq!(scene.provider.last_said("tool"), ["x"]);
+    let carried_out = mcp.callers().iter().filter(|caller| !caller.is_empty()).count();
+    assert_eq!(carried_out, 1);
+}
+
+#[tokio::test]
+async fn a_run_that_waits_for_a_login_waits_on_elsewhere_after_a_crash() {
+    waits_on(false, false).await;
+    waits_on(true, false).await;
+}
+
+#[tokio::test]
+async fn a_run_that_waits_for_a_login_waits_on_elsewhere_when_its_process_stops() {
+    waits_on(false, true).await;
+    waits_on(true, true).await;
+}
+
+#[tokio::test]
+async fn a_stored_stream_that_waits_is_told_where_its_run_goes_on() {
+    let mcp = Protected::start(vec![FakeTool::text("t", "x")]).await;
+    let provider = calling(|| calls(&[("a", "s_t", json!({}))]), || text("done")).await;
+    let mut scene = Scene::new(provider).await;
+    let body = with(ask(&[mcp.entry("s")]), json!({ "user": "ann", "toolgate": { "on_auth": "wait" } }));
+    let mut stream = scene.first.client.stream(&stored(body)).await;
+    let id = stream.headers["x-run-id"].to_str().unwrap().to_owned();
+    let shown = stream.until(|chunk| chunk["toolgate"]["event"] == "authorization_required").await;
+    let link = shown["toolgate"]["connect_url"].as_str().unwrap().to_owned();
+    stream.until(|chunk| chunk["toolgate"]["event"] == "waiting").await;
+    scene.first.terminate();
+    let stream = stream.read_to_end().await;
+    let error = stream.error().expect("the stream says why it ends");
+    assert_eq!(error["code"], "run_goes_on");
+    assert!(error["message"].as_str().unwrap().ends_with(&id), "{error}");
+    assert_eq!(scene.first.until_ended().await, Some(0));
+    let client = scene.other().await;
+    assert_eq!(Person::new().log_in(&link).await.status, 200);
+    let whole = result(&client, &id).await;
+    assert!(content(&whole).ends_with("done"), "{whole}");
+}
+
+#[tokio::test]
+async fn a_process_that_stops_lets_a_call_end_that_nobody_may_repeat() {
+    let gate = Gate::new();
+    let mcp = FakeMcp::start(vec![FakeTool::text("write", "written").behind(&gate)]).await;
+    let provider = calling(|| calls(&[("a", "s_write", json!({}))]), || text("done")).await;
+    let mut scene = Scene::new(provider).await;
+    let id = scene.start(&ask(&[mcp.entry("s")])).await;
+    mcp.until_calls(1).await;
+    scene.first.terminate();
+    scene.first.until_closed().await;
+    gate.open();
+    assert_eq!(scene.first.until_ended().await, Some(0));
+    let client = scene.other().await;
+    assert!(content(&result(&client, &id).await).ends_with("done"));
+    let log = scene.log();
+    assert_eq!(scene.provider.last_said("tool"), ["written"], "its outcome is known: {log}");
+    assert_eq!(mcp.count("tools/call"), 1);
+}
+
+#[tokio::test]
+async fn a_run_killed_before_it_has_its_tools_begins_elsewhere() {
+    let mcp = Protected::start(vec![FakeTool::text("t", "x")]).await;
+    mcp.list_openly();
+    mcp.guard_only(&[]);
+    mcp.hold_next("/mcp", &Gate::new());
+    let provider = calling(|| calls(&[("a", "s_t", json!({}))]), || text("done")).await;
+    let mut scene = Scene::new(provider).await;
+    let id = scene.start(&ask(&[mcp.entry("s")])).await;
+    mcp.peer.until_requests(1).await;
+    assert_eq!(json_of(&scene.first.client, &id).await["status"], "queued");
+    let client = scene.crash().await;
+    assert!(content(&result(&client, &id).await).ends_with("done"));
+    assert_eq!(scene.provider.peer.requests().len(), 2);
 }
 
 #[tokio::test]
@@ -194,6 +277,24 @@ async fn a_run_whose_credentials_came_with_the_request_fails_and_says_so() {
     assert_eq!(whole["error"]["code"], "credentials_not_kept");
     assert!(!whole.to_string().contains("canary"), "{whole}");
     assert_eq!(scene.provider.peer.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn a_run_with_the_callers_own_key_for_the_provider_fails_elsewhere_and_never_goes_without_it() {
+    let gate = Gate::new();
+    let slow = gate.clone();
+    let provider = FakeProvider::answering(move |_| torn("so far", &slow)).await;
+    let mut scene = Scene::new(provider).await;
+    let path = format!("/{}/v1/chat/completions", scene.provider.peer.host());
+    let headers = [("authorization", "Bearer own-key"), ("content-type", "application/json")];
+    let body = with(stored(ask(&[])), json!({ "stream": true }));
+    let mut stream = Stream::new(scene.first.client.send("POST", &path, &headers, body.to_string()).await);
+    let id = stream.headers["x-run-id"].to_str().unwrap().to_owned();
+    stream.until(|chunk| chunk["choices"][0]["delta"]["content"] == "so far").await;
+    let client = scene.crash().await;
+    let whole = result(&client, &id).await;
+    assert_eq!((&whole["status"], &whole["reason"]), (&json!("failed"), &json!("credentials_not_kept")));
+    assert_eq!(scene.provider.peer.only_request().header("authorization"), Some("Bearer own-key"));
 }
 
 #[tokio::test]

@@ -141,7 +141,7 @@ impl Stage {
 }
 
 /// Carries out one run with this seed, and gives what it came to.
-async fn play(seed: u64) -> Record {
+async fn play(seed: u64) -> (Record, usize) {
     let gates: Vec<Gate> = (0..TURNS * PIECES).map(|_| Gate::new()).collect();
     let provider = model(&gates).await;
     let tool = FakeTool::new("t", |arguments| text_result(&format!("result of {arguments}")));
@@ -199,19 +199,24 @@ async fn play(seed: u64) -> Record {
     if cancelled {
         assert_eq!((&record.status, &record.reason), (&json!("cancelled"), &json!("cancelled")), "{story}");
     }
-    record
+    (record, restarts)
 }
 
 #[tokio::test]
 async fn restarts_viewers_and_cancels_in_any_order_change_nothing_of_the_record() {
-    let undisturbed = play(0).await;
+    let (undisturbed, _) = play(0).await;
     assert_eq!(undisturbed.status, "completed");
     assert_eq!((undisturbed.calls.len(), undisturbed.results.len()), (TURNS - 1, TURNS - 1));
     assert_eq!(undisturbed.last_words, "2.0 2.1 2.2 2.3 ");
+    let (mut restarts, mut cancels) = (0, 0);
     for seed in 1..8 {
-        let record = play(seed * 7919).await;
-        if record.status != "cancelled" {
+        let (record, restarted) = play(seed * 7919).await;
+        restarts += restarted;
+        if record.status == "cancelled" {
+            cancels += 1;
+        } else {
             assert_eq!(record, undisturbed, "seed {seed}");
         }
     }
+    assert!(restarts >= 5 && cancels >= 1, "{restarts} restarts, {cancels} cancels");
 }

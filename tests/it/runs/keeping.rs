@@ -10,8 +10,8 @@ use super::outside::{RIVAL, SHOP, as_key, hosted};
 use super::scene::{content, id_of, json_of, result, stored, task};
 use super::watcher::{self, Watcher, named};
 use crate::support::{
-    Answer, FakeMcp, FakeProvider, FakeTool, Gate, Gateway, Place, Reply, ask, calls, text, text_stream,
-    whole, with,
+    Answer, Cluster, FakeMcp, FakeProvider, FakeTool, Gate, Gateway, Place, Reply, ask, calls, text,
+    text_stream, whole, with,
 };
 
 async fn cancel(gateway: &Gateway, id: &str) -> Answer {
@@ -305,4 +305,63 @@ async fn what_is_cached_is_asked_for_anew_when_its_time_is_over() {
         clock.advance(Duration::from_secs(seconds));
         assert_eq!(gateway.client.chat(&cached(ask(&[]))).await.content(), expect, "{seconds}");
     }
+}
+
+#[tokio::test]
+async fn a_hundred_who_ask_the_same_at_two_processes_cost_one_call_of_the_provider() {
+    let place = Place::new().await;
+    if !place.is_shared() {
+        return;
+    }
+    let gate = Gate::new();
+    let opened = gate.clone();
+    let provider = FakeProvider::answering(move |_| text("the same").after(&opened)).await;
+    let here = Gateway::configured(&provider, |settings| place.give_to(settings)).await;
+    let there = Gateway::configured(&provider, |settings| place.give_to(settings)).await;
+    let asked: Vec<_> = (0..100)
+        .map(|number| {
+            let client = if number % 2 == 0 { here.client.clone() } else { there.client.clone() };
+            tokio::spawn(async move { client.chat(&cached(ask(&[]))).await })
+        })
+        .collect();
+    provider.peer.until_requests(1).await;
+    gate.open();
+    for one in asked {
+        let answer = one.await.unwrap();
+        assert_eq!((answer.status, answer.content()), (200, "the same".to_owned()), "{}", answer.text());
+    }
+    assert_eq!(provider.peer.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn a_run_outlives_a_database_that_is_away_for_a_while_and_no_new_one_begins_meanwhile() {
+    if !Place::new().await.is_shared() {
+        return;
+    }
+    let cluster = Cluster::start_new();
+    let place = Place::at(cluster.url());
+    let gates: Vec<Gate> = (0..3).map(|_| Gate::new()).collect();
+    let provider = super::viewers::slowly(&gates).await;
+    let gateway = Gateway::configured(&provider, |settings| place.give_to(settings)).await;
+    let id = task(&gateway, &ask(&[])).await;
+    let mut watcher = Watcher::open(&gateway.client, &id, None).await.unwrap();
+    gates[0].open();
+    let mut seen = watcher.until_that(|seen| seen.data["delta"]["content"] == "0 ").await;
+    cluster.stop();
+    gates[1].open();
+    let (client, (one, other)) = (&gateway.client, (ask(&[]), stored(ask(&[]))));
+    let (one, other) =
+        tokio::join!(client.post("/v1/tasks", &[], &one), client.post("/v1/chat/completions", &[], &other));
+    for refused in [one, other] {
+        assert_eq!((refused.status, &refused.json()["error"]["code"]), (503, &json!("store_unavailable")));
+        assert!(refused.header("retry-after").is_some());
+    }
+    cluster.start();
+    gates[2].open();
+    seen.extend(watcher.rest().await);
+    watcher::check(&seen);
+    assert_eq!(watcher::text_of(&seen), "0 1 2 ");
+    assert_eq!(content(&result(&gateway.client, &id).await), "0 1 2 ");
+    let list = gateway.client.get("/v1/chat/completions").await.json();
+    assert_eq!(list["data"], json!([]), "what was refused is in no list");
 }

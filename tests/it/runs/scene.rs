@@ -67,6 +67,13 @@ impl Scene {
         self.other().await
     }
 
+    /// The first process stops as it should; its runs go on at the one that is given.
+    pub async fn stop(&mut self) -> Client {
+        self.first.terminate();
+        assert_eq!(self.first.until_ended().await, Some(0));
+        self.other().await
+    }
+
     /// The process that is left.
     pub async fn other(&mut self) -> Client {
         if self.second.is_none() {
@@ -108,6 +115,11 @@ impl Scene {
         tokio::time::timeout(PATIENCE, taking).await.expect("they are taken over");
         store.close().await;
         client
+    }
+
+    /// What both processes said.
+    pub fn log(&self) -> String {
+        self.addresses.map(|address| self.place.log_of(address)).join("\n")
     }
 
     /// One number that a statement gives.

@@ -10,7 +10,7 @@ use crate::support::provider::{delta, event, finish, usage};
 use crate::support::{FakeProvider, Gate, Gateway, Piece, Place, Reply, ask, text_stream};
 
 /// A model that says numbers, each when its gate opens.
-async fn slowly(gates: &[Gate]) -> FakeProvider {
+pub async fn slowly(gates: &[Gate]) -> FakeProvider {
     let gates = gates.to_vec();
     FakeProvider::answering(move |_| {
         let mut pieces = vec![event(&delta(&json!({ "role": "assistant", "content": "" })))];
