@@ -236,8 +236,8 @@ impl Calling<'_> {
         }
     }
 
-    /// Asks the server to run the tool, once, or about the task that the call has become. Pages that it wants opened meanwhile are shown, and waited for when the
-    /// request waits.
+    /// Asks the server to run the tool, once, or about the task that the call has become. Pages that it wants opened
+    /// meanwhile are shown, and waited for when the request waits.
     pub(super) async fn once(
         &self,
         access: Option<&Access>,
