@@ -8,6 +8,7 @@ mod answer;
 mod chunk;
 mod conversation;
 mod defuse;
+mod durable;
 mod engine;
 pub mod event;
 mod execute;
@@ -23,6 +24,7 @@ mod prepare;
 pub mod relay;
 pub mod render;
 mod sink;
+mod start_kept;
 mod toolset;
 mod turn;
 mod usage;
@@ -31,7 +33,12 @@ mod who;
 pub use agent::unreachable;
 pub use answer::Answer;
 pub use chunk::Chunks;
+pub use durable::{
+    Changed, Keep, Kind, LogViewer, Reader, Record, Runs, Status, Viewer, Visibility, Writer, is_run_id,
+    text_of,
+};
 pub use engine::{CancelOnDrop, Engine, Started};
 pub use options::{OnAuth, Options, StopWhen};
 pub use prepare::{Error, Incoming};
+pub use start_kept::unwritable;
 pub use who::{OtherUser, Users, Who};

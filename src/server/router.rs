@@ -6,14 +6,29 @@ use axum::Router;
 use axum::routing::{delete, get, post};
 use http::{Method, Uri};
 
+use super::result;
 use crate::{api, web};
 
 /// Every route there is, with those of the demo.
 pub fn router(app: Arc<api::App>, demo: Option<Router>, site: Arc<web::Site>) -> Router {
     let router = Router::new()
         // chat completions
-        .route("/v1/chat/completions", post(api::create_chat_completion))
+        .route("/v1/chat/completions", post(api::create_chat_completion).get(api::list_stored_completions))
         .route("/chat/completions", post(api::create_chat_completion))
+        .route(
+            "/v1/chat/completions/{id}",
+            get(api::find_stored_completion)
+                .post(api::update_stored_completion)
+                .delete(api::delete_stored_completion),
+        )
+        .route("/v1/chat/completions/{id}/messages", get(api::list_stored_messages))
+        .route("/{id}/chat/completions", post(api::complete_at))
+        // runs and their results
+        .route("/v1/tasks", post(api::create_task))
+        .route("/v1/runs/{id}", get(api::find_run).post(api::change_run).delete(api::delete_run))
+        .route("/v1/runs/{id}/events", get(api::follow_run))
+        .route("/v1/runs/{id}/cancel", post(api::cancel_run))
+        .route("/{id}", get(result::show))
         // models
         .route("/v1/models", get(api::list_models))
         .route("/v1/models/{*model}", get(api::find_model))

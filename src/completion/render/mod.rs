@@ -9,5 +9,6 @@ mod json;
 mod prose;
 mod renderer;
 
+pub use block::failed;
 pub use block::{authorization_required, notice, tool_call, tool_result};
 pub use renderer::{Output, Renderer};

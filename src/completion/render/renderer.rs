@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::block;
@@ -9,7 +10,7 @@ use super::prose::Prose;
 use crate::completion::event::RunEvent;
 
 /// How tool activity appears in `content`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Output {
     /// As Markdown blocks between the prose.
     #[default]
@@ -94,6 +95,7 @@ impl Renderer {
                 self.block(&block::authorized(host))
             }
             RunEvent::Notice(notice) if self.output != Output::Events => self.block(&block::notice(notice)),
+            RunEvent::Resumed { .. } if self.output != Output::Events => self.block(&block::resumed()),
             RunEvent::Finish { .. } | RunEvent::Error(_) => self.remaining_calls(),
             RunEvent::Accepted
             | RunEvent::CallerCall { .. }
@@ -105,6 +107,7 @@ impl Renderer {
             | RunEvent::Waiting { .. }
             | RunEvent::Authorized { .. }
             | RunEvent::Notice(_)
+            | RunEvent::Resumed { .. }
             | RunEvent::Usage(_) => return None,
         };
         (!shown.is_empty()).then_some(shown)
