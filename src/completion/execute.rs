@@ -246,7 +246,10 @@ impl Calling<'_> {
             if logins.on_auth != OnAuth::Wait || asked > MOST_LOGINS {
                 return Err(Kept::Missing(vec![missing]));
             }
-            self.not_made().await?;
+            // A task goes on all the same: it must not be called anew by whoever goes on with the run.
+            if task.get().is_none() {
+                self.not_made().await?;
+            }
             match logins.wait_for(std::slice::from_ref(&missing), self.sink).await? {
                 Came::All => renewals = 0,
                 came => return Err(Kept::Waited(came, vec![missing])),
