@@ -21,7 +21,7 @@ use super::turn::Call;
 use crate::connections::{Access, FlowError};
 use crate::rate_limit::RetryAfterSeconds;
 use crate::telemetry::{McpHostMetrics, Outcome};
-use crate::tools::{Error, PageRequired, Resolved, Tool, ToolResult, text};
+use crate::tools::{Error, PageRequired, Resolved, TaskRef, Tool, ToolResult, text};
 
 /// How often one call may end in a login.
 const MOST_LOGINS: u32 = 2;
@@ -103,6 +103,8 @@ pub struct Calling<'a> {
     pub call: &'a Call,
     /// Its place among the calls of its turn that the gateway makes.
     pub place: usize,
+    /// The task that the call has become in another process.
+    pub task: Option<&'a TaskRef>,
 }
 
 /// What kept a call from being made.
@@ -142,6 +144,9 @@ pub async fn call(calling: &Calling<'_>, started: Instant) -> Result<Executed, G
     };
     let mut missing = Vec::new();
     let task = OpenTask::default();
+    if let Some(kept) = calling.task {
+        task.set(kept);
+    }
     let ended = calling.to_the_end(&arguments, &task).await;
     let begun = if task.is_unsettled() { BEGUN } else { "The call was not made." };
     let (result, outcome) = match ended {
@@ -270,7 +275,9 @@ impl Calling<'_> {
         // Nobody may make it twice who cannot know what became of it.
         let (place, repeatable) = (self.place, self.tool.read_only || self.tool.idempotent);
         let calling = || Step::Calling { place, repeatable };
-        if repeatable {
+        if task.get().is_some() {
+            // It was made; only its end is asked for.
+        } else if repeatable {
             self.sink.step(calling).await?;
         } else {
             self.sink.step_for_good(calling).await?;

@@ -5,11 +5,12 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, ready};
+use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use url::Url;
 
+use super::durable::Step;
 use super::event::RunEvent;
 use super::execute::Calling;
 use super::logins::Missing;
@@ -111,7 +112,16 @@ impl Follower for Following<'_> {
 
     fn task<'b>(&'b self, task: &'b TaskRef) -> BoxFuture<'b, ()> {
         self.task.set(task);
-        ready(()).boxed()
+        let Calling { sink, place, .. } = self.calling;
+        let keeping = async move {
+            // Lost in this moment, it is asked for by nobody, and its outcome is unknown.
+            let _ = sink.step_for_good(|| Step::Task { place: *place, task: task.clone() }).await;
+        };
+        keeping.boxed()
+    }
+
+    fn keeps_task(&self) -> bool {
+        self.calling.sink.log().is_some_and(|log| log.is_handed_over())
     }
 
     fn server(&self) -> BoxFuture<'_, Option<Server>> {

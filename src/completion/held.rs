@@ -49,7 +49,7 @@ async fn go_on(mut prepared: Box<Prepared>, headers: Box<[Header]>, next: Next) 
     let failed = match next {
         Next::Finished => return,
         Next::Failed(error) => error,
-        Next::Run(found) => match prepared.agent(found) {
+        Next::Run(found) => match Box::pin(prepared.agent(found)).await {
             Ok(agent) => return agent.run().await,
             Err(error) => error.into(),
         },

@@ -8,7 +8,7 @@ use super::router::router;
 use super::{Error, Opened, Started, WithoutKeys, listen, open};
 use crate::api::App;
 use crate::clock::Clock;
-use crate::completion::{Engine, Runs};
+use crate::completion::{Engine, HiddenTurns, Runs};
 use crate::config::{Environment, Settings};
 use crate::connections::{self, Connections};
 use crate::egress::{self, Egress};
@@ -108,12 +108,14 @@ pub async fn serve_until(
         pages_per_minute: if local { 0 } else { settings.rate_limit.pages_per_minute },
     };
     let site = Arc::new(web::Site::new(parts).map_err(Error::Settings)?);
+    let memory = HiddenTurns::new(&settings.run, clock.clone()).kept_in(store.clone(), keyring.clone());
     let (runs, journal) = Runs::new(
         store.clone(),
         connections.clone(),
         clock.clone(),
         settings.run.clone(),
         public_url.clone(),
+        memory.clone(),
     );
     runs.register().await?;
     let providers = Arc::new(providers);
@@ -123,9 +125,10 @@ pub async fn serve_until(
         upstream,
         connections.clone(),
         Arc::clone(&metrics),
-        clock.clone(),
+        clock,
         runs.clone(),
         Arc::clone(&providers),
+        memory,
     ));
     let started = Started {
         addr: address,
@@ -162,6 +165,7 @@ pub async fn serve_until(
     let (listening, working) = (app.connections.clone(), app.connections.clone());
     let sweeping = app.sessions.clone();
     let (watched, keeping, resuming) = (runs.clone(), runs.clone(), Arc::clone(&app.engine));
+    let remembering = Arc::clone(&app);
     let tasks = [
         tokio::spawn(journal.work()),
         tokio::spawn(async move { watched.watch().await }),
@@ -171,6 +175,7 @@ pub async fn serve_until(
         tokio::spawn(async move { listening.watch().await }),
         tokio::spawn(async move { working.work().await }),
         tokio::spawn(async move { sweeping.work().await }),
+        tokio::spawn(async move { remembering.engine.work().await }),
     ];
     ready(&started);
     let draining = Arc::clone(&app);

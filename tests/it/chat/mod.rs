@@ -12,6 +12,8 @@ mod own_links;
 mod pages;
 mod pages_in_calls;
 mod relay;
+mod remembered;
+mod rendered;
 mod results;
 mod retries;
 mod tasks;

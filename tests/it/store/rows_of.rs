@@ -81,6 +81,7 @@ pub fn change(run: &str, status: &str, ended_at: Option<i64>) -> RunChange {
         ended_at,
         usage: RunUsage { prompt_tokens: 1, completion_tokens: 2, turns: 3, tool_calls: 4 },
         visibility: None,
+        used_logins: false,
     }
 }
 
