@@ -7,7 +7,7 @@ use super::connections_page::*;
 use super::frame::{Frame, SignedIn};
 use super::login::{Choice, SignInPage};
 use super::message::{Action, Message, Often};
-use super::words;
+use super::{runs, words};
 use askama::Template;
 
 const HOSTILE: &str = "\"><script>alert(1)</script><img src=x onerror=alert(1)>' \u{202e}{{ 7*7 }}<!--";
@@ -259,9 +259,22 @@ fn pages(text: Option<&str>) -> Vec<(&'static str, String)> {
     ]
 }
 
+/// Those of runs too, whose script is the only thing they load besides.
+fn all(text: Option<&str>) -> Vec<(&'static str, String)> {
+    let frame = frame(text.unwrap_or("tools.example.com"));
+    let runs = runs::preview::pages(text, &frame).into_iter().map(|(name, page)| {
+        let own = ["/static/run.js", "/static/try.js"];
+        let page = own.iter().fold(page, |page, script| {
+            page.replace(&format!("<script src=\"{script}\" defer></script>"), "")
+        });
+        (name, page)
+    });
+    pages(text).into_iter().chain(runs).collect()
+}
+
 #[test]
 fn nothing_that_a_stranger_writes_becomes_markup() {
-    for (name, page) in pages(Some(HOSTILE)) {
+    for (name, page) in all(Some(HOSTILE)) {
         let page = page.to_ascii_lowercase();
         assert!(page.starts_with("<!doctype html>"), "{name}");
         assert!(
@@ -277,7 +290,7 @@ fn nothing_that_a_stranger_writes_becomes_markup() {
 fn pages_need_no_scripts_and_load_nothing_from_elsewhere() {
     let directory = crate::config::Environment::of_process();
     let directory = directory.get("TOOLGATE_PAGES_DIR").map(std::path::PathBuf::from);
-    for (name, page) in pages(None) {
+    for (name, page) in all(None) {
         assert!(
             !page.contains("<script") && !page.contains("javascript:") && !page.contains(" style="),
             "{name}"

@@ -32,5 +32,7 @@ pub fn router(site: Arc<Site>) -> Router {
         .route("/oauth/client-metadata.json", get(callback::client_metadata))
         .route("/static/style.css", get(assets::style))
         .route("/static/icon.svg", get(assets::icon))
+        .route("/static/run.js", get(assets::run_script))
+        .route("/static/try.js", get(assets::try_script))
         .with_state(site)
 }

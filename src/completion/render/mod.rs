@@ -10,4 +10,5 @@ mod prose;
 mod renderer;
 
 pub use block::{authorization_required, notice, tool_call, tool_result};
+pub use json::pretty as pretty_json;
 pub use renderer::{Output, Renderer};
