@@ -15,13 +15,14 @@ function lines() {
   const model = value("other_model") || value("model");
   const messages = [{ role: "user", content: value("message") || form.elements.message.placeholder }];
   const tools = value("servers").split(/\s+/).filter(Boolean).map((server_url) => ({ type: "mcp", server_url }));
-  const body = { model, messages, ...(tools.length ? { tools } : {}) };
   const json = JSON.stringify;
+  const fields = Object.entries({ model, messages, ...(tools.length ? { tools } : {}) });
+  const body = `{\n${fields.map(([name, value]) => `    "${name}": ${json(value)}`).join(",\n")}\n  }`;
   const curl = [
     `curl ${inShell(`${base}/chat/completions`)}`,
     ...(local ? [] : [`  -H "Authorization: Bearer $TOOLGATE_KEY"`]),
     `  -H "Content-Type: application/json"`,
-    `  -d ${inShell(JSON.stringify(body, null, 2))}`,
+    `  -d ${inShell(body)}`,
   ].join(" \\\n");
   const python = `${local ? "" : "import os\n"}from openai import OpenAI
 

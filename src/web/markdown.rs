@@ -209,7 +209,7 @@ impl Writer {
     fn show_image(&mut self) {
         let Some(image) = self.image.take() else { return };
         let alt = text::one_line(&image.alt, ALT_CHARACTERS);
-        let alt = if alt.is_empty() { "image".to_owned() } else { alt };
+        let alt = if alt.is_empty() { "without words".to_owned() } else { alt };
         match image.address.filter(|url| url.has_host()) {
             Some(url) => {
                 let host = url.host_str().unwrap_or_default().to_owned();
@@ -217,12 +217,12 @@ impl Writer {
                 if is_link {
                     self.raw_anchor(&url, " class=\"image\"");
                 }
-                self.text(&format!("🖼 {alt} ({host})"));
+                self.text(&format!("image: {alt} ({host})"));
                 if is_link {
                     self.raw("</a>");
                 }
             }
-            None => self.text(&format!("🖼 {alt}")),
+            None => self.text(&format!("image: {alt}")),
         }
     }
 

@@ -181,12 +181,12 @@ fn links_lead_to_the_web_and_to_mail_only() {
 #[test]
 fn images_are_links_that_say_where_they_are() {
     let html = html("![a *b* <i>](https://pictures.example/p.png?secret=1 \"t\")");
-    assert!(html.contains(">🖼 a b &lt;i&gt; (pictures.example)</a>"), "{html}");
+    assert!(html.contains(">image: a b &lt;i&gt; (pictures.example)</a>"), "{html}");
     assert!(!html.contains("<img") && !html.contains(" src"));
     check(&html).unwrap();
     let inside = super::html("[![b](https://pictures.example/p.png)](https://a.example/)");
     assert_eq!(inside.matches("<a ").count(), 1, "{inside}");
-    assert!(inside.contains("href=\"https://a.example/\"") && inside.contains("🖼 b (pictures.example)"));
+    assert!(inside.contains("href=\"https://a.example/\"") && inside.contains("image: b (pictures.example)"));
     check(&inside).unwrap();
 }
 

@@ -160,7 +160,10 @@ impl Tool {
 
     pub fn end(&mut self, ended: &ToolResultEvent) {
         self.state = if ended.result.is_error { State::Failed } else { State::Succeeded };
-        self.result = Some(json(&ended.result.for_model()));
+        let said = ended.result.for_model();
+        // The block says itself that it failed.
+        let said = said.strip_prefix("The tool call failed:\n").unwrap_or(&said);
+        self.result = Some(json(said));
         self.time = words::duration(ended.milliseconds);
         self.tokens = words::count(ended.result.estimate_tokens() as u64);
         (self.message, self.percent) = (None, None);
@@ -290,7 +293,8 @@ impl Notice {
                 "Stopped for a missing login. Log in above, then run it again.".into()
             }
         };
-        Some(Notice { tone: "warn", words })
+        let tone = if *reason == FinishReason::ToolCalls { "now" } else { "warn" };
+        Some(Notice { tone, words })
     }
 }
 

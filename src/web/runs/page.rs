@@ -24,6 +24,8 @@ pub(in crate::web) struct RunPage {
     pub samples: Samples,
     /// Whether more may come.
     pub is_live: bool,
+    /// Whether it waits for a person.
+    pub is_waiting: bool,
     /// Whether the visitor may change who reads it, stop and delete it.
     pub is_owner: bool,
     pub visibility: Visibility,
@@ -79,7 +81,7 @@ pub(in crate::web) struct Facts {
     /// When it was asked, in words.
     pub created: String,
     pub duration: String,
-    /// `1,234 in, 56 out`; empty while nobody knows.
+    /// `1,234 tokens in, 56 out`; empty while nobody knows.
     pub tokens: String,
     pub turns: u32,
     pub tool_calls: u32,

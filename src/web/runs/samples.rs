@@ -21,31 +21,30 @@ impl Samples {
         let tools: Vec<Value> =
             servers.iter().map(|server| json!({ "type": "mcp", "server_url": clean(server) })).collect();
         let messages = json!([{ "role": "user", "content": clean(message) }]);
-        let mut body = json!({ "model": clean(model), "messages": messages });
-        if !tools.is_empty() {
-            body["tools"] = Value::Array(tools.clone());
+        let (model, tools) = (json!(clean(model)), Some(Value::Array(tools)).filter(|_| !servers.is_empty()));
+        let mut body = format!("{{\n    \"model\": {model},\n    \"messages\": {messages}");
+        if let Some(tools) = &tools {
+            body.push_str(&format!(",\n    \"tools\": {tools}"));
         }
+        body.push_str("\n  }");
         let base = clean(base);
         let mut curl = format!("curl {}", in_shell(&format!("{base}/chat/completions")));
         if !local {
             curl.push_str(" \\\n  -H \"Authorization: Bearer $TOOLGATE_KEY\"");
         }
         curl.push_str(" \\\n  -H \"Content-Type: application/json\"");
-        curl.push_str(&format!(" \\\n  -d {}", in_shell(&format!("{body:#}"))));
+        curl.push_str(&format!(" \\\n  -d {}", in_shell(&body)));
 
-        let (base, model, messages) = (json!(base), &body["model"], &body["messages"]);
+        let base = json!(base);
         let (python_key, javascript_key) = if local {
             ("\"local\"", "\"local\"")
         } else {
             ("os.environ[\"TOOLGATE_KEY\"]", "process.env.TOOLGATE_KEY")
         };
         let import = if local { "" } else { "import os\n" };
-        let (python_tools, javascript_tools) = match tools.is_empty() {
-            true => (String::new(), String::new()),
-            false => {
-                let tools = Value::Array(tools);
-                (format!("\n    tools={tools},"), format!("\n  tools: {tools},"))
-            }
+        let (python_tools, javascript_tools) = match &tools {
+            None => (String::new(), String::new()),
+            Some(tools) => (format!("\n    tools={tools},"), format!("\n  tools: {tools},")),
         };
         let python = format!(
             "{import}from openai import OpenAI\n\nclient = OpenAI(base_url={base}, api_key={python_key})\n\

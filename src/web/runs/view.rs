@@ -259,3 +259,7 @@ impl View {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "view_test.rs"]
+mod tests;
