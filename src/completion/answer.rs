@@ -19,6 +19,8 @@ pub struct Answer {
     logprobs: Option<Value>,
     usage: Map<String, Value>,
     turns: u32,
+    /// Calls handed to the caller by the turns that ended.
+    calls_of_ended_turns: usize,
     tool_calls: Vec<Map<String, Value>>,
     authorization_required: Vec<Value>,
     connect_all_url: Option<String>,
@@ -44,6 +46,7 @@ impl Answer {
             logprobs: None,
             usage: Map::new(),
             turns: 0,
+            calls_of_ended_turns: 0,
             tool_calls: Vec::new(),
             authorization_required: Vec::new(),
             connect_all_url: None,
@@ -82,6 +85,7 @@ impl Answer {
         match event {
             RunEvent::TurnStarted { turn, mut head } => {
                 self.turns = turn;
+                self.calls_of_ended_turns = self.calls.len();
                 if turn == 1 {
                     if let Some(Value::String(model)) = head.remove("model") {
                         self.model = model;
@@ -128,6 +132,8 @@ impl Answer {
             RunEvent::AuthorizationBatch(batch) => self.connect_all_url = Some(batch.connect_all_url),
             RunEvent::Waiting { .. } | RunEvent::Authorized { .. } => {}
             RunEvent::Notice(_) => self.notices.extend(without_event(data).map(Value::Object)),
+            // The turn begins anew, and with it the calls that it hands out.
+            RunEvent::Resumed { .. } => self.calls.truncate(self.calls_of_ended_turns),
             RunEvent::Accepted | RunEvent::ToolProgress { .. } => {}
             RunEvent::Finish { reason } => self.finish_reason = Some(reason.as_openai().to_owned()),
             RunEvent::Error(error) => self.error = Some(error),

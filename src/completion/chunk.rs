@@ -105,7 +105,8 @@ impl Chunks {
             | RunEvent::AuthorizationBatch(_)
             | RunEvent::Waiting { .. }
             | RunEvent::Authorized { .. }
-            | RunEvent::Notice(_) => self.delta(content(shown), None, data, out),
+            | RunEvent::Notice(_)
+            | RunEvent::Resumed { .. } => self.delta(content(shown), None, data, out),
             RunEvent::Finish { reason } => {
                 if shown.is_some() {
                     self.delta(content(shown), None, None, out);

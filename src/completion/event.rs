@@ -1,14 +1,17 @@
-//! What a run does, in order. The stream, the JSON answer, and later pages and stores, are viewers of this.
+//! What a run does, in order. The stream, the JSON answer, the pages and the store are viewers of this.
+//!
+//! A stored run keeps its events in the form that `serde` gives them; viewers get [`RunEvent::view`].
 
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::tools::ToolResult;
 
 /// One record of a run.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum RunEvent {
     /// The provider has taken the request of a turn: from now on there is an answer, whatever becomes of it.
     Accepted,
@@ -17,7 +20,11 @@ pub enum RunEvent {
     TurnStarted { turn: u32, head: Map<String, Value> },
     /// Part of the assistant's message: `content`, `refusal`, reasoning fields, whatever the provider sends
     /// except tool calls, exactly as it sends it. `logprobs` belongs to the choice.
-    Delta { delta: Map<String, Value>, logprobs: Option<Value> },
+    Delta {
+        delta: Map<String, Value>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        logprobs: Option<Value>,
+    },
     /// Part of a function call that the caller must answer. `index` counts the caller's calls without gaps.
     CallerCall { index: u32, call: Map<String, Value> },
     /// An MCP tool is about to be called.
@@ -36,6 +43,9 @@ pub enum RunEvent {
     Authorized { resource: String, host: String },
     /// Something the reader should know.
     Notice(Notice),
+    /// The process that carried out the run was lost. What was shown of the turn it was in stays; another process goes
+    /// on with `turn`.
+    Resumed { turn: u32 },
     /// The tokens of one turn, as the provider counts them.
     Usage(Map<String, Value>),
     /// The end: exactly one, and nothing after it.
@@ -45,7 +55,7 @@ pub enum RunEvent {
 }
 
 /// An MCP tool call, as shown.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ToolCall {
     /// The provider's id of the call.
     pub call_id: String,
@@ -61,7 +71,7 @@ pub struct ToolCall {
 }
 
 /// How a call ended.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ToolResultEvent {
     pub call_id: String,
     pub tool: String,
@@ -71,7 +81,7 @@ pub struct ToolResultEvent {
 }
 
 /// One missing login.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AuthorizationRequired {
     /// The MCP server's address.
     pub resource: String,
@@ -89,7 +99,7 @@ pub struct AuthorizationRequired {
 }
 
 /// Where a link to a page comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LinkKind {
     /// The gateway: a login that it keeps as a connection.
@@ -99,7 +109,7 @@ pub enum LinkKind {
 }
 
 /// One link for several logins.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AuthorizationBatch {
     pub connect_all_url: String,
     /// The servers it leads through.
@@ -107,7 +117,7 @@ pub struct AuthorizationBatch {
 }
 
 /// A remark of the gateway.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Notice {
     /// A stable word, such as `server_unreachable`.
     pub code: String,
@@ -115,7 +125,8 @@ pub struct Notice {
 }
 
 /// Why a run ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum FinishReason {
     /// The provider's own reason: `stop`, `length`, `content_filter`, …
     Model(String),
@@ -133,6 +144,8 @@ pub enum FinishReason {
     Time,
     /// A login is missing; the model was not asked, or not again.
     AuthorizationRequired,
+    /// Somebody who may asked for it.
+    Cancelled,
 }
 
 impl FinishReason {
@@ -141,17 +154,32 @@ impl FinishReason {
         match self {
             FinishReason::Model(reason) => reason,
             FinishReason::ToolCalls => "tool_calls",
-            FinishReason::StopWhen | FinishReason::AuthorizationRequired => "stop",
+            FinishReason::StopWhen | FinishReason::AuthorizationRequired | FinishReason::Cancelled => "stop",
             FinishReason::MaxTurns
             | FinishReason::MaxToolCalls
             | FinishReason::TokenBudget
             | FinishReason::Time => "length",
         }
     }
+
+    /// Our own word for it, which tells more of them apart.
+    pub fn as_str(&self) -> &str {
+        match self {
+            FinishReason::Model(reason) => reason,
+            FinishReason::ToolCalls => "tool_calls",
+            FinishReason::StopWhen => "stop_when",
+            FinishReason::MaxTurns => "max_turns",
+            FinishReason::MaxToolCalls => "max_tool_calls",
+            FinishReason::TokenBudget => "token_budget",
+            FinishReason::Time => "time_limit",
+            FinishReason::AuthorizationRequired => "authorization_required",
+            FinishReason::Cancelled => "cancelled",
+        }
+    }
 }
 
 /// A failure that ends the run, in OpenAI's terms.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RunError {
     /// The HTTP status, when none was sent yet.
     pub status: u16,
@@ -164,7 +192,7 @@ pub struct RunError {
 }
 
 /// What the headers of a 401 say about a missing login.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct LoginHeaders {
     /// `X-Login-URL`.
     pub login_url: Option<String>,
@@ -201,6 +229,7 @@ impl RunEvent {
                 ("authorized", json!({ "resource": resource, "host": host }))
             }
             RunEvent::Notice(notice) => ("notice", json!(notice)),
+            RunEvent::Resumed { turn } => ("resumed", json!({ "turn": turn })),
             RunEvent::Accepted
             | RunEvent::TurnStarted { .. }
             | RunEvent::Delta { .. }
@@ -215,5 +244,67 @@ impl RunEvent {
             data.extend(fields);
         }
         Some(Value::Object(data))
+    }
+
+    /// Its name and all of it as data, for viewers that follow a run event by event.
+    pub fn view(&self) -> (&'static str, Value) {
+        let (name, mut fields) = match self {
+            RunEvent::Accepted => ("accepted", Map::new()),
+            RunEvent::TurnStarted { turn, head } => {
+                let mut fields = head.clone();
+                fields.insert("turn".into(), (*turn).into());
+                ("turn_started", fields)
+            }
+            RunEvent::Delta { delta, logprobs } => {
+                let mut fields = Map::new();
+                fields.insert("delta".into(), Value::Object(delta.clone()));
+                fields.extend(logprobs.clone().map(|logprobs| ("logprobs".to_owned(), logprobs)));
+                ("delta", fields)
+            }
+            RunEvent::CallerCall { index, call } => {
+                let mut fields = Map::new();
+                fields.insert("index".into(), (*index).into());
+                fields.insert("call".into(), Value::Object(call.clone()));
+                ("caller_call", fields)
+            }
+            RunEvent::Usage(usage) => {
+                ("usage", [("usage".to_owned(), Value::Object(usage.clone()))].into_iter().collect())
+            }
+            RunEvent::Finish { reason } => {
+                let mut fields = Map::new();
+                fields.insert("reason".into(), reason.as_str().into());
+                fields.insert("finish_reason".into(), reason.as_openai().into());
+                ("finish", fields)
+            }
+            RunEvent::Error(error) => {
+                let mut fields = Map::new();
+                fields.insert("status".into(), error.status.into());
+                fields.insert("error".into(), error.error.clone());
+                ("error", fields)
+            }
+            RunEvent::ToolCall(_) => ("tool_call", self.fields()),
+            RunEvent::ToolProgress { .. } => ("tool_progress", self.fields()),
+            RunEvent::ToolResult(_) => ("tool_result", self.fields()),
+            RunEvent::AuthorizationRequired(_) => ("authorization_required", self.fields()),
+            RunEvent::AuthorizationBatch(_) => ("authorization_batch", self.fields()),
+            RunEvent::Waiting { .. } => ("waiting", self.fields()),
+            RunEvent::Authorized { .. } => ("authorized", self.fields()),
+            RunEvent::Notice(_) => ("notice", self.fields()),
+            RunEvent::Resumed { .. } => ("resumed", self.fields()),
+        };
+        fields.shift_insert(0, "event".into(), name.into());
+        (name, Value::Object(fields))
+    }
+
+    fn fields(&self) -> Map<String, Value> {
+        match self.data() {
+            Some(Value::Object(fields)) => fields,
+            _ => Map::new(),
+        }
+    }
+
+    /// Whether nothing comes after it.
+    pub fn is_last(&self) -> bool {
+        matches!(self, RunEvent::Finish { .. } | RunEvent::Error(_))
     }
 }

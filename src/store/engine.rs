@@ -1,6 +1,8 @@
 //! Opening a database and asking it.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use sqlx::postgres::{PgPool, PgPoolOptions};
@@ -21,6 +23,9 @@ const POSTGRES_CONNECTIONS: u32 = 10;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long it waits for one of PostgreSQL's: when that is away, a request must hear of it before its client gives up.
 const POSTGRES_PATIENCE: Duration = Duration::from_secs(5);
+/// Else the log would begin with remarks that tables are there already; and a process that stands still in the middle of
+/// a transaction would keep its rows, and with them the right to its runs, from everyone else.
+const ON_CONNECT: &str = "SET client_min_messages = warning; SET idle_in_transaction_session_timeout = 15000";
 /// Topics that a slow listener may be behind; it is told when it missed some.
 const TOPICS_AHEAD: usize = 1024;
 
@@ -40,6 +45,8 @@ pub enum Location {
 pub struct Store {
     pub(super) engine: Engine,
     pub(super) topics: broadcast::Sender<String>,
+    /// Something was deleted that may still be in SQLite's write-ahead log.
+    pub(super) unwiped: Arc<AtomicBool>,
 }
 
 /// One SQL text runs on both.
@@ -70,6 +77,8 @@ impl Store {
                     .journal_mode(SqliteJournalMode::Wal)
                     .synchronous(SqliteSynchronous::Full)
                     .busy_timeout(PATIENCE)
+                    // What is deleted must not stay readable on the disk.
+                    .pragma("secure_delete", "ON")
                     .foreign_keys(true);
                 let pool =
                     |most: u32| SqlitePoolOptions::new().max_connections(most).acquire_timeout(PATIENCE);
@@ -97,21 +106,17 @@ impl Store {
                 let pool = PgPoolOptions::new()
                     .max_connections(POSTGRES_CONNECTIONS)
                     .acquire_timeout(POSTGRES_PATIENCE)
-                    // Else the log would begin with remarks that tables are there already.
                     .after_connect(|connection, _| {
-                        Box::pin(async move {
-                            sqlx::query("SET client_min_messages = warning")
-                                .execute(connection)
-                                .await
-                                .map(|_| ())
-                        })
+                        Box::pin(
+                            async move { sqlx::raw_sql(ON_CONNECT).execute(connection).await.map(|_| ()) },
+                        )
                     })
                     .connect(url.expose())
                     .await?;
                 Engine::Postgres(pool)
             }
         };
-        Ok(Store { engine, topics: broadcast::Sender::new(TOPICS_AHEAD) })
+        Ok(Store { engine, topics: broadcast::Sender::new(TOPICS_AHEAD), unwiped: Arc::default() })
     }
 
     /// Whether several processes may share this database over a network.

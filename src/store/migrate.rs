@@ -33,6 +33,12 @@ const STEPS: &[(i64, &str, &str, &str)] = &[
         include_str!("../../migrations/sqlite/0004_fair_work.sql"),
         include_str!("../../migrations/postgres/0004_fair_work.sql"),
     ),
+    (
+        5,
+        "runs",
+        include_str!("../../migrations/sqlite/0005_runs.sql"),
+        include_str!("../../migrations/postgres/0005_runs.sql"),
+    ),
 ];
 
 impl Store {

@@ -167,6 +167,8 @@ impl Store {
     ) -> Result<DeletedProject, E> {
         let namespace = Project::namespace(name);
         let mut open = self.begin().await?;
+        // Before anything else, as everyone who writes events does.
+        open.hold_all_instances().await?;
         // Nobody begins a login in it from here on.
         open.execute("UPDATE projects SET updated_at = updated_at WHERE name = $1", values![name]).await?;
         // First, so that a login that is being stored is waited for and counted, and none can be stored any more.
@@ -190,9 +192,13 @@ impl Store {
         ] {
             open.execute(sql, values![&namespace]).await?;
         }
+        let runs = open.delete_runs_of(&namespace).await?;
         open.execute("DELETE FROM api_keys WHERE project = $1", values![name]).await?;
         let deleted = open.execute("DELETE FROM projects WHERE name = $1", values![name]).await?;
         self.finish(open).await?;
+        if runs > 0 {
+            self.wipe().await;
+        }
         Ok(if deleted > 0 { DeletedProject::Deleted } else { DeletedProject::NotFound })
     }
 

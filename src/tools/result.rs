@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -22,26 +23,30 @@ const TOKENS_PER_IMAGE: usize = 1000;
 const BYTES_PER_TOKEN: usize = 4;
 
 /// What a tool returned. A failed call is a result too: the model reads it.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct ToolResult {
     pub parts: Vec<Part>,
     /// `structuredContent`, when present: JSON, at most 100 levels deep.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub structured: Option<Box<RawValue>>,
     /// The tool, or we, say that the call failed.
     pub is_error: bool,
 }
 
 /// One piece of content (MCP 2026-07-28 `ContentBlock`).
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Part {
     Text(String),
     /// `data` is base64, as it came.
     Image {
         mime_type: String,
+        #[serde(with = "base64_text")]
         data: Bytes,
     },
     Audio {
         mime_type: String,
+        #[serde(with = "base64_text")]
         data: Bytes,
     },
     /// `resource_link`: an address the model may mention.
@@ -61,6 +66,7 @@ pub enum Part {
     ResourceData {
         uri: String,
         mime_type: Option<String>,
+        #[serde(with = "base64_text")]
         data: Bytes,
     },
     /// A kind of content this gateway does not know, or cannot use, named only.
@@ -68,6 +74,20 @@ pub enum Part {
         kind: String,
         size_bytes: usize,
     },
+}
+
+/// Base64 as it came: a text that needs no encoding again.
+mod base64_text {
+    use bytes::Bytes;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(data: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(std::str::from_utf8(data).unwrap_or_default())
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
+        Ok(String::deserialize(deserializer)?.into())
+    }
 }
 
 impl Part {

@@ -69,6 +69,11 @@ pub fn notice(notice: &Notice) -> String {
     format!("> **Notice** {}\n\n", escape::inline(&notice.message, SENTENCE_CHARACTERS))
 }
 
+/// The run goes on in another process.
+pub fn resumed() -> String {
+    "> **Notice** The gateway was restarted here. What it was writing begins anew.\n\n".to_owned()
+}
+
 /// Missing logins: one item per server, with its host and, where there is one, the link to log in.
 pub fn authorization_required(logins: &[AuthorizationRequired]) -> String {
     if logins.is_empty() {

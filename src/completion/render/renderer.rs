@@ -94,6 +94,7 @@ impl Renderer {
                 self.block(&block::authorized(host))
             }
             RunEvent::Notice(notice) if self.output != Output::Events => self.block(&block::notice(notice)),
+            RunEvent::Resumed { .. } if self.output != Output::Events => self.block(&block::resumed()),
             RunEvent::Finish { .. } | RunEvent::Error(_) => self.remaining_calls(),
             RunEvent::Accepted
             | RunEvent::CallerCall { .. }
@@ -105,6 +106,7 @@ impl Renderer {
             | RunEvent::Waiting { .. }
             | RunEvent::Authorized { .. }
             | RunEvent::Notice(_)
+            | RunEvent::Resumed { .. }
             | RunEvent::Usage(_) => return None,
         };
         (!shown.is_empty()).then_some(shown)

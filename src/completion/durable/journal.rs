@@ -1,0 +1,209 @@
+//! Brings what is new of all runs into the store: many runs in one transaction, at most ten times a second unless
+//! somebody waits for it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
+
+use super::log::{Log, Stop, Taken};
+use crate::clock::Clock;
+use crate::connections::Connections;
+use crate::id::random_id;
+use crate::store::{Error, Store};
+
+/// New events are written after so long at the latest.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Runs of one transaction.
+const MOST_RUNS: usize = 1000;
+/// How long a store that takes nothing is tried again before the runs end.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// What instances are told by: runs that have something new follow it.
+pub(super) const NEWS: &str = "runs ";
+/// Runs named in one notification; PostgreSQL takes less than 8,000 bytes.
+const NAMED: usize = 100;
+
+/// The way into the store. Cheap to clone.
+#[derive(Clone)]
+pub struct Journal(Arc<Inner>);
+
+struct Inner {
+    store: Store,
+    connections: Connections,
+    clock: Clock,
+    /// This process's name among those that carry out runs. A new one when it was declared dead.
+    instance: RwLock<Arc<str>>,
+    /// The runs of this process.
+    live: Mutex<HashMap<Arc<str>, Arc<Log>>>,
+    queue: mpsc::UnboundedSender<Arc<str>>,
+    hurry: Notify,
+}
+
+/// The end of the journal that writes. One task of the process has it.
+pub struct Writer {
+    journal: Journal,
+    queued: mpsc::UnboundedReceiver<Arc<str>>,
+}
+
+impl Journal {
+    pub fn new(store: Store, connections: Connections, clock: Clock) -> (Self, Writer) {
+        let (queue, queued) = mpsc::unbounded_channel();
+        let inner = Inner {
+            store,
+            connections,
+            clock,
+            instance: RwLock::new(random_id("gw_").into()),
+            live: Mutex::default(),
+            queue,
+            hurry: Notify::new(),
+        };
+        let journal = Journal(Arc::new(inner));
+        (journal.clone(), Writer { journal, queued })
+    }
+
+    pub fn clock(&self) -> Clock {
+        self.0.clock.clone()
+    }
+
+    /// This process's name in the store.
+    pub fn instance(&self) -> Arc<str> {
+        Arc::clone(&self.0.instance.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The run is carried out here from now on.
+    pub fn add(&self, log: &Arc<Log>) {
+        self.live().insert(Arc::clone(&log.id), Arc::clone(log));
+    }
+
+    /// It has ended, or is carried out elsewhere.
+    pub fn remove(&self, id: &str) {
+        self.live().remove(id);
+    }
+
+    /// The run's log, when it is carried out here.
+    pub fn find(&self, id: &str) -> Option<Arc<Log>> {
+        self.live().get(id).cloned()
+    }
+
+    /// All runs of this process.
+    pub fn all(&self) -> Vec<Arc<Log>> {
+        self.live().values().cloned().collect()
+    }
+
+    fn live(&self) -> std::sync::MutexGuard<'_, HashMap<Arc<str>, Arc<Log>>> {
+        self.0.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Something of the run is to be written, at once with `hurry`.
+    pub(super) fn queue(&self, id: &Arc<str>, is_new: bool, hurry: bool) {
+        if is_new {
+            // The writer lives as long as the process.
+            let _ = self.0.queue.send(Arc::clone(id));
+        }
+        if hurry {
+            self.0.hurry.notify_one();
+        }
+    }
+
+    /// Another process has declared this one dead: its runs are lost, and it begins anew under another name.
+    pub(super) async fn start_anew(&self) -> Result<(), Error> {
+        for log in self.all() {
+            log.lose();
+            self.remove(&log.id);
+        }
+        let name: Arc<str> = random_id("gw_").into();
+        self.0.store.register_instance(&name, self.0.clock.unix_milliseconds()).await?;
+        *self.0.instance.write().unwrap_or_else(PoisonError::into_inner) = name;
+        Ok(())
+    }
+
+    async fn write(&self, taken: &mut [(Arc<Log>, Taken)]) -> Result<bool, Error> {
+        let now = self.0.clock.unix_milliseconds();
+        let instance = self.instance();
+        let mut open = self.0.store.begin().await?;
+        if !open.still_alive(&instance, now).await? {
+            return Ok(false);
+        }
+        let mut batches = Vec::with_capacity(taken.len());
+        let mut changes = Vec::new();
+        for (_, part) in taken.iter() {
+            if let Some(row) = &part.row {
+                let mut row = (**row).clone();
+                row.owner = instance.to_string();
+                open.create_run(&row).await?;
+            }
+            batches.extend(part.batch.clone());
+            changes.extend(part.change.clone());
+        }
+        open.append_events(batches).await?;
+        open.change_runs(&changes, now).await?;
+        for (log, part) in taken.iter() {
+            if let Some((told, status)) = &part.told {
+                told.tell(&self.0.connections, &mut open, log, *status).await?;
+            }
+        }
+        open.commit().await?;
+        Ok(true)
+    }
+}
+
+impl Writer {
+    /// Writes until the process ends.
+    pub async fn work(mut self) {
+        let mut last = Instant::now() - PAUSE;
+        let mut failing_since: Option<Instant> = None;
+        while let Some(first) = self.queued.recv().await {
+            tokio::select! {
+                () = tokio::time::sleep_until(last + PAUSE) => {}
+                () = self.journal.0.hurry.notified() => {}
+            }
+            let mut ids = vec![first];
+            while ids.len() < MOST_RUNS
+                && let Ok(id) = self.queued.try_recv()
+            {
+                ids.push(id);
+            }
+            let logs = ids.iter().filter_map(|id| self.journal.find(id));
+            let mut taken: Vec<_> = logs.map(|log| (Arc::clone(&log), log.take())).collect();
+            last = Instant::now();
+            match self.journal.write(&mut taken).await {
+                Ok(true) => {
+                    failing_since = None;
+                    self.settle(&taken).await;
+                }
+                Ok(false) => {
+                    tracing::warn!("this process was taken for dead; its runs go on elsewhere");
+                    if let Err(error) = self.journal.start_anew().await {
+                        tracing::error!(%error, "no new name could be registered");
+                    }
+                }
+                Err(error) => {
+                    let since = *failing_since.get_or_insert_with(Instant::now);
+                    tracing::warn!(%error, runs = taken.len(), "runs could not be written; trying again");
+                    for (log, part) in &taken {
+                        if since.elapsed() > PATIENCE {
+                            log.end_early(Stop::Unwritable);
+                        }
+                        log.unsettle(part);
+                    }
+                    tokio::time::sleep(Duration::from_millis(250)).await;
+                }
+            }
+        }
+    }
+
+    async fn settle(&self, taken: &[(Arc<Log>, Taken)]) {
+        for (log, part) in taken {
+            log.settle(part);
+        }
+        let store = &self.journal.0.store;
+        if store.is_shared() {
+            for named in taken.chunks(NAMED) {
+                let ids: Vec<&str> = named.iter().map(|(log, _)| &*log.id).collect();
+                store.notify(&format!("{NEWS}{}", ids.join(" "))).await;
+            }
+        }
+    }
+}

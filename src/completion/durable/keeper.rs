@@ -1,0 +1,167 @@
+//! Says that this process is alive, and takes over the runs of those that are not.
+//!
+//! A lease is the process's, not the run's: every write of the journal first touches the process's own row, and who
+//! declares a process dead changes that row. So a process that stood still and wakes cannot write another event.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::journal::NEWS;
+use super::log::Stop;
+use super::runs::{Inner, Runs};
+use crate::store::{Error, Listener, RunRow};
+
+/// What instances are told by: somebody has asked for the end of a run.
+pub(super) const CANCEL: &str = "runs_cancel";
+/// Runs that are taken over at once.
+const MOST_ADOPTED: i64 = 100;
+/// How often is looked for what is too old to keep.
+const SELDOM: Duration = Duration::from_secs(30);
+/// Runs that are forgotten in one piece.
+const PIECE: i64 = 200;
+/// Names of dead processes are kept for so long, in milliseconds: a day.
+const NAMES_KEPT: i64 = 24 * 3_600_000;
+
+impl Runs {
+    /// Registers this process. Where the store is its own, the process before it is dead.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn register(&self) -> Result<(), Error> {
+        let inner = &self.0;
+        inner.store.register_instance(&inner.journal.instance(), inner.now()).await
+    }
+
+    /// Keeps runs alive until the process ends. `resume` goes on with one that was taken over.
+    pub async fn keep(&self, resume: impl Fn(RunRow)) {
+        let inner = &self.0;
+        let beat = Duration::from_secs(inner.settings.lease_seconds.max(1)) / 3;
+        let mut is_first = true;
+        let mut swept = Instant::now();
+        loop {
+            if let Err(error) = inner.beat(is_first, &resume).await {
+                tracing::warn!(%error, "runs of other processes could not be looked after");
+            } else {
+                is_first = false;
+            }
+            if swept.elapsed() > SELDOM {
+                swept = Instant::now();
+                if let Err(error) = self.forget_old().await {
+                    tracing::debug!(%error, "old runs could not be forgotten yet");
+                }
+            }
+            tokio::time::sleep(beat.min(Duration::from_secs(1))).await;
+        }
+    }
+
+    /// Hears of runs of other processes, and of wishes to cancel, until the process ends.
+    pub async fn watch(&self) {
+        loop {
+            match self.0.store.listen().await {
+                Ok(mut listener) => self.0.hear(&mut listener).await,
+                Err(error) => tracing::debug!(%error, "news of runs are looked for, not heard"),
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    /// Forgets runs whose time is over.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn forget_old(&self) -> Result<(), Error> {
+        let inner = &self.0;
+        while inner.store.expire_runs(inner.now(), PIECE).await? >= PIECE.unsigned_abs() {}
+        inner.store.forget_instances(inner.now() - NAMES_KEPT).await?;
+        Ok(())
+    }
+
+    /// Leaves the runs of this process to others: it stops.
+    pub async fn hand_over(&self) {
+        let inner = &self.0;
+        let logs = inner.journal.all();
+        for log in &logs {
+            log.end_early(Stop::HandedOver);
+        }
+        let settled = async {
+            for log in &logs {
+                log.settled_or_lost().await;
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(5), settled).await;
+        if let Err(error) = inner.store.release_runs(&inner.journal.instance()).await {
+            tracing::warn!(%error, "runs could not be handed over; others take them when this process is missed");
+        }
+    }
+}
+
+impl Inner {
+    fn now(&self) -> i64 {
+        self.clock.unix_milliseconds()
+    }
+
+    async fn beat(&self, is_first: bool, resume: &impl Fn(RunRow)) -> Result<(), Error> {
+        let (now, own) = (self.now(), self.journal.instance());
+        let mut open = self.store.begin().await?;
+        let is_alive = open.still_alive(&own, now).await?;
+        open.commit().await?;
+        if !is_alive {
+            return self.journal.start_anew().await;
+        }
+        for (_, id) in self.store.list_cancel_requested(&own).await? {
+            if let Some(log) = self.journal.find(&id) {
+                log.end_early(Stop::Cancelled);
+            }
+        }
+        let lease = i64::try_from(self.settings.lease_seconds.saturating_mul(1000)).unwrap_or(i64::MAX);
+        // A store that nobody shares has no other process.
+        let is_alone = is_first && !self.store.is_shared();
+        let seen_before = if is_alone { now + 1 } else { now - lease };
+        for other in self.store.list_dead_candidates(&own, seen_before).await? {
+            if self.store.declare_dead(&other, seen_before).await? {
+                tracing::info!(instance = other, "its runs are taken over");
+                self.adopt(&other, &own, resume).await?;
+            }
+        }
+        // Those that were handed over.
+        self.adopt("", &own, resume).await
+    }
+
+    async fn adopt(&self, from: &str, to: &str, resume: &impl Fn(RunRow)) -> Result<(), Error> {
+        loop {
+            let rows = self.store.adopt_runs(from, to, MOST_ADOPTED, self.now()).await?;
+            let is_all = rows.len() < usize::try_from(MOST_ADOPTED).unwrap_or(usize::MAX);
+            for row in rows {
+                resume(row);
+            }
+            if is_all {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn hear(&self, listener: &mut Listener) {
+        loop {
+            match listener.next().await.as_deref() {
+                Some(CANCEL) => {
+                    if let Ok(wanted) = self.store.list_cancel_requested(&self.journal.instance()).await {
+                        for log in wanted.iter().filter_map(|(_, id)| self.journal.find(id)) {
+                            log.end_early(Stop::Cancelled);
+                        }
+                    }
+                }
+                Some(topic) => {
+                    for id in topic.strip_prefix(NEWS).unwrap_or_default().split_ascii_whitespace() {
+                        // Nobody may be following.
+                        let _ = self.news.send(id.to_owned());
+                    }
+                }
+                None => {
+                    let _ = self.news.send(String::new());
+                    return;
+                }
+            }
+        }
+    }
+}

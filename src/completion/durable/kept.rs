@@ -1,0 +1,47 @@
+//! How a run is to be kept.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use super::record::Visibility;
+
+/// What started a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// `POST …/chat/completions`.
+    Completion,
+    /// `POST /v1/tasks`.
+    Task,
+    /// The form of a page.
+    Page,
+}
+
+impl Kind {
+    /// The word in the store.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Completion => "completion",
+            Kind::Task => "task",
+            Kind::Page => "page",
+        }
+    }
+}
+
+/// How a run is kept.
+#[derive(Debug, Clone)]
+pub struct Keep {
+    pub kind: Kind,
+    /// For good, and in lists; otherwise for a day.
+    pub stored: bool,
+    /// OpenAI's `metadata`: at most 16 pairs of short texts.
+    pub metadata: Map<String, Value>,
+    /// The signed-in person whom the run belongs to: it is in their list.
+    pub person: Option<Arc<str>>,
+    /// What the caller wants; `None` is decided by the tools that are used.
+    pub visibility: Option<Visibility>,
+    /// SHA-256 of the caller's `Idempotency-Key` and of the request.
+    pub idempotency: Option<([u8; 32], [u8; 32])>,
+    /// Where to tell that the run has ended.
+    pub webhook_url: Option<String>,
+}

@@ -1,0 +1,475 @@
+//! The events of one run, in memory: written by the run, read by any number of viewers at their own pace.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde_json::{Map, Value};
+use tokio::sync::watch;
+
+use super::journal::Journal;
+use super::record::{Status, Visibility};
+use super::step::Step;
+use super::tell::Told;
+use crate::clock::Clock;
+use crate::completion::event::{FinishReason, RunEvent};
+use crate::completion::sink::Gone;
+use crate::store::{RunBatch, RunChange, RunRow, RunUsage};
+
+/// Largest text of all events of a run, in bytes.
+const MOST_BYTES: usize = 64 << 20;
+
+/// Why a run is to end before its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// Somebody who may asked for it.
+    Cancelled,
+    /// Its events are more than is kept.
+    TooLarge,
+    /// The store has taken nothing for too long.
+    Unwritable,
+    /// The process stops; another one goes on.
+    HandedOver,
+}
+
+/// What of a run is in the store.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Settled {
+    /// The run itself.
+    pub created: bool,
+    pub events: usize,
+    pub steps: usize,
+    /// Its end.
+    pub ended: bool,
+    /// Another process has it: nothing of this one counts any more.
+    pub lost: bool,
+}
+
+/// One run under way, or followed from another process.
+pub struct Log {
+    pub project: Arc<str>,
+    pub id: Arc<str>,
+    state: Mutex<State>,
+    /// How many events there are.
+    there: watch::Sender<usize>,
+    settled: watch::Sender<Settled>,
+    stop: watch::Sender<Option<Stop>>,
+    clock: Clock,
+    /// Brings it into the store; `None` for one that is only followed.
+    journal: Option<Journal>,
+}
+
+struct State {
+    events: Vec<Arc<RunEvent>>,
+    /// Not in the store yet.
+    new: Option<Box<RunRow>>,
+    steps: Vec<Step>,
+    /// Steps that were written before those.
+    steps_written: usize,
+    place: i64,
+    status: Status,
+    reason: Option<String>,
+    ended_at: Option<i64>,
+    used_logins: bool,
+    /// The caller chose who may read it.
+    is_chosen: bool,
+    visibility: Visibility,
+    usage: RunUsage,
+    bytes: usize,
+    /// `status` and the like are not in the store yet.
+    is_changed: bool,
+    told: Option<Told>,
+    is_queued: bool,
+}
+
+/// What one write brings into the store.
+pub struct Taken {
+    pub row: Option<Box<RunRow>>,
+    pub batch: Option<RunBatch>,
+    pub change: Option<RunChange>,
+    /// Who is told that the run has ended.
+    pub told: Option<(Told, Status)>,
+    after: Settled,
+}
+
+impl Log {
+    /// The log of a run that begins. `told` are those who hear of its end.
+    pub fn begin(row: RunRow, is_created: bool, is_chosen: bool, told: Option<Told>, journal: Journal) -> Arc<Self> {
+        let clock = journal.clock();
+        let visibility = Visibility::parse(&row.visibility).unwrap_or(Visibility::Private);
+        let log = Log::new(&row, Vec::new(), visibility, clock, Some(journal));
+        {
+            let mut state = log.state();
+            state.is_chosen = is_chosen;
+            state.told = told;
+            state.new = (!is_created).then(|| Box::new(row));
+        }
+        log.settled.send_modify(|settled| settled.created = is_created);
+        Arc::new(log)
+    }
+
+    /// The log of a run that another process had, with its events so far. Its next batch takes `place`.
+    pub fn taken_over(row: &RunRow, events: Vec<Arc<RunEvent>>, place: i64, told: Option<Told>, journal: Journal) -> Arc<Self> {
+        let clock = journal.clock();
+        // What was decided then stays.
+        let visibility = Visibility::parse(&row.visibility).unwrap_or(Visibility::Private);
+        let number = events.len();
+        let log = Log::new(row, events, visibility, clock, Some(journal));
+        {
+            let mut state = log.state();
+            state.place = place;
+            state.is_chosen = visibility != Visibility::Unlisted || row.kind == "task";
+            state.told = told;
+        }
+        log.settled.send_modify(|settled| {
+            settled.created = true;
+            settled.events = number;
+        });
+        Arc::new(log)
+    }
+
+    /// The log of a run that is only read here.
+    pub fn followed(row: &RunRow, clock: Clock) -> Arc<Self> {
+        let log = Log::new(row, Vec::new(), Visibility::Private, clock, None);
+        log.settled.send_modify(|settled| settled.created = true);
+        Arc::new(log)
+    }
+
+    fn new(row: &RunRow, events: Vec<Arc<RunEvent>>, visibility: Visibility, clock: Clock, journal: Option<Journal>) -> Self {
+        let number = events.len();
+        let bytes = events.iter().map(|event| event.weight()).sum();
+        let usage = RunUsage {
+            prompt_tokens: row.prompt_tokens,
+            completion_tokens: row.completion_tokens,
+            turns: row.turns,
+            tool_calls: row.tool_calls,
+        };
+        let state = State {
+            events,
+            new: None,
+            steps: Vec::new(),
+            steps_written: 0,
+            place: 0,
+            status: Status::parse(&row.status).unwrap_or(Status::Queued),
+            reason: None,
+            ended_at: row.ended_at,
+            used_logins: row.used_logins,
+            is_chosen: true,
+            visibility,
+            usage,
+            bytes,
+            is_changed: false,
+            told: None,
+            is_queued: false,
+        };
+        Log {
+            project: row.project.as_str().into(),
+            id: row.id.as_str().into(),
+            state: Mutex::new(state),
+            there: watch::Sender::new(number),
+            settled: watch::Sender::default(),
+            stop: watch::Sender::new(None),
+            clock,
+            journal,
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds an event. What happens after the last one is left out.
+    ///
+    /// # Errors
+    /// [`Gone`] when the run is another process's now.
+    pub fn push(&self, event: RunEvent) -> Result<(), Gone> {
+        if self.settled.borrow().lost {
+            return Err(Gone);
+        }
+        let is_last = event.is_last();
+        let (number, is_too_large) = {
+            let mut state = self.state();
+            if state.ended_at.is_some() {
+                return Err(Gone);
+            }
+            state.note(&event, self.clock.unix_milliseconds());
+            state.events.push(Arc::new(event));
+            (state.events.len(), state.bytes > MOST_BYTES)
+        };
+        self.there.send_replace(number);
+        if is_too_large && !is_last {
+            self.end_early(Stop::TooLarge);
+        }
+        self.queue(is_last);
+        Ok(())
+    }
+
+    /// Adds events of another process, which are in the store.
+    pub fn follow(&self, events: Vec<RunEvent>) {
+        let number = {
+            let mut state = self.state();
+            state.events.extend(events.into_iter().map(Arc::new));
+            state.events.len()
+        };
+        self.settled.send_modify(|settled| settled.events = number);
+        self.there.send_replace(number);
+    }
+
+    /// Writes down what is needed to go on. With `wait`, returns when it is in the store.
+    ///
+    /// # Errors
+    /// [`Gone`] when the run is another process's now, or is to end.
+    pub async fn step(&self, step: Step, wait: bool) -> Result<(), Gone> {
+        let number = {
+            let mut state = self.state();
+            state.steps.push(step);
+            state.steps_written + state.steps.len()
+        };
+        self.queue(wait);
+        if !wait {
+            return Ok(());
+        }
+        let mut settled = self.settled.subscribe();
+        let there = settled.wait_for(|settled| settled.lost || settled.steps >= number).await;
+        match there {
+            Ok(settled) if !settled.lost => Ok(()),
+            _ => Err(Gone),
+        }
+    }
+
+    /// A user's login is about to be used: from now on the run is theirs alone, unless the caller chose otherwise.
+    pub fn use_login(&self) {
+        {
+            let mut state = self.state();
+            if state.used_logins {
+                return;
+            }
+            state.used_logins = true;
+            if !state.is_chosen {
+                state.visibility = Visibility::Private;
+            }
+            state.is_changed = true;
+        }
+        self.queue(true);
+    }
+
+    /// Whether who does not own the run may read on.
+    pub fn is_private(&self) -> bool {
+        self.state().visibility == Visibility::Private
+    }
+
+    /// Somebody changed who may read it.
+    pub fn set_visibility(&self, visibility: Visibility) {
+        let mut state = self.state();
+        (state.visibility, state.is_chosen) = (visibility, true);
+        drop(state);
+        // Viewers look whether they still may.
+        self.there.send_modify(|_| {});
+    }
+
+    /// Asks the run to end.
+    pub fn end_early(&self, why: Stop) {
+        self.stop.send_if_modified(|stop| {
+            let is_first = stop.is_none();
+            if is_first {
+                *stop = Some(why);
+            }
+            is_first
+        });
+    }
+
+    /// Ready when the run is to end before its time.
+    pub async fn stopped(&self) -> Stop {
+        let mut stop = self.stop.subscribe();
+        let found = stop.wait_for(Option::is_some).await.ok().and_then(|stop| *stop);
+        found.unwrap_or(Stop::Cancelled)
+    }
+
+    /// Until the run itself is in the store; false when it cannot be.
+    pub async fn created(&self) -> bool {
+        let mut settled = self.settled.subscribe();
+        settled.wait_for(|settled| settled.created || settled.lost).await.is_ok_and(|settled| settled.created)
+    }
+
+    /// Until its end is in the store, or it is another process's.
+    pub async fn ended(&self) {
+        let mut settled = self.settled.subscribe();
+        // The sender lives as long as `self`.
+        let _ = settled.wait_for(|settled| settled.ended || settled.lost).await;
+    }
+
+    /// Whether its last event is there.
+    pub fn is_over(&self) -> bool {
+        self.state().ended_at.is_some()
+    }
+
+    /// The status, as events have made it.
+    pub fn status(&self) -> Status {
+        self.state().status
+    }
+
+    /// The event of this number.
+    pub fn event(&self, number: usize) -> Option<Arc<RunEvent>> {
+        self.state().events.get(number).cloned()
+    }
+
+    /// Up to `most` events from `first`, before `end`.
+    pub fn events(&self, first: usize, end: usize, most: usize) -> Vec<Arc<RunEvent>> {
+        let state = self.state();
+        let end = end.min(state.events.len()).min(first.saturating_add(most));
+        state.events.get(first..end).unwrap_or_default().to_vec()
+    }
+
+    pub(super) fn watch_there(&self) -> watch::Receiver<usize> {
+        self.there.subscribe()
+    }
+
+    pub(super) fn watch_settled(&self) -> watch::Receiver<Settled> {
+        self.settled.subscribe()
+    }
+
+    fn queue(self: &Log, hurry: bool) {
+        let Some(journal) = &self.journal else { return };
+        let is_new = !std::mem::replace(&mut self.state().is_queued, true);
+        journal.queue(&self.id, is_new, hurry);
+    }
+
+    /// What is not in the store yet. It stays so until [`Log::settle`].
+    pub(super) fn take(&self) -> Taken {
+        let settled = *self.settled.borrow();
+        let mut state = self.state();
+        state.is_queued = false;
+        let new = state.events.get(settled.events..).unwrap_or_default();
+        let batch = (!new.is_empty() || !state.steps.is_empty()).then(|| RunBatch {
+            project: self.project.to_string(),
+            run: self.id.to_string(),
+            place: state.place,
+            first: i64::try_from(settled.events).unwrap_or(i64::MAX),
+            number: i64::try_from(new.len()).unwrap_or(i64::MAX),
+            events: encode(new.iter().map(|event| &**event)),
+            steps: (!state.steps.is_empty()).then(|| encode(state.steps.iter())),
+        });
+        let change = state.is_changed.then(|| RunChange {
+            project: self.project.to_string(),
+            run: self.id.to_string(),
+            status: state.status.as_str().to_owned(),
+            reason: state.reason.clone(),
+            ended_at: state.ended_at,
+            usage: state.usage,
+            visibility: (!state.is_chosen && state.used_logins).then(|| Visibility::Private.as_str().to_owned()),
+            used_logins: state.used_logins,
+        });
+        state.is_changed = false;
+        let after = Settled {
+            created: true,
+            events: state.events.len(),
+            steps: state.steps_written + state.steps.len(),
+            ended: state.ended_at.is_some(),
+            lost: false,
+        };
+        let told = state.told.clone().filter(|_| after.ended).map(|told| (told, state.status));
+        Taken { row: state.new.clone(), batch, change, told, after }
+    }
+
+    /// It is in the store.
+    pub(super) fn settle(&self, taken: &Taken) {
+        {
+            let mut state = self.state();
+            state.new = None;
+            state.place += i64::from(taken.batch.is_some());
+            let written = taken.after.steps - state.steps_written;
+            state.steps.drain(..written);
+            state.steps_written = taken.after.steps;
+        }
+        self.settled.send_if_modified(|settled| {
+            let lost = settled.lost;
+            let after = Settled { lost, ..taken.after };
+            std::mem::replace(settled, after) != after
+        });
+    }
+
+    /// It is not, and is to be written again.
+    pub(super) fn unsettle(&self, taken: &Taken) {
+        self.state().is_changed |= taken.change.is_some();
+        self.queue(true);
+    }
+
+    /// Another process has the run.
+    pub(super) fn lose(&self) {
+        self.settled.send_modify(|settled| settled.lost = true);
+        self.there.send_modify(|_| {});
+        self.end_early(Stop::HandedOver);
+    }
+}
+
+impl State {
+    /// What an event means for the run.
+    fn note(&mut self, event: &RunEvent, now: i64) {
+        self.bytes += event.weight();
+        let status = match event {
+            RunEvent::Accepted | RunEvent::TurnStarted { .. } | RunEvent::ToolCall(_) | RunEvent::Resumed { .. } => {
+                Some(Status::InProgress)
+            }
+            RunEvent::Waiting { .. } => Some(Status::RequiresAction),
+            RunEvent::Authorized { .. } if self.status == Status::RequiresAction => Some(Status::InProgress),
+            RunEvent::Finish { reason } => Some(status_of(reason)),
+            RunEvent::Error(_) => Some(Status::Failed),
+            _ => None,
+        };
+        match event {
+            RunEvent::TurnStarted { turn, .. } => self.usage.turns = i64::from(*turn),
+            RunEvent::ToolCall(_) => self.usage.tool_calls += 1,
+            RunEvent::Usage(usage) => {
+                self.usage.prompt_tokens += tokens(usage, "prompt_tokens");
+                self.usage.completion_tokens += tokens(usage, "completion_tokens");
+            }
+            RunEvent::Finish { reason } => self.reason = Some(short(reason.as_str())),
+            RunEvent::Error(error) => {
+                let code = error.error.get("code").and_then(Value::as_str);
+                let kind = error.error.get("type").and_then(Value::as_str);
+                self.reason = Some(short(code.or(kind).unwrap_or("error")));
+            }
+            _ => {}
+        }
+        if event.is_last() {
+            self.ended_at = Some(now);
+        }
+        if let Some(status) = status.filter(|status| *status != self.status) {
+            self.status = status;
+            self.is_changed = true;
+        }
+        self.is_changed |= event.is_last();
+    }
+}
+
+fn status_of(reason: &FinishReason) -> Status {
+    match reason {
+        FinishReason::Model(reason) if matches!(reason.as_str(), "length" | "content_filter") => Status::Incomplete,
+        FinishReason::Model(_) | FinishReason::ToolCalls | FinishReason::StopWhen => Status::Completed,
+        FinishReason::MaxTurns
+        | FinishReason::MaxToolCalls
+        | FinishReason::TokenBudget
+        | FinishReason::Time
+        | FinishReason::AuthorizationRequired => Status::Incomplete,
+        FinishReason::Cancelled => Status::Cancelled,
+    }
+}
+
+fn tokens(usage: &Map<String, Value>, name: &str) -> i64 {
+    usage.get(name).and_then(Value::as_i64).unwrap_or(0).max(0)
+}
+
+/// A provider's own word may be anything.
+fn short(word: &str) -> String {
+    word.chars().filter(|c| !c.is_control()).take(100).collect()
+}
+
+fn encode<'e, T: serde::Serialize + 'e>(records: impl Iterator<Item = &'e T>) -> Vec<u8> {
+    let mut out = vec![b'['];
+    for record in records {
+        if out.len() > 1 {
+            out.push(b',');
+        }
+        serde_json::to_writer(&mut out, record).expect("records are written to memory");
+    }
+    out.push(b']');
+    out
+}

@@ -1,0 +1,26 @@
+//! Runs that outlive their viewers, and their process.
+//!
+//! A run writes its events to a `log`; viewers read there, from any place and at their own pace. The `journal` brings
+//! what is new into the store, many runs at a time. `keeper` says that this process is alive, and takes over the runs
+//! of those that are not; `resume` goes on with one of them. `runs` is what the edges see, `record` one run as they
+//! see it.
+
+mod journal;
+mod keeper;
+mod kept;
+mod log;
+mod record;
+mod resume;
+mod runs;
+mod state;
+mod step;
+mod tell;
+mod viewer;
+
+pub use kept::{Keep, Kind};
+pub(super) use log::{Log, Stop};
+pub use record::{Reader, Record, Status, Visibility};
+pub(super) use resume::Resume;
+pub use runs::{Changed, Runs};
+pub(super) use step::{KeptCall, Step, Used};
+pub use viewer::Viewer;

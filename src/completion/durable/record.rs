@@ -1,0 +1,177 @@
+//! One run as its readers see it.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::state::KeptState;
+use crate::store::RunRow;
+
+/// Where a run is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    Queued,
+    InProgress,
+    /// It waits for a person.
+    RequiresAction,
+    Completed,
+    Failed,
+    Cancelled,
+    /// A bound ended it, or a login that is missing.
+    Incomplete,
+}
+
+impl Status {
+    /// The word on the wire and in the store.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Status::Queued => "queued",
+            Status::InProgress => "in_progress",
+            Status::RequiresAction => "requires_action",
+            Status::Completed => "completed",
+            Status::Failed => "failed",
+            Status::Cancelled => "cancelled",
+            Status::Incomplete => "incomplete",
+        }
+    }
+
+    /// Whether nothing comes any more.
+    pub fn is_over(self) -> bool {
+        !matches!(self, Status::Queued | Status::InProgress | Status::RequiresAction)
+    }
+
+    /// The status that the store calls so.
+    pub fn parse(word: &str) -> Option<Self> {
+        use Status::{Cancelled, Completed, Failed, InProgress, Incomplete, Queued, RequiresAction};
+        [Queued, InProgress, RequiresAction, Completed, Failed, Cancelled, Incomplete]
+            .into_iter()
+            .find(|status| status.as_str() == word)
+    }
+}
+
+/// Who may read a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Visibility {
+    /// The user and the project's keys.
+    Private,
+    /// Whoever has the address.
+    Unlisted,
+    /// Everybody; search engines may list it.
+    Public,
+}
+
+impl Visibility {
+    /// The word on the wire and in the store.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Visibility::Private => "private",
+            Visibility::Unlisted => "unlisted",
+            Visibility::Public => "public",
+        }
+    }
+
+    /// The visibility that is called so.
+    pub fn parse(word: &str) -> Option<Self> {
+        [Visibility::Private, Visibility::Unlisted, Visibility::Public]
+            .into_iter()
+            .find(|visibility| visibility.as_str() == word)
+    }
+}
+
+/// Who wants to read. Somebody of whom nothing is known reads what is not private.
+#[derive(Debug, Clone, Default)]
+pub struct Reader {
+    /// The namespace whose runs it may all read: a project's key, or the person at their own machine.
+    pub namespace: Option<Arc<str>>,
+    /// In that namespace, the only user it is.
+    pub only_user: Option<Arc<str>>,
+    /// The ids of the person who is signed in.
+    pub person: Vec<String>,
+}
+
+impl Reader {
+    /// Whether the run is its own: it may change, cancel and delete it.
+    pub fn owns(&self, row: &RunRow) -> bool {
+        let by_key = self.namespace.as_deref() == Some(row.project.as_str())
+            && self.only_user.as_deref().is_none_or(|user| user == row.user);
+        by_key || (!row.person.is_empty() && self.person.contains(&row.person))
+    }
+
+    /// Whether it may read the run.
+    pub fn may_read(&self, row: &RunRow) -> bool {
+        row.visibility != Visibility::Private.as_str() || self.owns(row)
+    }
+}
+
+/// A run, without its events.
+#[derive(Clone)]
+pub struct Record {
+    pub id: String,
+    pub project: String,
+    pub user: String,
+    /// `completion`, `task` or `page`.
+    pub kind: String,
+    /// The model as the caller named it.
+    pub model: String,
+    /// The beginning of the prompt.
+    pub title: String,
+    pub status: Status,
+    /// Why it ended as it did.
+    pub reason: Option<String>,
+    pub visibility: Visibility,
+    /// Kept for good.
+    pub stored: bool,
+    pub metadata: Map<String, Value>,
+    /// What the caller asked, without credentials.
+    pub request: Map<String, Value>,
+    /// Tools of a user who is logged in were used.
+    pub used_logins: bool,
+    /// Milliseconds since 1970, as the next three.
+    pub created_at: i64,
+    pub changed_at: i64,
+    pub ended_at: Option<i64>,
+    pub expires_at: Option<i64>,
+    pub prompt_tokens: i64,
+    pub completion_tokens: i64,
+    pub turns: i64,
+    pub tool_calls: i64,
+    /// Whether the reader may change it.
+    pub is_own: bool,
+}
+
+impl Record {
+    pub(super) fn of(row: &RunRow, reader: &Reader) -> Self {
+        let state: KeptState = serde_json::from_slice(&row.state).unwrap_or_default();
+        Record {
+            id: row.id.clone(),
+            project: row.project.clone(),
+            user: row.user.clone(),
+            kind: row.kind.clone(),
+            model: row.model.clone(),
+            title: row.title.clone(),
+            status: Status::parse(&row.status).unwrap_or(Status::Failed),
+            reason: row.reason.clone(),
+            visibility: Visibility::parse(&row.visibility).unwrap_or(Visibility::Private),
+            stored: row.stored,
+            metadata: serde_json::from_slice(&row.metadata).unwrap_or_default(),
+            request: serde_json::from_slice(&row.request).unwrap_or_default(),
+            used_logins: row.used_logins || state.used_logins,
+            created_at: row.created_at,
+            changed_at: row.changed_at,
+            ended_at: row.ended_at,
+            expires_at: row.expires_at,
+            prompt_tokens: row.prompt_tokens,
+            completion_tokens: row.completion_tokens,
+            turns: row.turns,
+            tool_calls: row.tool_calls,
+            is_own: reader.owns(row),
+        }
+    }
+
+    /// The messages of the request.
+    pub fn messages(&self) -> &[Value] {
+        self.request.get("messages").and_then(Value::as_array).map_or(&[], Vec::as_slice)
+    }
+}

@@ -1,0 +1,328 @@
+//! The runs that are kept, as the edges see them: found, followed, listed, cancelled, changed, deleted.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+use tokio::sync::broadcast;
+
+use super::journal::{Journal, Writer};
+use super::log::{Log, Stop};
+use super::record::{Reader, Record, Visibility};
+use super::step::Step;
+use super::viewer::{LogViewer, Viewer};
+use crate::clock::Clock;
+use crate::completion::event::RunEvent;
+use crate::config;
+use crate::connections::Connections;
+use crate::store::{Error, RunFilter, RunRow, Store};
+
+/// Rows of events that are read at once.
+const ROWS: i64 = 500;
+/// How often a run of another process is looked at when nobody tells of it.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long a run that is to be deleted may take to end.
+const TO_END: Duration = Duration::from_secs(15);
+/// News that a follower may be behind.
+const NEWS_AHEAD: usize = 1024;
+/// What ids of runs begin with.
+const PREFIX: &str = "run_";
+
+/// All kept runs. Cheap to clone.
+#[derive(Clone)]
+pub struct Runs(pub(super) Arc<Inner>);
+
+pub(super) struct Inner {
+    pub store: Store,
+    pub clock: Clock,
+    pub journal: Journal,
+    pub settings: config::Run,
+    public_url: String,
+    /// Runs of other processes that somebody here follows.
+    followed: Mutex<HashMap<Arc<str>, Weak<Log>>>,
+    /// Ids of runs of other processes that have something new; an empty one is all of them.
+    pub news: broadcast::Sender<String>,
+}
+
+/// What became of a wish to change a run.
+#[derive(Clone)]
+pub enum Changed {
+    Done(Box<Record>),
+    /// There is no such run, or it is somebody else's and private.
+    Unknown,
+    /// It is somebody else's.
+    NotYours,
+    /// It does not end; it can be deleted when it has.
+    StillRunning,
+}
+
+impl Runs {
+    /// The runs in `store`, and the end of the journal that brings them there, for [`Runs::work`].
+    pub fn new(
+        store: Store,
+        connections: Connections,
+        clock: Clock,
+        settings: config::Run,
+        public_url: String,
+    ) -> (Self, Writer) {
+        let (journal, writer) = Journal::new(store.clone(), connections, clock.clone());
+        let news = broadcast::Sender::new(NEWS_AHEAD);
+        let followed = Mutex::default();
+        (Runs(Arc::new(Inner { store, clock, journal, settings, public_url, followed, news })), writer)
+    }
+
+    /// The address of a run's result.
+    pub fn url(&self, id: &str) -> String {
+        format!("{}/{id}", self.0.public_url)
+    }
+
+    /// The run of this id, if `reader` may read it.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn find(&self, id: &str, reader: &Reader) -> Result<Option<Record>, Error> {
+        let row = self.row(id).await?;
+        Ok(row.filter(|row| reader.may_read(row)).map(|row| Record::of(&row, reader)))
+    }
+
+    async fn row(&self, id: &str) -> Result<Option<RunRow>, Error> {
+        if !is_id(id) {
+            return Ok(None);
+        }
+        let now = self.0.clock.unix_milliseconds();
+        let row = self.0.store.find_run(id).await?;
+        Ok(row.filter(|row| row.expires_at.is_none_or(|at| at > now)))
+    }
+
+    /// Follows a run from its event `first`, which may be any number: one that is not there begins from the start.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn follow(&self, record: &Record, first: usize) -> Result<LogViewer, Error> {
+        let log = self.log(record).await?;
+        let there = log.watch_settled().borrow().events;
+        let first = if first > there { 0 } else { first };
+        Ok(Viewer::of_settled(log, first, record.is_own))
+    }
+
+    /// The events of a run so far.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn events(&self, record: &Record) -> Result<Vec<Arc<RunEvent>>, Error> {
+        Ok(self.follow(record, 0).await?.so_far())
+    }
+
+    async fn log(&self, record: &Record) -> Result<Arc<Log>, Error> {
+        if let Some(log) = self.0.journal.find(&record.id) {
+            return Ok(log);
+        }
+        if let Some(log) = self.followed().get(record.id.as_str()).and_then(Weak::upgrade) {
+            return Ok(log);
+        }
+        let Some(row) = self.row(&record.id).await? else {
+            return Err(Error::Unexpected("the run was deleted".to_owned()));
+        };
+        let log = Log::followed(&row, self.0.clock.clone());
+        let mut news = self.0.news.subscribe();
+        let is_over = row.ended_at.is_some();
+        self.0.catch_up(&log).await?;
+        log.set_visibility(Visibility::parse(&row.visibility).unwrap_or(Visibility::Private));
+        if is_over {
+            return Ok(log);
+        }
+        {
+            let mut followed = self.followed();
+            if let Some(other) = followed.get(&log.id).and_then(Weak::upgrade) {
+                return Ok(other);
+            }
+            followed.insert(Arc::clone(&log.id), Arc::downgrade(&log));
+        }
+        let (inner, weak, id) = (Arc::clone(&self.0), Arc::downgrade(&log), Arc::clone(&log.id));
+        tokio::spawn(async move {
+            inner.keep_up(&weak, &id, &mut news).await;
+            inner.followed.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        });
+        Ok(log)
+    }
+
+    fn followed(&self) -> std::sync::MutexGuard<'_, HashMap<Arc<str>, Weak<Log>>> {
+        self.0.followed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks a run to end. It does so soon, on whatever instance it is; one that is over stays as it is.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn cancel(&self, id: &str, reader: &Reader) -> Result<Changed, Error> {
+        let row = match self.own(id, reader).await? {
+            Ok(row) => row,
+            Err(why) => return Ok(why),
+        };
+        if row.ended_at.is_none() {
+            self.0.store.request_cancel(&row.project, id, self.0.clock.unix_milliseconds()).await?;
+            match self.0.journal.find(id) {
+                Some(log) => {
+                    log.end_early(Stop::Cancelled);
+                    // Most end at once, and who asked sees it.
+                    let _ = tokio::time::timeout(Duration::from_secs(2), log.ended()).await;
+                }
+                None => self.0.store.notify(super::keeper::CANCEL).await,
+            }
+        }
+        self.again(id, reader).await
+    }
+
+    /// Changes what may be changed: `metadata` and who may read it.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn change(
+        &self,
+        id: &str,
+        reader: &Reader,
+        metadata: Option<&Map<String, Value>>,
+        visibility: Option<Visibility>,
+    ) -> Result<Changed, Error> {
+        let row = match self.own(id, reader).await? {
+            Ok(row) => row,
+            Err(why) => return Ok(why),
+        };
+        let metadata = metadata.map(|metadata| Value::Object(metadata.clone()).to_string().into_bytes());
+        let now = self.0.clock.unix_milliseconds();
+        let word = visibility.map(Visibility::as_str);
+        self.0.store.update_run(&row.project, id, metadata.as_deref(), word, now).await?;
+        if let (Some(visibility), Some(log)) = (visibility, self.0.journal.find(id)) {
+            log.set_visibility(visibility);
+        }
+        self.again(id, reader).await
+    }
+
+    /// Deletes a run with all that was kept of it. One that goes on is cancelled first.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn delete(&self, id: &str, reader: &Reader) -> Result<Changed, Error> {
+        let row = match self.own(id, reader).await? {
+            Ok(row) => row,
+            Err(why) => return Ok(why),
+        };
+        let record = Record::of(&row, reader);
+        if row.ended_at.is_none() {
+            self.cancel(id, reader).await?;
+            let mut viewer = self.follow(&record, 0).await?;
+            let ending = async { while viewer.next().await.is_some() {} };
+            if tokio::time::timeout(TO_END, ending).await.is_err() {
+                return Ok(Changed::StillRunning);
+            }
+        }
+        self.0.store.delete_run(&row.project, id).await?;
+        Ok(Changed::Done(Box::new(record)))
+    }
+
+    /// Runs, as `filter` says.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn list(&self, filter: &RunFilter<'_>, reader: &Reader) -> Result<Vec<Record>, Error> {
+        let rows = self.0.store.list_runs(filter).await?;
+        Ok(rows.iter().filter(|row| reader.owns(row)).map(|row| Record::of(row, reader)).collect())
+    }
+
+    async fn again(&self, id: &str, reader: &Reader) -> Result<Changed, Error> {
+        Ok(self.find(id, reader).await?.map_or(Changed::Unknown, |record| Changed::Done(Box::new(record))))
+    }
+
+    /// The run, when `reader` may change it.
+    async fn own(&self, id: &str, reader: &Reader) -> Result<Result<RunRow, Changed>, Error> {
+        let row = self.row(id).await?.filter(|row| reader.may_read(row));
+        Ok(match row {
+            None => Err(Changed::Unknown),
+            Some(row) if reader.owns(&row) => Ok(row),
+            Some(_) => Err(Changed::NotYours),
+        })
+    }
+}
+
+impl Inner {
+    /// Reads what is new of a run of another process.
+    async fn catch_up(&self, log: &Log) -> Result<(), Error> {
+        loop {
+            let first = log.watch_settled().borrow().events;
+            let from = i64::try_from(first).unwrap_or(i64::MAX);
+            let rows = self.store.list_run_events(&log.project, &log.id, from, ROWS).await?;
+            let is_all = rows.len() < usize::try_from(ROWS).unwrap_or(usize::MAX);
+            let mut next = first;
+            let mut events = Vec::new();
+            for batch in rows {
+                let begins = usize::try_from(batch.first).unwrap_or(usize::MAX);
+                let known = next.saturating_sub(begins);
+                let batch: Vec<RunEvent> = read_all(&batch.events)?;
+                next += batch.len().saturating_sub(known);
+                events.extend(batch.into_iter().skip(known));
+            }
+            log.follow(events);
+            if is_all {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Reads on until the run has ended, or nobody follows it any more.
+    async fn keep_up(&self, log: &Weak<Log>, id: &str, news: &mut broadcast::Receiver<String>) {
+        loop {
+            let heard = async {
+                loop {
+                    match news.recv().await {
+                        Ok(named) if named.is_empty() || named == id => return,
+                        Ok(_) => {}
+                        Err(_) => return,
+                    }
+                }
+            };
+            // Whether anybody told or not.
+            let _ = tokio::time::timeout(LOOK, heard).await;
+            let Some(log) = log.upgrade() else { return };
+            let row = match self.store.find_run(id).await {
+                Ok(Some(row)) => row,
+                Ok(None) => return log.lose(),
+                Err(error) => {
+                    tracing::debug!(%error, "a run of another process could not be looked at");
+                    continue;
+                }
+            };
+            log.set_visibility(Visibility::parse(&row.visibility).unwrap_or(Visibility::Private));
+            if let Err(error) = self.catch_up(&log).await {
+                tracing::debug!(%error, "events of a run could not be read");
+                continue;
+            }
+            if row.ended_at.is_some() {
+                return;
+            }
+        }
+    }
+
+    /// The whole journal of a run, to go on with it: events, steps, and the place of the next batch.
+    pub(super) async fn journal_of(&self, row: &RunRow) -> Result<(Vec<Arc<RunEvent>>, Vec<Step>, i64), Error> {
+        let log = Log::followed(row, self.clock.clone());
+        self.catch_up(&log).await?;
+        let mut steps = Vec::new();
+        for batch in self.store.list_run_steps(&row.project, &row.id).await? {
+            steps.extend(read_all::<Step>(&batch.steps.unwrap_or_default())?);
+        }
+        let last = self.store.last_batch(&row.project, &row.id).await?;
+        let place = last.map_or(0, |(place, _, _)| place + 1);
+        Ok((log.events(0, usize::MAX, usize::MAX), steps, place))
+    }
+}
+
+fn read_all<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<Vec<T>, Error> {
+    serde_json::from_slice(bytes).map_err(|error| Error::Unexpected(format!("a run's journal cannot be read: {error}")))
+}
+
+/// Whether it can be the id of a run; nothing else is looked for.
+pub fn is_id(text: &str) -> bool {
+    let rest = text.strip_prefix(PREFIX).unwrap_or_default();
+    (26..=40).contains(&rest.len()) && rest.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+}

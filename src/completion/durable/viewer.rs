@@ -1,0 +1,121 @@
+//! Reading a run: the only viewer of one that is not kept, or one of many.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, watch};
+
+use super::log::{Log, Settled};
+use crate::completion::event::RunEvent;
+
+/// Reads events one after the other.
+pub enum Viewer {
+    /// Of a run that nobody else sees. Its events come at the viewer's pace.
+    Only(mpsc::Receiver<Box<RunEvent>>),
+    /// Of a run that is kept.
+    OneOfMany(LogViewer),
+}
+
+/// A place in a run's log.
+pub struct LogViewer {
+    pub(super) log: Arc<Log>,
+    next: usize,
+    /// `None`: reads what is in the store alone, so that a number never means two events.
+    there: Option<watch::Receiver<usize>>,
+    settled: watch::Receiver<Settled>,
+    /// Whether it may go on when the run becomes private.
+    is_own: bool,
+}
+
+impl Viewer {
+    /// Reads from the event `first`: what is in the store alone.
+    pub(super) fn of_settled(log: Arc<Log>, first: usize, is_own: bool) -> LogViewer {
+        let settled = log.watch_settled();
+        LogViewer { next: first, there: None, settled, is_own, log }
+    }
+
+    /// Reads from the beginning, each event as soon as it happens.
+    pub(in crate::completion) fn live(log: Arc<Log>) -> Self {
+        let (there, settled) = (Some(log.watch_there()), log.watch_settled());
+        Viewer::OneOfMany(LogViewer { next: 0, there, settled, is_own: true, log })
+    }
+
+    /// The next event; `None` after the last one, and when there will be none.
+    pub async fn next(&mut self) -> Option<RunEvent> {
+        match self {
+            Viewer::Only(events) => events.recv().await.map(|event| *event),
+            Viewer::OneOfMany(viewer) => viewer.next().await.map(|(_, event)| (*event).clone()),
+        }
+    }
+
+    /// The next event, when it is there already.
+    pub fn ready(&mut self) -> Option<RunEvent> {
+        match self {
+            Viewer::Only(events) => events.try_recv().ok().map(|event| *event),
+            Viewer::OneOfMany(viewer) => viewer.ready().map(|(_, event)| (*event).clone()),
+        }
+    }
+
+    /// Until the run is in the store, when it is to be; false when that failed.
+    pub async fn created(&self) -> bool {
+        match self {
+            Viewer::Only(_) => true,
+            Viewer::OneOfMany(viewer) => viewer.log.created().await,
+        }
+    }
+}
+
+impl LogViewer {
+    /// The number of the next event.
+    pub fn place(&self) -> usize {
+        self.next
+    }
+
+    /// The run's log has its last event, and this viewer has read it.
+    pub fn is_at_end(&self) -> bool {
+        self.next > 0 && self.log.event(self.next - 1).is_some_and(|event| event.is_last())
+    }
+
+    /// The next event with its number; `None` after the last one, and when there will be none here.
+    pub async fn next(&mut self) -> Option<(usize, Arc<RunEvent>)> {
+        loop {
+            let is_lost = self.settled.borrow_and_update().lost;
+            if let Some(there) = &mut self.there {
+                there.borrow_and_update();
+            }
+            if let Some(found) = self.ready() {
+                return Some(found);
+            }
+            if is_lost || self.is_at_end() || !self.may_read() {
+                return None;
+            }
+            let changed = match &mut self.there {
+                Some(there) => tokio::select! {
+                    changed = there.changed() => changed,
+                    changed = self.settled.changed() => changed,
+                },
+                None => self.settled.changed().await,
+            };
+            changed.ok()?;
+        }
+    }
+
+    /// The next event with its number, when it is there already.
+    pub fn ready(&mut self) -> Option<(usize, Arc<RunEvent>)> {
+        let is_there = self.there.is_some() || self.next < self.settled.borrow().events;
+        if !is_there || !self.may_read() {
+            return None;
+        }
+        let event = self.log.event(self.next)?;
+        self.next += 1;
+        Some((self.next - 1, event))
+    }
+
+    /// All events up to what is there now, without moving on.
+    pub fn so_far(&self) -> Vec<Arc<RunEvent>> {
+        self.log.events(0, self.settled.borrow().events, usize::MAX)
+    }
+
+    fn may_read(&self) -> bool {
+        self.is_own || !self.log.is_private()
+    }
+}
