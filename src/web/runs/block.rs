@@ -261,6 +261,11 @@ impl Notice {
         Notice { tone: "good", words: format!("Connected: {}", words::address(host)) }
     }
 
+    pub fn resumed() -> Self {
+        let words = "The gateway was interrupted here. It goes on; what it said last may come again.";
+        Notice { tone: "now", words: words.into() }
+    }
+
     pub fn too_long() -> Self {
         Notice { tone: "warn", words: "This page shows no more of it. The JSON has everything.".into() }
     }
@@ -281,6 +286,7 @@ impl Notice {
                 "Handed over: the application that asked answers these function calls.".into()
             }
             FinishReason::StopWhen => return None,
+            FinishReason::Cancelled => "Stopped, as somebody asked.".into(),
             FinishReason::MaxTurns => "Stopped after `max_turns` turns. Allow more to let it go on.".into(),
             FinishReason::MaxToolCalls => {
                 "Stopped after `max_tool_calls` tool calls. Allow more to let it go on.".into()
@@ -293,7 +299,8 @@ impl Notice {
                 "Stopped for a missing login. Log in above, then run it again.".into()
             }
         };
-        let tone = if *reason == FinishReason::ToolCalls { "now" } else { "warn" };
+        let is_wanted = matches!(reason, FinishReason::ToolCalls | FinishReason::Cancelled);
+        let tone = if is_wanted { "now" } else { "warn" };
         Some(Notice { tone, words })
     }
 }

@@ -105,6 +105,7 @@ impl View {
             },
             RunEvent::Authorized { resource, host } => self.authorized(resource, host),
             RunEvent::Notice(notice) => self.add(Block::Notice(block::Notice::of(notice))),
+            RunEvent::Resumed { turn } => self.resumed(*turn),
             RunEvent::Usage(usage) => {
                 let number = |name: &str| usage.get(name).and_then(Value::as_u64).unwrap_or(0);
                 self.tokens_in = self.tokens_in.saturating_add(number("prompt_tokens"));
@@ -239,6 +240,23 @@ impl View {
         }
     }
 
+    /// Another process goes on. What was under way in the lost one stays as it was shown.
+    fn resumed(&mut self, turn: u32) {
+        self.turns = self.turns.max(turn);
+        self.turn_is_new = true;
+        self.leave();
+        self.add(Block::Notice(block::Notice::resumed()));
+    }
+
+    /// Whether it does nothing until a person has logged in.
+    pub fn is_waiting(&self) -> bool {
+        let waits = |shown: &Shown| match &shown.block {
+            Block::Logins(logins) => logins.waiting_seconds.is_some() && !logins.are_done(),
+            _ => false,
+        };
+        !self.has_ended && self.blocks.iter().any(waits)
+    }
+
     fn finish(&mut self, reason: &FinishReason) {
         self.end();
         if let Some(notice) = block::Notice::finish(reason) {
@@ -249,6 +267,10 @@ impl View {
     /// Nothing waits and nothing runs any more.
     fn end(&mut self) {
         self.has_ended = true;
+        self.leave();
+    }
+
+    fn leave(&mut self) {
         for shown in &mut self.blocks {
             match &mut shown.block {
                 Block::Tool(tool) if tool.state == State::Running => tool.state = State::Left,
