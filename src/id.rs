@@ -7,7 +7,15 @@ const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 /// # Panics
 /// When the operating system gives no randomness: nothing safe can be done without it.
 pub fn random_id(prefix: &str) -> String {
-    let mut bytes = [0u8; 26];
+    random_id_of(prefix, 26)
+}
+
+/// A new id of `prefix` and so many characters, each of five random bits.
+///
+/// # Panics
+/// As [`random_id`].
+pub fn random_id_of(prefix: &str, characters: usize) -> String {
+    let mut bytes = vec![0u8; characters];
     getrandom::fill(&mut bytes).expect("the operating system provides randomness");
     let mut id = String::with_capacity(prefix.len() + bytes.len());
     id.push_str(prefix);

@@ -25,6 +25,8 @@ CREATE TABLE runs (
     reason TEXT COLLATE "C",
     -- private, unlisted, public
     visibility TEXT COLLATE "C" NOT NULL,
+    -- 1: tools of a user who is logged in were used.
+    used_logins BIGINT NOT NULL DEFAULT 0,
     -- 1: kept until deleted, and in lists.
     stored BIGINT NOT NULL,
     -- JSON: an object.

@@ -25,6 +25,8 @@ CREATE TABLE runs (
     reason TEXT,
     -- private, unlisted, public
     visibility TEXT NOT NULL,
+    -- 1: tools of a user who is logged in were used.
+    used_logins INTEGER NOT NULL DEFAULT 0,
     -- 1: kept until deleted, and in lists.
     stored INTEGER NOT NULL,
     -- JSON: an object.

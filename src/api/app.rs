@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::ApiError;
-use crate::completion::Engine;
+use crate::completion::{Engine, Reader, Runs};
 use crate::config::{KeyScope, Settings};
 use crate::connections::Connections;
 use crate::crypto::Keyring;
-use crate::identity::{Caller, CallerKind, Callers, CookieKind, Cookies, Person, Sessions, Surface};
+use crate::identity::{Caller, CallerKind, Callers, CookieKind, Cookies, Peer, Person, Sessions, Surface};
 use crate::openai::ErrorKind;
 use crate::rate_limit::RateLimit;
 use crate::store::Store;
@@ -23,8 +23,8 @@ pub struct App {
     pub callers: Callers,
     pub sessions: Sessions,
     pub cookies: Cookies,
-    pub providers: Providers,
-    pub engine: Engine,
+    pub providers: Arc<Providers>,
+    pub engine: Arc<Engine>,
     pub connections: Connections,
     pub metrics: Arc<Metrics>,
     pub rate_limit: RateLimit,
@@ -87,6 +87,29 @@ impl App {
         })
     }
 
+    /// Who wants to read a run. Nobody needs to be known for what is not private.
+    ///
+    /// # Errors
+    /// 401 for a key that is none, 429 over the limit.
+    pub async fn reader(&self, headers: &HeaderMap, peer: Option<&Peer>) -> Result<Reader, ApiError> {
+        let has_key = headers.contains_key(header::AUTHORIZATION);
+        if !has_key
+            && let Some(person) = self.person(headers, Surface::V1).await?
+        {
+            let person_namespace = self.callers.person(&person);
+            self.rate_limit.check(person_namespace.counted_as(), person_namespace.requests_per_minute)?;
+            return Ok(Reader { person: person.ids().to_vec(), ..reader_of(&person_namespace) });
+        }
+        if has_key || self.settings.is_local() {
+            return Ok(reader_of(&self.admit(headers, Surface::V1).await?));
+        }
+        if let Some(place) = peer.and_then(|peer| peer.place(headers)) {
+            let most = self.settings.rate_limit.pages_per_minute;
+            self.rate_limit.check(&format!("reader {place}").into(), most)?;
+        }
+        Ok(Reader::default())
+    }
+
     /// Whose key a provider of the configuration gets for this caller.
     pub fn provider_key<'c>(&self, caller: &'c Caller) -> ProviderKey<'c> {
         match &caller.kind {
@@ -94,6 +117,11 @@ impl App {
             CallerKind::Project { .. } | CallerKind::Person { .. } => ProviderKey::Configured,
             CallerKind::PassThrough => ProviderKey::Callers(caller.forward_key.as_ref()),
         }
+    }
+
+    /// The runs that are kept.
+    pub fn runs(&self) -> &Runs {
+        self.engine.runs()
     }
 
     /// The client for providers.
@@ -104,5 +132,14 @@ impl App {
     /// Whether the process is about to stop.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
+    }
+}
+
+/// What a caller may read: all of its namespace, or its own where it is a person.
+pub(super) fn reader_of(caller: &Caller) -> Reader {
+    Reader {
+        namespace: Some(Arc::clone(&caller.namespace)),
+        only_user: caller.own_user().cloned(),
+        person: Vec::new(),
     }
 }

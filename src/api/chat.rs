@@ -8,10 +8,9 @@ use axum::response::Response;
 use http::{HeaderMap, Request};
 
 use super::relay::no_page;
-use super::{ApiError, App, body, view};
-use crate::completion::{Incoming, Options, Users, Who, relay};
-use crate::connections::Application;
-use crate::identity::{Caller, CallerKind, Surface};
+use super::{ApiError, App, body, keep, view};
+use crate::completion::{Incoming, Keep, Options, Who, relay};
+use crate::identity::{Caller, Surface};
 use crate::openai::{ChatRequest, InvalidField};
 use crate::upstream::{Target, forward_request_headers};
 
@@ -20,17 +19,9 @@ use crate::upstream::{Target, forward_request_headers};
 /// # Errors
 /// 400, 401, 403, 404, 413, 424, 429, and the provider's own statuses.
 pub async fn create(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Response, ApiError> {
-    let (head, body) = request.into_parts();
-    no_page(&head.headers)?;
-    let caller = app.admit(&head.headers, Surface::V1).await?;
-    let caller = caller.from_peer(head.extensions.get(), &head.headers);
-    let request = body::read_request(body, &head.headers, app.settings.limits.body_bytes).await?;
-    let model = request.get::<String>("model", "the name of a model")?.filter(|model| !model.is_empty());
-    let model = model.ok_or_else(|| {
-        InvalidField::new("model", "`model` is missing: name one that GET /v1/models lists")
-    })?;
-    let target = app.providers.select(app.upstream(), &model, app.provider_key(&caller)).await?;
-    complete(&app, &caller, request, head.headers, target, "/chat/completions").await
+    let (caller, headers, request) = read(&app, request).await?;
+    let target = select(&app, &caller, &request).await?;
+    complete(&app, &caller, request, headers, target, "/chat/completions").await
 }
 
 /// Completes `request` at `target`, whose endpoint is `path`.
@@ -49,26 +40,40 @@ pub(super) async fn complete(
     if request.raw("messages").is_none() {
         return Err(InvalidField::new("messages", "`messages` is missing").into());
     }
-    if !app.engine.is_needed(&request, &headers, &options, || who(caller))? {
+    let is_stored = request.raw("store") == Some("true");
+    if !is_stored && !app.engine.is_needed(&request, &headers, &options, || Who::of(caller))? {
         let body =
             if target.model.is_empty() { request.body().clone() } else { request.with_model(&target.model) };
         let response = relay::post(app.upstream(), &target, path, &headers, body).await?;
         return Ok(view::relayed(response));
     }
     // Boxed, because it is large and a relayed request should not carry room for it.
-    Box::pin(run(app, caller, request, headers, target, path, options)).await
+    Box::pin(run(app, caller, Asked { request, headers, target, path, options })).await
 }
 
-async fn run(
-    app: &App,
-    caller: &Caller,
-    request: ChatRequest,
-    headers: HeaderMap,
-    target: Target,
-    path: &str,
-    options: Options,
-) -> Result<Response, ApiError> {
-    let mut target = target;
+/// A request for a completion, and where it goes.
+pub(super) struct Asked<'a> {
+    pub request: ChatRequest,
+    pub headers: HeaderMap,
+    pub target: Target,
+    pub path: &'a str,
+    pub options: Options,
+}
+
+async fn run(app: &App, caller: &Caller, asked: Asked<'_>) -> Result<Response, ApiError> {
+    let keep = keep::of_completion(app, caller, &asked).await?;
+    let incoming = incoming(caller, asked, keep)?;
+    let started = app.engine.start(incoming).await?;
+    if started.streamed {
+        view::stream(started, app.settings.run.keep_alive_seconds).await
+    } else {
+        view::whole(started).await
+    }
+}
+
+/// The request as the engine takes it.
+pub(super) fn incoming(caller: &Caller, asked: Asked<'_>, keep: Option<Keep>) -> Result<Incoming, ApiError> {
+    let Asked { request, headers, mut target, path, options } = asked;
     if target.model.is_empty() {
         target.model = request.get::<String>("model", "the name of a model")?.unwrap_or_default();
     }
@@ -82,41 +87,31 @@ async fn run(
     ] {
         forwarded.remove(name);
     }
-    let incoming =
-        Incoming { request, headers, forwarded, target, path: path.to_owned(), options, who: who(caller) };
-    let started = app.engine.start(incoming).await?;
-    if started.streamed {
-        view::stream(started, app.settings.run.keep_alive_seconds).await
-    } else {
-        view::whole(started).await
-    }
+    let (path, who) = (path.to_owned(), Who::of(caller));
+    Ok(Incoming { request, headers, forwarded, target, path, options, who, keep })
 }
 
-/// The user on whose behalf a caller of local mode asks when it names nobody.
-const LOCAL_USER: &str = "local";
+/// Who sends a request, what it asks, and the target that its `model` means.
+///
+/// # Errors
+/// 400, 401, 403, 404, 413, 429.
+pub(super) async fn read(app: &App, request: Request<Body>) -> Result<(Caller, HeaderMap, ChatRequest), ApiError> {
+    let (head, body) = request.into_parts();
+    no_page(&head.headers)?;
+    let caller = app.admit(&head.headers, Surface::V1).await?;
+    let caller = caller.from_peer(head.extensions.get(), &head.headers);
+    let request = body::read_request(body, &head.headers, app.settings.limits.body_bytes).await?;
+    Ok((caller, head.headers, request))
+}
 
-/// For whom the caller may ask.
-pub(super) fn who(caller: &Caller) -> Who {
-    let (users, application) = match &caller.kind {
-        CallerKind::Local => (
-            Users::AnyOr(LOCAL_USER.into()),
-            Application { name: "an application on this computer".into(), verified: true, place: None },
-        ),
-        CallerKind::Project { name, .. } => {
-            (Users::Any, Application { name: Arc::clone(name), verified: true, place: None })
-        }
-        CallerKind::PassThrough => {
-            let name = match caller.key_ending.as_str() {
-                "" => "an unverified application".to_owned(),
-                ending => format!("an unverified application with a key ending {ending}"),
-            };
-            (Users::Any, Application { name: name.into(), verified: false, place: caller.place })
-        }
-        CallerKind::Person { account } => {
-            let name = "the gateway's own pages".into();
-            let application = Application { name, verified: true, place: None };
-            (Users::Only(Arc::clone(account)), application)
-        }
-    };
-    Who { namespace: Arc::clone(&caller.namespace), users, application }
+/// The target that the request's `model` means.
+///
+/// # Errors
+/// 400, 401, 404.
+pub(super) async fn select(app: &App, caller: &Caller, request: &ChatRequest) -> Result<Target, ApiError> {
+    let model = request.get::<String>("model", "the name of a model")?.filter(|model| !model.is_empty());
+    let model = model.ok_or_else(|| {
+        InvalidField::new("model", "`model` is missing: name one that GET /v1/models lists")
+    })?;
+    Ok(app.providers.select(app.upstream(), &model, app.provider_key(caller)).await?)
 }

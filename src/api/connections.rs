@@ -14,7 +14,7 @@ use futures_util::stream;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header};
 use serde_json::{Value, json};
 
-use super::chat::who;
+
 use super::{ApiError, App, body};
 use crate::completion::Who;
 use crate::config::KeyScope;
@@ -79,7 +79,7 @@ pub async fn list(State(app): State<Arc<App>>, uri: Uri, headers: HeaderMap) -> 
     let caller = admit(&app, &headers, KeyScope::Connections).await?;
     let filter = Filter::read(uri.query().unwrap_or_default())?;
     let limit = filter.limit()?;
-    let user = who(&caller).may_list(filter.user)?;
+    let user = Who::of(&caller).may_list(filter.user)?;
     let (profile, after) = (filter.profile.as_deref(), filter.after.as_deref());
     // One more than is shown, to know whether there are more.
     let found = app.connections.list(&caller.namespace, user.as_deref(), profile, after, limit + 1).await?;
@@ -100,7 +100,7 @@ pub async fn list(State(app): State<Arc<App>>, uri: Uri, headers: HeaderMap) -> 
 pub async fn create(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Response, ApiError> {
     let (caller, fields) = read(&app, request, KeyScope::Connections).await?;
     only(&fields, &["user", "server_url", "profile", "scopes", "authorization_callback_url"])?;
-    let who = who(&caller);
+    let who = Who::of(&caller);
     let owner = owner(&who, &fields)?;
     let uri = address(&app, fields.get("server_url", "an address")?, "server_url")?;
     let scopes = scopes(&fields)?;
@@ -132,7 +132,7 @@ pub async fn reauthorize(
     let (caller, fields) = read(&app, request, KeyScope::Connections).await?;
     only(&fields, &["scopes"])?;
     let scopes = scopes(&fields)?;
-    let who = who(&caller);
+    let who = Who::of(&caller);
     let connection = find(&app, &who, &id).await?;
     let owner = Owner {
         project: Arc::clone(&caller.namespace),
@@ -154,7 +154,7 @@ pub async fn delete(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let caller = admit(&app, &headers, KeyScope::Connections).await?;
-    let connection = find(&app, &who(&caller), &id).await?;
+    let connection = find(&app, &Who::of(&caller), &id).await?;
     let outcome = app.connections.revoke(&caller.namespace, &connection.id, "api").await?;
     let outcome = match outcome {
         RevokeOutcome::NotFound => return Err(unknown_connection()),
@@ -172,7 +172,7 @@ pub async fn delete(
 pub async fn check(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Response, ApiError> {
     let (caller, fields) = read(&app, request, KeyScope::Connections).await?;
     only(&fields, &["user", "urls", "profile"])?;
-    let who = who(&caller);
+    let who = Who::of(&caller);
     let owner = owner(&who, &fields)?;
     let uris = addresses(&app, &fields)?;
     let checking = uris.into_iter().map(|(url, uri)| one(&app, &who, &owner, url, uri));
@@ -194,7 +194,7 @@ pub async fn tokens(State(app): State<Arc<App>>, request: Request<Body>) -> Resu
     }
     let (caller, fields) = read(&app, request, KeyScope::Tokens).await?;
     only(&fields, &["user", "urls", "profile"])?;
-    let owner = owner(&who(&caller), &fields)?;
+    let owner = owner(&Who::of(&caller), &fields)?;
     let mut data = Vec::new();
     for (url, uri) in addresses(&app, &fields)? {
         data.push(match app.connections.give_out(&owner, &uri, key_name(&caller)).await? {

@@ -7,6 +7,7 @@ mod chat;
 mod connections;
 mod error;
 mod flows;
+mod keep;
 mod models;
 mod operating;
 mod relay;

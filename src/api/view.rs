@@ -8,16 +8,16 @@ use bytes::Bytes;
 use futures_util::stream;
 use http::{HeaderName, HeaderValue, header};
 use hyper::body::Incoming;
-use tokio::sync::mpsc::Receiver;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::ApiError;
 use super::error::vanished_run;
 use crate::completion::event::RunEvent;
-use crate::completion::{Answer, CancelOnDrop, Chunks, Started};
+use crate::completion::{Answer, CancelOnDrop, Chunks, Started, Viewer, unwritable};
 use crate::sse;
 
 const RUN_ID: HeaderName = HeaderName::from_static("x-run-id");
+const RESULT_URL: HeaderName = HeaderName::from_static("x-result-url");
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 /// After the provider has taken the request, how long its first words may decide about the status.
 const FIRST_WORDS: Duration = Duration::from_secs(2);
@@ -42,22 +42,27 @@ pub fn relayed(response: http::Response<Incoming>) -> Response {
 /// # Errors
 /// The run's own.
 pub async fn whole(started: Started) -> Result<Response, ApiError> {
-    let Started { run_id, model, created, output, mut events, task, .. } = started;
+    let Started { run_id, result_url, model, created, output, mut events, task, .. } = started;
     let mut answer = Answer::new(run_id.clone(), model, created, output);
     let mut ended = false;
-    while let Some(event) = events.recv().await {
-        let event = *event;
-        ended |= matches!(event, RunEvent::Finish { .. } | RunEvent::Error(_));
+    while let Some(event) = events.next().await {
+        ended |= event.is_last();
         answer.add(event);
     }
     drop(task);
     if !ended {
         return Err(vanished_run().into());
     }
+    kept(&events).await?;
     let mut response = Response::new(Body::from(answer.finish()?.to_string()));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    name_run(&mut response, &run_id);
+    name_run(&mut response, &run_id, result_url.as_deref());
     Ok(response)
+}
+
+/// A run that is to be kept is there before anybody is told its address.
+async fn kept(events: &Viewer) -> Result<(), ApiError> {
+    if events.created().await { Ok(()) } else { Err(unwritable().into()) }
 }
 
 /// The run as an event stream. The head is held back until it is clear that there is an answer, so that failures
@@ -66,8 +71,9 @@ pub async fn whole(started: Started) -> Result<Response, ApiError> {
 /// # Errors
 /// The run's own, if it fails before its first words.
 pub async fn stream(started: Started, keep_alive_seconds: u64) -> Result<Response, ApiError> {
-    let Started { run_id, model, created, include_usage, output, mut events, task, .. } = started;
+    let Started { run_id, result_url, model, created, include_usage, output, mut events, task, .. } = started;
     let early = first_words(&mut events).await?;
+    kept(&events).await?;
     let mut chunks = Chunks::new(run_id.clone(), model, created, output, include_usage);
     let mut first = Vec::with_capacity(1024);
     for event in early {
@@ -86,28 +92,31 @@ pub async fn stream(started: Started, keep_alive_seconds: u64) -> Result<Respons
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
-    name_run(&mut response, &run_id);
+    name_run(&mut response, &run_id, result_url.as_deref());
     Ok(response)
 }
 
-fn name_run(response: &mut Response, run_id: &str) {
+fn name_run(response: &mut Response, run_id: &str, result_url: Option<&str>) {
     if let Ok(value) = HeaderValue::try_from(run_id) {
         response.headers_mut().insert(RUN_ID, value);
     }
+    if let Some(value) = result_url.and_then(|url| HeaderValue::try_from(url).ok()) {
+        response.headers_mut().insert(RESULT_URL, value);
+    }
 }
 
-async fn first_words(events: &mut Receiver<Box<RunEvent>>) -> Result<Vec<RunEvent>, ApiError> {
+async fn first_words(events: &mut Viewer) -> Result<Vec<RunEvent>, ApiError> {
     let mut early = Vec::new();
     let mut deadline: Option<Instant> = None;
     loop {
         let event = match deadline {
-            None => events.recv().await,
-            Some(deadline) => match timeout_at(deadline, events.recv()).await {
+            None => events.next().await,
+            Some(deadline) => match timeout_at(deadline, events.next()).await {
                 Ok(event) => event,
                 Err(_) => return Ok(early),
             },
         };
-        match *event.ok_or_else(vanished_run)? {
+        match event.ok_or_else(vanished_run)? {
             RunEvent::Error(error) => return Err(error.into()),
             // A person must see the link now.
             event @ RunEvent::Waiting { .. } => {
@@ -129,10 +138,10 @@ async fn first_words(events: &mut Receiver<Box<RunEvent>>) -> Result<Vec<RunEven
 /// A stream being sent. Dropping it, when the client leaves, ends the run.
 struct Streaming {
     chunks: Chunks,
-    events: Receiver<Box<RunEvent>>,
+    events: Viewer,
     keep_alive: Duration,
     first: Option<Vec<u8>>,
-    _task: CancelOnDrop,
+    _task: Option<CancelOnDrop>,
 }
 
 /// The next piece. The state is boxed: a future keeps room for its arguments several times over.
@@ -150,14 +159,14 @@ impl Streaming {
         }
         let mut out = Vec::new();
         while out.is_empty() && !self.chunks.is_ended() {
-            match timeout(self.keep_alive, self.events.recv()).await {
+            match timeout(self.keep_alive, self.events.next()).await {
                 Err(_) => sse::comment(&mut out, "keep-alive"),
                 Ok(Some(event)) => {
-                    self.chunks.write(*event, &mut out);
+                    self.chunks.write(event, &mut out);
                     while out.len() < PIECE_BYTES
-                        && let Ok(event) = self.events.try_recv()
+                        && let Some(event) = self.events.ready()
                     {
-                        self.chunks.write(*event, &mut out);
+                        self.chunks.write(event, &mut out);
                     }
                 }
                 Ok(None) => {

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::conversation::Conversation;
 use super::engine::Parts;
+use super::durable::{Known, Pending, Resume, Step, Stop, Used};
 use super::event::{FinishReason, Notice, RunError, RunEvent, ToolCall, ToolResultEvent};
 use super::execute::{self, Calling, Counted, Executed};
 use super::logins::{Logins, Missing};
@@ -46,14 +47,12 @@ pub struct Agent {
     /// Shown, like `missing`, when the provider has taken the request.
     pub notices: Vec<Notice>,
     pub sink: Sink,
-}
-
-/// What has been used so far.
-#[derive(Default)]
-struct Used {
-    completion_tokens: u64,
-    tool_calls: u32,
-    caller_calls: u32,
+    /// Where the caller's own messages end.
+    pub start: usize,
+    /// The messages it begins with, where they are not the caller's; written down first.
+    pub begun: Option<String>,
+    /// Where it goes on, when another process began it.
+    pub resume: Option<Resume>,
 }
 
 /// What the calls of one turn came to.
@@ -62,6 +61,12 @@ struct Done {
     stopping: bool,
     /// What a person must do first, each once.
     missing: Vec<Missing>,
+}
+
+/// Where a run that was taken over goes on.
+enum Progress {
+    Turn(u32),
+    Finished(FinishReason),
 }
 
 /// Ends the loop.
@@ -99,11 +104,25 @@ impl Agent {
     }
 
     async fn turns(&mut self) -> End {
-        let start = self.conversation.mark();
-        let mut used = Used::default();
-        let mut number = 1;
+        let (mut number, mut used) = (1, Used::default());
+        if let Some(messages) = self.begun.take()
+            && self.sink.step(|| Step::Begun { messages }).await.is_err()
+        {
+            return End::Gone;
+        }
+        if let Some(resume) = self.resume.take() {
+            used = resume.used;
+            number = match self.go_on(resume, &mut used).await {
+                Ok(Progress::Turn(number)) => number,
+                Ok(Progress::Finished(reason)) => return End::Finished(reason),
+                Err(end) => return end,
+            };
+        }
         loop {
-            match self.turn(number, start, &mut used).await {
+            if self.is_handed_over() {
+                return End::Gone;
+            }
+            match self.turn(number, &mut used).await {
                 Ok(None) => number += 1,
                 Ok(Some(reason)) => return End::Finished(reason),
                 Err(end) => return end,
@@ -111,13 +130,17 @@ impl Agent {
         }
     }
 
+    /// Whether another process goes on with the run: this one stops, and nobody's request hangs on it.
+    fn is_handed_over(&self) -> bool {
+        let log = self.sink.log().filter(|log| *self.parts.stopping.borrow() && !log.has_live_viewers());
+        if let Some(log) = log {
+            log.end_early(Stop::HandedOver);
+        }
+        log.is_some()
+    }
+
     /// One provider call and the tool calls it asks for. Gives the reason when it was the last.
-    async fn turn(
-        &mut self,
-        number: u32,
-        start: usize,
-        used: &mut Used,
-    ) -> Result<Option<FinishReason>, End> {
+    async fn turn(&mut self, number: u32, used: &mut Used) -> Result<Option<FinishReason>, End> {
         let response = self.call_provider(number, used).await?;
         self.parts.metrics.provider(&self.target.provider.name).turn();
         self.sink.send(RunEvent::Accepted).await?;
@@ -139,19 +162,57 @@ impl Agent {
         if self.target.provider.quirks.drop_reasoning {
             turn.message.retain(|key, _| !key.starts_with("reasoning"));
         }
+        let before = self.conversation.mark();
         self.conversation.push(&Value::Object(turn.message));
+        let (answer, so_far) = (self.conversation.since(before), *used);
+        let answered = || Step::Answered {
+            turn: number,
+            messages: String::from_utf8_lossy(answer).into_owned(),
+            used: so_far,
+            calls: turn.calls.iter().map(Call::kept).collect(),
+        };
+        self.sink.step(answered).await?;
+        self.act(number, used, turn.calls, Pending::default()).await
+    }
+
+    /// Goes on where another process was: with the calls of a turn, or with the turn that was torn.
+    async fn go_on(&mut self, resume: Resume, used: &mut Used) -> Result<Progress, End> {
+        if resume.is_torn {
+            self.sink.send(RunEvent::Resumed { turn: resume.turn }).await?;
+        }
+        let Some(pending) = resume.pending else { return Ok(Progress::Turn(resume.turn)) };
+        let calls = pending.calls.iter().map(|kept| Call::of_kept(kept, &self.toolset)).collect();
+        match self.act(resume.turn, used, calls, pending).await? {
+            Some(reason) => Ok(Progress::Finished(reason)),
+            None => Ok(Progress::Turn(resume.turn + 1)),
+        }
+    }
+
+    /// Makes the calls of a turn. Of those that another process made, `pending` says how far they came.
+    async fn act(
+        &mut self,
+        number: u32,
+        used: &mut Used,
+        calls: Vec<Call>,
+        pending: Pending,
+    ) -> Result<Option<FinishReason>, End> {
+        let before = self.conversation.mark();
         let (callers, ours): (Vec<Call>, Vec<Call>) =
-            turn.calls.into_iter().partition(|call| call.owner == Owner::Caller);
+            calls.into_iter().partition(|call| call.owner == Owner::Caller);
         let allowed = self.options.max_tool_calls.saturating_sub(used.tool_calls) as usize;
         let over = ours.len() > allowed;
         used.tool_calls += u32::try_from(ours.len().min(allowed)).unwrap_or(u32::MAX);
-        let Done { stopping, missing } = self.execute(&ours, allowed, callers.is_empty()).await?;
+        let Done { stopping, missing } = self.execute(&ours, allowed, callers.is_empty(), &pending).await?;
+        let (results, so_far) = (self.conversation.since(before), *used);
+        let acted =
+            || Step::Acted { messages: String::from_utf8_lossy(results).into_owned(), used: so_far };
+        self.sink.step(acted).await?;
         self.tell_of_missing(&missing).await?;
         if !callers.is_empty() {
             let seen = callers
                 .iter()
                 .map(|call| (call.id.as_str(), call.function.as_str(), call.arguments.as_str()));
-            self.parts.memory.keep(&self.logins.scope, seen, self.conversation.since(start).to_vec());
+            self.parts.memory.keep(&self.logins.scope, seen, self.conversation.since(self.start).to_vec());
             used.caller_calls += u32::try_from(callers.len()).unwrap_or(u32::MAX);
             return Ok(Some(FinishReason::ToolCalls));
         }
@@ -252,20 +313,28 @@ impl Agent {
     }
 
     /// Executes the calls and adds their results for the model. Those beyond `allowed` are refused.
-    async fn execute(&mut self, calls: &[Call], allowed: usize, with_pictures: bool) -> Result<Done, End> {
+    async fn execute(
+        &mut self,
+        calls: &[Call],
+        allowed: usize,
+        with_pictures: bool,
+        pending: &Pending,
+    ) -> Result<Done, End> {
         let (mut stopping, mut missing) = (false, Vec::<Missing>::new());
-        for call in calls {
+        for (place, call) in calls.iter().enumerate() {
             let (event, tool) = self.describe(call);
             stopping |=
                 self.options.stop_when.iter().any(
                     |when| matches!(when, StopWhen::Tool(name) if *name == tool || *name == call.function),
                 );
-            self.sink.send(RunEvent::ToolCall(event)).await?;
+            if place >= pending.shown {
+                self.sink.send(RunEvent::ToolCall(event)).await?;
+            }
         }
         let results = if self.parallel {
-            self.at_once(calls, allowed).await?
+            self.at_once(calls, allowed, pending).await?
         } else {
-            self.in_turn(calls, allowed).await?
+            self.in_turn(calls, allowed, pending).await?
         };
         let mut shown = Vec::new();
         for (call, mut executed) in calls.iter().zip(results) {
@@ -290,34 +359,51 @@ impl Agent {
         Ok(Done { stopping, missing })
     }
 
-    async fn at_once(&self, calls: &[Call], allowed: usize) -> Result<Vec<Executed>, End> {
+    async fn at_once(&self, calls: &[Call], allowed: usize, pending: &Pending) -> Result<Vec<Executed>, End> {
         let calling: Vec<_> = calls
             .iter()
             .enumerate()
-            .map(|(place, call)| async move { (place, self.one(call, place < allowed).await) })
+            .map(|(place, call)| async move { (place, self.one(place, call, place < allowed, pending).await) })
             .collect();
         let mut running = stream::iter(calling).buffer_unordered(CALLS_AT_ONCE);
         let mut results: Vec<Option<Executed>> = calls.iter().map(|_| None).collect();
         while let Some((place, executed)) = running.next().await {
             let executed = executed?;
-            self.report(&calls[place], &executed).await?;
+            self.report(place, &calls[place], &executed, pending).await?;
             results[place] = Some(executed);
         }
         Ok(results.into_iter().flatten().collect())
     }
 
-    async fn in_turn(&self, calls: &[Call], allowed: usize) -> Result<Vec<Executed>, End> {
+    async fn in_turn(&self, calls: &[Call], allowed: usize, pending: &Pending) -> Result<Vec<Executed>, End> {
         let mut results = Vec::with_capacity(calls.len());
         for (place, call) in calls.iter().enumerate() {
-            let executed = self.one(call, place < allowed).await?;
-            self.report(call, &executed).await?;
+            let executed = self.one(place, call, place < allowed, pending).await?;
+            self.report(place, call, &executed, pending).await?;
             results.push(executed);
         }
         Ok(results)
     }
 
-    async fn one(&self, call: &Call, allowed: bool) -> Result<Executed, Gone> {
+    async fn one(
+        &self,
+        place: usize,
+        call: &Call,
+        allowed: bool,
+        pending: &Pending,
+    ) -> Result<Executed, Gone> {
         let started = Instant::now();
+        match pending.known.get(place) {
+            Some(Known::Ended { result, missing: false }) => {
+                return Ok(Executed::known(result.clone(), started));
+            }
+            Some(Known::Unknown) => {
+                let (described, _) = self.describe(call);
+                return Ok(Executed::refused(&execute::unknown_outcome(&described.host), started));
+            }
+            // A login is asked for again.
+            Some(Known::Ended { missing: true, .. } | Known::NotMade | Known::Repeatable) | None => {}
+        }
         let found = self.toolset.find(call.owner);
         let mut counted =
             found.map(|(server, _)| Counted::new(self.parts.metrics.mcp_host(server.spec.host()), started));
@@ -327,7 +413,7 @@ impl Agent {
             Some((server, tool)) => {
                 let (logins, sink) = (&self.logins, &self.sink);
                 // Boxed, because a call that waits for a login should not keep room for all that a call may do.
-                let calling = Calling { logins, sink, server, tool, call };
+                let calling = Calling { logins, sink, server, tool, call, place };
                 let made = Box::pin(execute::call(&calling, started));
                 made.await?
             }
@@ -338,7 +424,21 @@ impl Agent {
         Ok(executed)
     }
 
-    async fn report(&self, call: &Call, executed: &Executed) -> Result<(), End> {
+    async fn report(
+        &self,
+        place: usize,
+        call: &Call,
+        executed: &Executed,
+        pending: &Pending,
+    ) -> Result<(), End> {
+        let ended = || {
+            let (result, missing) = (executed.result.clone(), !executed.missing.is_empty());
+            Step::Called { place, result, missing }
+        };
+        self.sink.step(ended).await?;
+        if pending.results_shown.contains(&call.id) {
+            return Ok(());
+        }
         let (described, _) = self.describe(call);
         let milliseconds = u64::try_from(executed.took.as_millis()).unwrap_or(u64::MAX);
         let event = ToolResultEvent {

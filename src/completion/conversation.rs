@@ -166,6 +166,17 @@ impl Conversation {
         added.strip_prefix(b",").unwrap_or(added)
     }
 
+    /// Adds messages that are text already, separated by commas.
+    pub fn push_text(&mut self, messages: &str) {
+        if messages.is_empty() {
+            return;
+        }
+        if !self.messages.is_empty() {
+            self.messages.push(b',');
+        }
+        self.messages.extend_from_slice(messages.as_bytes());
+    }
+
     /// Adds a message.
     pub fn push(&mut self, message: &Value) {
         if !self.messages.is_empty() {
@@ -256,6 +267,18 @@ fn choice(request: &ChatRequest, toolset: &Toolset) -> Result<Option<Choice>, In
             Err(wrong("`tool_choice` must be `auto`, `none`, `required`, or an object with a `type`".into()))
         }
     }
+}
+
+/// The messages, separated by commas.
+pub fn joined(messages: &[&RawValue]) -> Vec<u8> {
+    let mut joined = Vec::with_capacity(messages.iter().map(|message| message.get().len() + 1).sum());
+    for message in messages {
+        if !joined.is_empty() {
+            joined.push(b',');
+        }
+        joined.extend_from_slice(message.get().as_bytes());
+    }
+    joined
 }
 
 /// The caller's messages as raw JSON texts.

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use http::HeaderMap;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use super::defuse::OwnLinks;
-use super::event::RunEvent;
+use super::durable::{Runs, Viewer};
 use super::memory::HiddenTurns;
 use super::options::Options;
 use super::render::Output;
@@ -19,7 +19,7 @@ use crate::egress::{Egress, Refusal};
 use crate::openai::{ChatRequest, InvalidField};
 use crate::telemetry::Metrics;
 use crate::tools::{Tools, has_gateway_tools};
-use crate::upstream::Upstream;
+use crate::upstream::{Providers, Upstream};
 
 /// Starts runs.
 pub struct Engine {
@@ -40,13 +40,18 @@ pub(super) struct Parts {
     /// Whether this is one person's machine.
     pub local: bool,
     pub clock: Clock,
+    /// The runs that are kept.
+    pub runs: Runs,
+    pub providers: Arc<Providers>,
     /// Becomes true when the process is asked to stop: nobody is waited for any more.
     pub stopping: watch::Sender<bool>,
 }
 
-/// A run under way. Dropping it cancels the run: nobody else sees it.
+/// A run under way. Dropping it cancels a run that is not kept: nobody else sees it.
 pub struct Started {
     pub run_id: String,
+    /// Where the result is, of a run that is kept.
+    pub result_url: Option<String>,
     /// The model as the caller named it.
     pub model: String,
     /// Unix seconds.
@@ -55,8 +60,9 @@ pub struct Started {
     pub streamed: bool,
     pub include_usage: bool,
     pub output: Output,
-    pub events: mpsc::Receiver<Box<RunEvent>>,
-    pub task: CancelOnDrop,
+    pub events: Viewer,
+    /// Of a run that is not kept.
+    pub task: Option<CancelOnDrop>,
 }
 
 /// Ends a task when dropped.
@@ -77,6 +83,8 @@ impl Engine {
         connections: Connections,
         metrics: Arc<Metrics>,
         clock: Clock,
+        runs: Runs,
+        providers: Arc<Providers>,
     ) -> Self {
         let parts = Parts {
             upstream,
@@ -90,9 +98,16 @@ impl Engine {
             links: OwnLinks::new(&settings.public_url()),
             local: settings.is_local(),
             clock,
+            runs,
+            providers,
             stopping: watch::Sender::new(false),
         };
         Engine { parts: Arc::new(parts) }
+    }
+
+    /// The runs that are kept.
+    pub fn runs(&self) -> &Runs {
+        &self.parts.runs
     }
 
     /// The client for providers.

@@ -307,4 +307,24 @@ impl RunEvent {
     pub fn is_last(&self) -> bool {
         matches!(self, RunEvent::Finish { .. } | RunEvent::Error(_))
     }
+
+    /// About how many bytes it takes to keep.
+    pub fn weight(&self) -> usize {
+        /// What an event takes besides its texts.
+        const FRAME: usize = 64;
+        FRAME
+            + match self {
+                RunEvent::Delta { delta, logprobs } => {
+                    let texts = delta.values().map(|value| match value {
+                        Value::String(text) => text.len(),
+                        other => other.to_string().len(),
+                    });
+                    texts.sum::<usize>() + logprobs.as_ref().map_or(0, |logprobs| logprobs.to_string().len())
+                }
+                RunEvent::CallerCall { call, .. } => json!(call).to_string().len(),
+                RunEvent::ToolCall(call) => call.arguments.to_string().len(),
+                RunEvent::ToolResult(ended) => ended.result.weight(),
+                _ => 4 * FRAME,
+            }
+    }
 }

@@ -10,6 +10,7 @@ use http::StatusCode;
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
+use super::durable::Step;
 use super::following::Following;
 use super::held::explain as explain_wait;
 use super::logins::{Came, Logins, Missing, Refused, expired};
@@ -38,6 +39,12 @@ pub struct Executed {
 }
 
 impl Executed {
+    /// A call that another process made.
+    pub fn known(result: ToolResult, started: Instant) -> Self {
+        let outcome = if result.is_error { Outcome::ToolError } else { Outcome::Ok };
+        Executed { result, outcome, took: started.elapsed(), missing: Vec::new() }
+    }
+
     /// A call that was not made.
     pub fn refused(reason: &str, started: Instant) -> Self {
         let (result, took) = (ToolResult::failure(reason), started.elapsed());
@@ -76,6 +83,14 @@ pub fn unknown(function: &str, started: Instant) -> Executed {
     Executed::refused(&format!("There is no tool `{shown}`. Use one of the tools that are offered."), started)
 }
 
+/// What is told of a call that was under way when its process was lost.
+pub fn unknown_outcome(host: &str) -> String {
+    format!(
+        "The gateway was restarted during this call. Whether {host} carried it out is unknown; do not repeat it blindly, \
+         look first."
+    )
+}
+
 /// One call and what it needs.
 pub struct Calling<'a> {
     pub logins: &'a Logins,
@@ -83,6 +98,8 @@ pub struct Calling<'a> {
     pub server: &'a Resolved,
     pub tool: &'a Tool,
     pub call: &'a Call,
+    /// Its place among the calls of its turn that the gateway makes.
+    pub place: usize,
 }
 
 /// What kept a call from being made.
@@ -214,6 +231,7 @@ impl Calling<'_> {
             if logins.on_auth != OnAuth::Wait || asked > MOST_LOGINS {
                 return Err(Kept::Missing(vec![missing]));
             }
+            self.not_made().await?;
             match logins.wait_for(std::slice::from_ref(&missing), self.sink).await? {
                 Came::All => renewals = 0,
                 came => return Err(Kept::Waited(came, vec![missing])),
@@ -230,6 +248,14 @@ impl Calling<'_> {
         after: Option<&PageRequired>,
         patience: &Patience,
     ) -> Result<Result<Bytes, Error>, Kept> {
+        // Nobody may make it twice who cannot know what became of it.
+        let (place, repeatable) = (self.place, self.tool.read_only || self.tool.idempotent);
+        let calling = || Step::Calling { place, repeatable };
+        if repeatable {
+            self.sink.step(calling).await?;
+        } else {
+            self.sink.step_for_good(calling).await?;
+        }
         let follow = Following::new(self, patience);
         let parts = &self.logins.parts;
         let server = self.logins.server(&self.server.spec, access);
@@ -258,6 +284,12 @@ impl Calling<'_> {
             Err(_) => {}
         }
         Ok(answer)
+    }
+
+    /// The server has refused to carry it out.
+    async fn not_made(&self) -> Result<(), Gone> {
+        let place = self.place;
+        self.sink.step(|| Step::NotMade { place }).await
     }
 
     fn unknown(&self, error: &crate::connections::Error) -> Kept {

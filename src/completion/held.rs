@@ -5,8 +5,8 @@
 
 use futures_util::future::join_all;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use tokio::task::JoinHandle;
 
+use super::durable::Stop;
 use super::event::{FinishReason, Notice, RunError, RunEvent};
 use super::gather::{Found, gather};
 use super::logins::{Came, Missing};
@@ -21,20 +21,20 @@ enum Next {
     Failed(RunError),
 }
 
-/// Begins such a run.
-pub fn spawn(mut prepared: Prepared, mut found: Found) -> JoinHandle<()> {
+/// Carries out such a run.
+pub fn carry_out(mut prepared: Prepared, mut found: Found) -> impl Future<Output = ()> + Send {
     prepared.request = prepared.request.detached();
     let headers = detached(&std::mem::take(&mut prepared.forwarded));
     let prepared = Box::new(prepared);
     found.missing.shrink_to_fit();
-    tokio::spawn(async move {
+    async move {
         // Boxed one by one, each before it is awaited: what waits must not keep room for what comes after.
         let waiting = Box::pin(wait(&prepared, found));
         if let Ok(next) = waiting.await {
             let running = Box::pin(go_on(prepared, headers, next));
             running.await;
         }
-    })
+    }
 }
 
 async fn go_on(mut prepared: Box<Prepared>, headers: Box<[Header]>, next: Next) {
@@ -68,6 +68,13 @@ async fn wait(prepared: &Prepared, mut found: Found) -> Result<Next, Gone> {
     }
     logins.show(&found.logins(), sink).await?;
     let came = logins.wait_for(&needed, sink).await?;
+    if came == Came::Stopping
+        && let Some(log) = sink.log()
+    {
+        // Another process waits on.
+        log.end_early(Stop::HandedOver);
+        return Err(Gone);
+    }
     if let Some(notice) = explain(came, logins.wait.as_secs()) {
         sink.send(RunEvent::Notice(notice)).await?;
         return finish(sink).await;

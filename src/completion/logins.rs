@@ -3,12 +3,13 @@
 //! Links are made by `connections` and shown by the run. They never pass through the model, and nothing here opens one.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::defuse::OwnLinks;
+use super::durable::Log;
 use super::engine::Parts;
 use super::event::{AuthorizationBatch, AuthorizationRequired, LinkKind, RunEvent};
 use super::options::OnAuth;
@@ -36,6 +37,22 @@ pub struct Logins {
     pub scope: Arc<str>,
     /// What was said already: calls of one turn that want the same say it once.
     pub said: Mutex<HashSet<String>>,
+    pub used: UsedLogins,
+}
+
+/// Whether a credential of the user, or of the request, was sent to a server.
+#[derive(Default)]
+pub struct UsedLogins {
+    /// The run's log, where it is kept.
+    pub log: OnceLock<Arc<Log>>,
+}
+
+impl UsedLogins {
+    fn note(&self) {
+        if let Some(log) = self.log.get() {
+            log.use_login();
+        }
+    }
 }
 
 /// A login that is not there. Cheap to clone.
@@ -108,6 +125,9 @@ impl Logins {
 
     /// The server as it is asked with `access`, or with what the request brings.
     pub fn server(&self, spec: &Spec, access: Option<&Access>) -> Server {
+        if access.is_some() || spec.authorization.is_some() || !spec.headers.is_empty() {
+            self.used.note();
+        }
         Server {
             uri: spec.uri.clone(),
             authorization: match access {

@@ -1,14 +1,16 @@
 //! The gateway's own options of a request: the `toolgate` object of the body, or one header each.
 
 use http::HeaderMap;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::durable::Visibility;
 use super::render::Output;
 use crate::config;
 use crate::openai::{ChatRequest, InvalidField};
 
 /// What a missing login does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum OnAuth {
     /// The answer names it and ends there.
     #[default]
@@ -20,7 +22,7 @@ pub enum OnAuth {
 }
 
 /// A condition that ends the run once its tool results are in.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StopWhen {
     Turns(u32),
     /// The tool's own name, or the function name the model knows.
@@ -28,23 +30,33 @@ pub enum StopWhen {
 }
 
 /// All options, with their defaults filled in.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Options {
     pub on_auth: OnAuth,
+    /// The request says what a missing login does.
+    pub on_auth_given: bool,
     /// How long [`OnAuth::Wait`] waits; `None` is the default for the kind of answer.
     pub wait_seconds: Option<u32>,
     /// Where to tell that a login is missing.
+    #[serde(with = "address")]
     pub authorization_callback_url: Option<http::Uri>,
     pub output: Output,
     pub stop_when: Vec<StopWhen>,
     pub max_turns: u32,
     pub max_tool_calls: u32,
     pub profile: Option<String>,
+    /// Who may read a run that is kept.
+    pub visibility: Option<Visibility>,
+    /// Where to tell that a task has ended.
+    #[serde(with = "address")]
+    pub webhook_url: Option<http::Uri>,
+    /// For how long the same request may be given the same run.
+    pub cache_seconds: Option<u32>,
     /// Whether the request gave any option.
     pub given: bool,
 }
 
-const NAMES: [&str; 8] = [
+const NAMES: [&str; 11] = [
     "on_auth",
     "wait_seconds",
     "authorization_callback_url",
@@ -53,6 +65,9 @@ const NAMES: [&str; 8] = [
     "max_turns",
     "max_tool_calls",
     "profile",
+    "visibility",
+    "webhook_url",
+    "cache_seconds",
 ];
 /// Fields of the body that are the gateway's.
 const CONSUMED: [&str; 2] = ["toolgate", "authorizationRequestCallback"];
@@ -74,6 +89,7 @@ impl Options {
     ) -> Result<Self, InvalidField> {
         let mut options = Options {
             on_auth: OnAuth::default(),
+            on_auth_given: false,
             wait_seconds: None,
             authorization_callback_url: None,
             output: Output::default(),
@@ -81,6 +97,9 @@ impl Options {
             max_turns: defaults.max_turns,
             max_tool_calls: defaults.max_tool_calls,
             profile: None,
+            visibility: None,
+            webhook_url: None,
+            cache_seconds: None,
             given: false,
         };
         for (name, value) in headers {
@@ -108,6 +127,16 @@ impl Options {
         Ok(options)
     }
 
+    /// The first option given that only means something for a run that is kept.
+    pub fn kept_by_option(&self) -> Option<&'static str> {
+        match self {
+            Options { cache_seconds: Some(_), .. } => Some("cache_seconds"),
+            Options { visibility: Some(_), .. } => Some("visibility"),
+            Options { webhook_url: Some(_), .. } => Some("webhook_url"),
+            _ => None,
+        }
+    }
+
     fn set(
         &mut self,
         param: &str,
@@ -122,6 +151,7 @@ impl Options {
         }
         match option {
             "on_auth" => {
+                self.on_auth_given = true;
                 self.on_auth = match value.as_str() {
                     Some("link") => OnAuth::Link,
                     Some("wait") => OnAuth::Wait,
@@ -156,6 +186,18 @@ impl Options {
                     .filter(|name| (1..=64).contains(&name.len()) && !name.chars().any(char::is_control));
                 self.profile = Some(name.ok_or_else(|| wrong("a name of 1 to 64 characters"))?.to_owned());
             }
+            "visibility" => {
+                let known = value.as_str().and_then(Visibility::parse);
+                self.visibility = Some(known.ok_or_else(|| wrong("`private`, `unlisted` or `public`"))?);
+            }
+            "webhook_url" => {
+                let url = value.as_str().filter(|text| text.len() <= LONGEST_URL).and_then(callback);
+                self.webhook_url = Some(url.ok_or_else(|| wrong("an address that begins with https://"))?);
+            }
+            "cache_seconds" => {
+                let seconds = within(&value, 1, 86_400).ok_or_else(|| wrong("a number from 1 to 86400"))?;
+                self.cache_seconds = Some(seconds);
+            }
             "authorization_callback_url" => {
                 let url = value.as_str().filter(|text| text.len() <= LONGEST_URL).and_then(callback);
                 let expected = "an address that begins with https://";
@@ -169,6 +211,20 @@ impl Options {
             _ => return Err(unknown(param, option)),
         }
         Ok(())
+    }
+}
+
+/// An address as text.
+mod address {
+    use http::Uri;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub fn serialize<S: Serializer>(uri: &Option<Uri>, serializer: S) -> Result<S::Ok, S::Error> {
+        uri.as_ref().map(ToString::to_string).serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Uri>, D::Error> {
+        Ok(Option::<String>::deserialize(deserializer)?.and_then(|text| text.parse().ok()))
     }
 }
 

@@ -9,10 +9,11 @@ use http::HeaderMap;
 
 use super::agent::Agent;
 use super::conversation::{self, Conversation, Shape};
+use super::durable::{Keep, Kind, Resume, Viewer};
 use super::engine::Parts;
 use super::event::{AuthorizationRequired, RunError};
 use super::gather::{Found, authorization_required, ended, gather, not_allowed};
-use super::logins::{Logins, Missing};
+use super::logins::{Logins, Missing, UsedLogins};
 use super::options::{OnAuth, Options};
 use super::sink::Sink;
 use super::toolset::Toolset;
@@ -20,7 +21,7 @@ use super::who::{OtherUser, Who, scope};
 use super::{Engine, Started, held};
 use crate::id::random_id;
 use crate::openai::{ChatRequest, ErrorBody, ErrorKind, InvalidField};
-use crate::tools;
+use crate::tools::{self, Spec};
 use crate::upstream::Target;
 
 /// Events that may wait for the viewer.
@@ -29,6 +30,8 @@ const EVENTS_AHEAD: usize = 64;
 /// many proxies after a minute.
 const WAIT_STREAMED: u32 = 120;
 const WAIT_WHOLE: u32 = 55;
+/// Tasks hold no connection: as long as a login link lasts.
+const WAIT_OF_TASKS: u32 = 600;
 
 /// One request, ready to be prepared.
 pub struct Incoming {
@@ -42,6 +45,8 @@ pub struct Incoming {
     pub path: String,
     pub options: Options,
     pub who: Who,
+    /// How the run is kept; `None`: for its only viewer, in memory.
+    pub keep: Option<Keep>,
 }
 
 /// Why no run came about. Nothing was sent to the model.
@@ -77,6 +82,22 @@ impl From<Error> for RunError {
     }
 }
 
+/// A request that has been checked.
+pub(super) struct Checked {
+    pub request: ChatRequest,
+    pub forwarded: HeaderMap,
+    pub target: Target,
+    pub path: String,
+    pub options: Options,
+    pub parallel: bool,
+    pub logins: Logins,
+    pub servers: Vec<Spec>,
+    /// The model as the caller named it.
+    pub model: String,
+    pub streamed: bool,
+    pub include_usage: bool,
+}
+
 /// A request that has been checked, and what its run is made of.
 pub(super) struct Prepared {
     pub parts: Arc<Parts>,
@@ -88,6 +109,8 @@ pub(super) struct Prepared {
     pub parallel: bool,
     pub logins: Logins,
     pub sink: Sink,
+    /// Where it goes on, when another process began it.
+    pub resume: Option<Resume>,
 }
 
 impl Engine {
@@ -95,8 +118,36 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error`]; then nothing was sent to the model.
-    pub async fn start(&self, incoming: Incoming) -> Result<Started, Error> {
-        let Incoming { request, headers, forwarded, target, path, options, who } = incoming;
+    pub async fn start(&self, mut incoming: Incoming) -> Result<Started, Error> {
+        if let Some(keep) = incoming.keep.take() {
+            // Boxed, because a run that nobody keeps should not carry room for it.
+            return Box::pin(self.start_kept(incoming, keep)).await;
+        }
+        let mut checked = self.check(incoming, random_id("run_"), None)?;
+        let found = checked.gather().await?;
+        let (sink, events) = Sink::new(EVENTS_AHEAD);
+        let mut started = checked.started(&self.parts, Viewer::Only(events));
+        let prepared = checked.prepared(sink);
+        let task = if found.is_blocked() {
+            tokio::spawn(held::carry_out(prepared, found))
+        } else {
+            tokio::spawn(prepared.agent(found)?.run())
+        };
+        started.task = Some(super::CancelOnDrop(task.abort_handle()));
+        Ok(started)
+    }
+
+    /// Checks what can be checked without asking anybody.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub(super) fn check(
+        &self,
+        incoming: Incoming,
+        run_id: String,
+        kind: Option<Kind>,
+    ) -> Result<Checked, Error> {
+        let Incoming { request, headers, forwarded, target, path, mut options, who, keep: _ } = incoming;
         let parts = &self.parts;
         conversation::messages(&request)?;
         let shape = Shape::read(&request)?;
@@ -113,37 +164,39 @@ impl Engine {
         for spec in &servers {
             parts.egress.check(&spec.uri).map_err(|refusal| not_allowed(spec, &refusal.to_string()))?;
         }
-        if let Some(callback) = &options.authorization_callback_url {
-            let param = "toolgate.authorization_callback_url";
+        for (param, url) in [
+            ("toolgate.authorization_callback_url", &options.authorization_callback_url),
+            ("toolgate.webhook_url", &options.webhook_url),
+        ] {
+            let Some(url) = url else { continue };
             let wrong = |refusal| InvalidField::new(param, format!("`{param}`: {refusal}"));
-            parts.egress.check(callback).map_err(wrong)?;
+            parts.egress.check(url).map_err(wrong)?;
         }
         let parallel = request.get::<bool>("parallel_tool_calls", "true or false")?.unwrap_or(true);
         let model = request.get::<String>("model", "the name of a model")?.unwrap_or_default();
-        let run_id = random_id("run_");
+        // Nobody holds a connection for these: they wait for their person.
+        let is_patient = matches!(kind, Some(Kind::Task | Kind::Page));
+        if is_patient && !options.on_auth_given {
+            options.on_auth = OnAuth::Wait;
+        }
         let logins = Logins {
             parts: Arc::clone(parts),
             owner,
             application: who.application,
             on_auth: options.on_auth,
-            wait: patience(shape.stream, options.wait_seconds),
+            wait: if is_patient {
+                Duration::from_secs(options.wait_seconds.unwrap_or(WAIT_OF_TASKS).into())
+            } else {
+                patience(shape.stream, options.wait_seconds)
+            },
             callback_url: options.authorization_callback_url.as_ref().map(ToString::to_string),
-            run_id: run_id.clone(),
+            run_id,
             scope,
             said: Mutex::default(),
+            used: UsedLogins::default(),
         };
-        let found = gather(
-            join_all(servers.into_iter().map(|spec| logins.resolve(spec, false))).await,
-            &parts.links,
-        )?;
-        let blocked = found.is_blocked();
-        if blocked && options.on_auth == OnAuth::Fail {
-            return Err(fail(&logins, &found.logins()).await.into());
-        }
-        let (sink, events) = Sink::new(EVENTS_AHEAD);
-        let output = options.output;
-        let prepared = Prepared {
-            parts: Arc::clone(parts),
+        let (streamed, include_usage) = (shape.stream, shape.include_usage);
+        Ok(Checked {
             request,
             forwarded,
             target,
@@ -151,24 +204,49 @@ impl Engine {
             options,
             parallel,
             logins,
-            sink,
-        };
-        let task = if blocked {
-            held::spawn(prepared, found)
-        } else {
-            let agent = prepared.agent(found)?;
-            tokio::spawn(agent.run())
-        };
-        Ok(Started {
-            run_id,
+            servers,
             model,
-            created: parts.clock.unix_seconds(),
-            streamed: shape.stream,
-            include_usage: shape.include_usage,
-            output,
-            events,
-            task: super::CancelOnDrop(task.abort_handle()),
+            streamed,
+            include_usage,
         })
+    }
+}
+
+impl Checked {
+    /// Asks all servers for their tools.
+    ///
+    /// # Errors
+    /// [`Error`], also for a login that is missing when the request wants to fail then.
+    pub async fn gather(&mut self) -> Result<Found, Error> {
+        let logins = &self.logins;
+        let asked = std::mem::take(&mut self.servers).into_iter().map(|spec| logins.resolve(spec, false));
+        let found = gather(join_all(asked).await, &logins.parts.links)?;
+        if found.is_blocked() && self.options.on_auth == OnAuth::Fail {
+            return Err(fail(logins, &found.logins()).await.into());
+        }
+        Ok(found)
+    }
+
+    /// What its viewer is told; the task comes later.
+    pub fn started(&self, parts: &Parts, events: Viewer) -> Started {
+        Started {
+            run_id: self.logins.run_id.clone(),
+            result_url: None,
+            model: self.model.clone(),
+            created: parts.clock.unix_seconds(),
+            streamed: self.streamed,
+            include_usage: self.include_usage,
+            output: self.options.output,
+            events,
+            task: None,
+        }
+    }
+
+    /// Ready to be carried out.
+    pub fn prepared(self, sink: Sink) -> Prepared {
+        let Checked { request, forwarded, target, path, options, parallel, logins, .. } = self;
+        let parts = Arc::clone(&logins.parts);
+        Prepared { parts, request, forwarded, target, path, options, parallel, logins, sink, resume: None }
     }
 }
 
@@ -178,15 +256,30 @@ impl Prepared {
     /// # Errors
     /// When the request does not fit them.
     pub fn agent(self, mut found: Found) -> Result<Agent, Error> {
-        let Prepared { parts, request, forwarded, target, path, options, parallel, logins, sink } = self;
+        let Prepared { parts, request, forwarded, target, path, options, parallel, logins, sink, resume } = self;
         found.ready.sort_by_key(|server| server.spec.position);
         let missing = found.logins();
         let others = tools::other_entries(request.raw("tools").unwrap_or("[]"));
         let toolset = Toolset::build(found.ready, &others, &target.provider)?;
-        let (messages, _) = parts.memory.put_back(&logins.scope, &conversation::messages(&request)?);
-        let messages = parts.links.forgotten_in(messages);
+        let own = conversation::messages(&request)?;
+        let begun = resume.as_ref().and_then(|resume| resume.begun.clone());
+        let (messages, is_changed) = match begun {
+            Some(begun) => (begun.into_bytes(), false),
+            None if resume.is_some() => (conversation::joined(&own), false),
+            None => {
+                let (messages, _) = parts.memory.put_back(&logins.scope, &own);
+                let messages = parts.links.forgotten_in(messages);
+                let is_changed = sink.log().is_some() && messages != conversation::joined(&own);
+                (messages, is_changed)
+            }
+        };
+        let begun = is_changed.then(|| String::from_utf8_lossy(&messages).into_owned());
         let quirks = target.provider.quirks;
-        let conversation = Conversation::new(&request, &target.model, messages, &toolset, quirks)?;
+        let mut conversation = Conversation::new(&request, &target.model, messages, &toolset, quirks)?;
+        let start = conversation.mark();
+        if let Some(resume) = &resume {
+            conversation.push_text(&resume.added);
+        }
         Ok(Agent {
             parts,
             target,
@@ -200,6 +293,9 @@ impl Prepared {
             missing,
             notices: found.notices,
             sink,
+            start,
+            begun,
+            resume,
         })
     }
 }

@@ -8,9 +8,10 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use serde_json::{Map, Value, json};
 
+use super::durable::KeptCall;
 use super::event::RunEvent;
 use super::sink::{Gone, Sink};
-use super::toolset::Owner;
+use super::toolset::{Owner, Toolset};
 use crate::id::random_id;
 use crate::openai::{ErrorBody, ErrorKind};
 use crate::sse;
@@ -43,6 +44,29 @@ pub struct Call {
     pub owner: Owner,
     /// The whole call as it is given back to the provider, with fields that only the provider understands.
     pub raw: Map<String, Value>,
+}
+
+impl Call {
+    /// What is kept of it.
+    pub fn kept(&self) -> KeptCall {
+        KeptCall {
+            id: self.id.clone(),
+            function: self.function.clone(),
+            arguments: self.arguments.clone(),
+            raw: self.raw.clone(),
+        }
+    }
+
+    /// The call again, with the tools that there are now.
+    pub fn of_kept(kept: &KeptCall, toolset: &Toolset) -> Self {
+        Call {
+            id: kept.id.clone(),
+            function: kept.function.clone(),
+            arguments: kept.arguments.clone(),
+            owner: toolset.owner(&kept.function),
+            raw: kept.raw.clone(),
+        }
+    }
 }
 
 /// Why a turn could not be read to its end.

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::options::Options;
 use crate::connections::{Application, Owner};
+use crate::identity::{Caller, CallerKind};
 use crate::openai::{ChatRequest, InvalidField};
 
 /// Longest name of a user, in bytes.
@@ -38,7 +39,36 @@ pub enum Users {
 #[error("`user` names somebody else: with your own login you use your own tools; leave it out")]
 pub struct OtherUser;
 
+/// The user on whose behalf a caller of local mode asks when it names nobody.
+const LOCAL_USER: &str = "local";
+
 impl Who {
+    /// For whom `caller` may ask.
+    pub fn of(caller: &Caller) -> Self {
+        let (users, application) = match &caller.kind {
+            CallerKind::Local => (
+                Users::AnyOr(LOCAL_USER.into()),
+                Application { name: "an application on this computer".into(), verified: true, place: None },
+            ),
+            CallerKind::Project { name, .. } => {
+                (Users::Any, Application { name: Arc::clone(name), verified: true, place: None })
+            }
+            CallerKind::PassThrough => {
+                let name = match caller.key_ending.as_str() {
+                    "" => "an unverified application".to_owned(),
+                    ending => format!("an unverified application with a key ending {ending}"),
+                };
+                (Users::Any, Application { name: name.into(), verified: false, place: caller.place })
+            }
+            CallerKind::Person { account } => {
+                let name = "the gateway's own pages".into();
+                let application = Application { name, verified: true, place: None };
+                (Users::Only(Arc::clone(account)), application)
+            }
+        };
+        Who { namespace: Arc::clone(&caller.namespace), users, application }
+    }
+
     /// The user that the request names: `user`, `safety_identifier`, or the header `X-Toolgate-User`.
     ///
     /// # Errors

@@ -330,6 +330,8 @@ pub struct Run {
     pub hidden_turn_seconds: u64,
     /// Memory for those turns.
     pub hidden_turn_bytes: u64,
+    /// Silence after which another instance takes over the runs of one.
+    pub lease_seconds: u64,
 }
 
 impl Default for Run {
@@ -342,6 +344,7 @@ impl Default for Run {
             keep_alive_seconds: 15,
             hidden_turn_seconds: 24 * 3600,
             hidden_turn_bytes: 256 << 20,
+            lease_seconds: 15,
         }
     }
 }

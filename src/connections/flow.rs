@@ -59,6 +59,14 @@ struct Policy {
 }
 
 impl Connections {
+    /// Whether the users of a project are people who sign in here, so that their runs are in their lists.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn has_people(&self, project: &str) -> Result<bool, Error> {
+        self.0.has_people(project).await
+    }
+
     /// Finds or creates the flow for a login that is missing. What the server offers is looked up here, and nobody is
     /// registered yet.
     ///
@@ -260,6 +268,22 @@ impl Inner {
             self.unverified.check(&place.to_string().into(), (all / 10).max(1)).map_err(FlowError::Busy)?;
         }
         self.unverified_together.check(&"unverified".into(), all).map_err(FlowError::Busy)
+    }
+
+    /// Whether the people of a project are those who sign in here: what it names as `user` is a person's id.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(super) async fn has_people(&self, project: &str) -> Result<bool, Error> {
+        if !project.starts_with("project:") {
+            // Whoever names somebody without being trusted by the operator proves nothing.
+            return Ok(false);
+        }
+        match self.policy(project).await {
+            Ok(policy) => Ok(policy.proof == "gateway"),
+            Err(FlowError::Store(error)) => Err(error),
+            Err(_) => Ok(false),
+        }
     }
 
     /// How the people of a project are proven.

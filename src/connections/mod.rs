@@ -31,3 +31,4 @@ pub use error::{Error, FlowError, NotBegun, PageError};
 pub use pages::*;
 pub use service::{Connections, Parts};
 pub use types::*;
+pub use webhooks::RunNews;

@@ -21,6 +21,7 @@ use crate::egress::{Reach, full, parse_uri};
 use crate::id::random_id;
 use crate::oauth::split_scopes;
 use crate::store::{
+    self,
     FLOW_CALLBACK_KEY, FlowRow, OUTBOX_BODY, OUTBOX_KEY, OutboxRow, PROJECT_WEBHOOK_SECRET, Take, Transaction,
 };
 
@@ -41,7 +42,40 @@ struct Target {
     key: Secret,
 }
 
+/// What is told of a run.
+pub struct RunNews<'a> {
+    pub project: &'a str,
+    pub run: &'a str,
+    /// Such as `run.completed`.
+    pub event: &'a str,
+    pub data: Value,
+    /// The address that the request named.
+    pub url: Option<&'a str>,
+}
+
 impl Connections {
+    /// Tells of a run: the address that its request named, and the project's. In the transaction in which it happens.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn tell_run(&self, open: &mut Transaction, news: RunNews<'_>) -> Result<(), store::Error> {
+        let inner = &self.0;
+        let owner = Owner { project: news.project.into(), user: "".into(), profile: "".into() };
+        let own = inner.project_target_in(open, news.project).await.map_err(|error| unavailable(&error))?;
+        let mut targets = Vec::new();
+        if let Some(url) = news.url {
+            // With the project's own key, where it has one.
+            let key = own.as_ref().map_or_else(|| inner.webhook_key(news.project), |own| own.key.clone());
+            targets.push(Target { url: url.to_owned(), key });
+        }
+        targets.extend(own.filter(|own| news.url != Some(own.url.as_str())));
+        for target in targets {
+            let put = inner.put(open, &owner, news.run, news.event, &news.data, target).await;
+            put.map_err(|error| unavailable(&error))?;
+        }
+        Ok(())
+    }
+
     /// The key that signs webhooks to the addresses that requests of this project name. `None` when they are signed with
     /// the project's own secret, which was shown when it was made.
     ///
@@ -235,6 +269,10 @@ impl Job for OutboxRow {
         };
         Ok(inner.store.settle_webhook(&self, &inner.instance, state, status, next_at).await?)
     }
+}
+
+fn unavailable(error: &Error) -> store::Error {
+    store::Error::Unavailable(error.to_string())
 }
 
 /// Host and port of an address: those with the same share places.

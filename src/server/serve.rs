@@ -8,7 +8,7 @@ use super::router::router;
 use super::{Error, Opened, Started, WithoutKeys, listen, open};
 use crate::api::App;
 use crate::clock::Clock;
-use crate::completion::Engine;
+use crate::completion::{Engine, Runs};
 use crate::config::{Environment, Settings};
 use crate::connections::{self, Connections};
 use crate::egress::{self, Egress};
@@ -102,14 +102,31 @@ pub async fn serve_until(
         sign_in,
         sessions: sessions.clone(),
         cookies: cookies.clone(),
-        clock,
+        clock: clock.clone(),
         public_url: public_url.clone(),
         local,
         pages_per_minute: if local { 0 } else { settings.rate_limit.pages_per_minute },
     };
     let site = Arc::new(web::Site::new(parts).map_err(Error::Settings)?);
-    let engine =
-        Engine::new(&settings, egress, upstream, connections.clone(), Arc::clone(&metrics), Clock::system());
+    let (runs, journal) = Runs::new(
+        store.clone(),
+        connections.clone(),
+        clock.clone(),
+        settings.run.clone(),
+        public_url.clone(),
+    );
+    runs.register().await?;
+    let providers = Arc::new(providers);
+    let engine = Arc::new(Engine::new(
+        &settings,
+        egress,
+        upstream,
+        connections.clone(),
+        Arc::clone(&metrics),
+        clock.clone(),
+        runs.clone(),
+        Arc::clone(&providers),
+    ));
     let started = Started {
         addr: address,
         public_url,
@@ -144,7 +161,11 @@ pub async fn serve_until(
     let watching = Arc::clone(&app);
     let (listening, working) = (app.connections.clone(), app.connections.clone());
     let sweeping = app.sessions.clone();
+    let (watched, keeping, resuming) = (runs.clone(), runs.clone(), Arc::clone(&app.engine));
     let tasks = [
+        tokio::spawn(journal.work()),
+        tokio::spawn(async move { watched.watch().await }),
+        tokio::spawn(async move { keeping.keep(|row| resuming.resume(row)).await }),
         tokio::spawn(keys::watch(source, keyring)),
         tokio::spawn(async move { watching.callers.watch().await }),
         tokio::spawn(async move { listening.watch().await }),
@@ -160,6 +181,7 @@ pub async fn serve_until(
         tracing::info!("stopping: open streams may finish");
     };
     listen::accept(listener, front, &limits, stop).await;
+    runs.hand_over().await;
     app.engine.close().await;
     for task in tasks {
         task.abort();

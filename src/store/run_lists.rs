@@ -21,6 +21,7 @@ pub struct RunSummary {
     pub status: String,
     pub reason: Option<String>,
     pub visibility: String,
+    pub used_logins: bool,
     pub stored: bool,
     /// JSON: an object.
     pub metadata: Vec<u8>,
@@ -79,6 +80,7 @@ impl RunSummary {
             status: row.text("status")?,
             reason: row.opt_text("reason")?,
             visibility: row.text("visibility")?,
+            used_logins: row.int("used_logins")? != 0,
             stored: row.int("stored")? != 0,
             metadata: row.bytes("metadata")?,
             cancel_requested: row.int("cancel_requested")? != 0,
@@ -95,7 +97,7 @@ impl RunSummary {
 macro_rules! list {
     ($whose:literal, $order:literal) => {
         concat!(
-            "SELECT project, id, user_name, profile, person, kind, model, title, status, reason, visibility, stored,
+            "SELECT project, id, user_name, profile, person, kind, model, title, status, reason, visibility, used_logins, stored,
                 metadata, cancel_requested, created_at, changed_at, ended_at, expires_at,
                 prompt_tokens, completion_tokens, turns, tool_calls
              FROM runs WHERE ",

@@ -30,6 +30,8 @@ pub struct RunRow {
     pub reason: Option<String>,
     /// `private`, `unlisted` or `public`.
     pub visibility: String,
+    /// Tools of a user who is logged in were used.
+    pub used_logins: bool,
     /// Kept until it is deleted, and in lists.
     pub stored: bool,
     /// JSON: an object.
@@ -71,6 +73,8 @@ pub struct RunChange {
     pub usage: RunUsage,
     /// `None`: as it is.
     pub visibility: Option<String>,
+    /// Tools of a user who is logged in were used.
+    pub used_logins: bool,
 }
 
 /// What a person wrote, and what a model answered, is nothing for a log.
@@ -111,6 +115,7 @@ impl RunRow {
             status: row.text("status")?,
             reason: row.opt_text("reason")?,
             visibility: row.text("visibility")?,
+            used_logins: row.int("used_logins")? != 0,
             stored: row.int("stored")? != 0,
             metadata: row.bytes("metadata")?,
             request: row.bytes("request")?,
@@ -149,6 +154,7 @@ impl RunChange {
             turns,
             tool_calls,
             self.visibility,
+            i64::from(self.used_logins),
         ]);
     }
 }
@@ -156,7 +162,7 @@ impl RunChange {
 /// Changes in one statement; what is over goes one at a time.
 const TOGETHER: usize = 16;
 /// Parameters of one change.
-const WIDTH: usize = 10;
+const WIDTH: usize = 11;
 
 static CHANGE_MANY: LazyLock<String> = LazyLock::new(|| change(TOGETHER));
 static CHANGE_ONE: LazyLock<String> = LazyLock::new(|| change(1));
@@ -166,7 +172,7 @@ fn change(number: usize) -> String {
     format!(
         "UPDATE runs SET status = v.column3, reason = v.column4, ended_at = v.column5,
             prompt_tokens = v.column6, completion_tokens = v.column7, turns = v.column8, tool_calls = v.column9,
-            visibility = COALESCE(v.column10, visibility),
+            visibility = COALESCE(v.column10, visibility), used_logins = v.column11,
             changed_at = CASE WHEN changed_at < ${now} THEN ${now} ELSE changed_at END
          FROM (VALUES {}) AS v
          WHERE runs.project = v.column1 AND runs.id = v.column2 AND runs.ended_at IS NULL",
@@ -183,9 +189,9 @@ impl Transaction {
         self.execute(
             "INSERT INTO runs (project, id, user_name, profile, person, kind, model, title, status, reason,
                 visibility, stored, metadata, request, state, owner, takeovers, cancel_requested, created_at,
-                changed_at, ended_at, expires_at, prompt_tokens, completion_tokens, turns, tool_calls, search)
+                changed_at, ended_at, expires_at, prompt_tokens, completion_tokens, turns, tool_calls, search, used_logins)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
-                $21, $22, $23, $24, $25, $26, $27)",
+                $21, $22, $23, $24, $25, $26, $27, $28)",
             values![
                 &run.project,
                 &run.id,
@@ -214,6 +220,7 @@ impl Transaction {
                 run.usage.turns,
                 run.usage.tool_calls,
                 run.title.to_lowercase().into_bytes(),
+                i64::from(run.used_logins),
             ],
         )
         .await

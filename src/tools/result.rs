@@ -142,6 +142,12 @@ impl Part {
 }
 
 impl ToolResult {
+    /// About how many bytes it takes to keep.
+    pub fn weight(&self) -> usize {
+        let parts = self.parts.iter().map(|part| part.readable_bytes() + part.media().map_or(0, Bytes::len));
+        parts.sum::<usize>() + self.structured.as_ref().map_or(0, |structured| structured.get().len())
+    }
+
     /// A failure in words for model and reader.
     pub fn failure(message: impl Into<String>) -> Self {
         ToolResult { parts: vec![Part::Text(message.into())], structured: None, is_error: true }

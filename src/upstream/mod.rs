@@ -16,4 +16,4 @@ pub use error::Error;
 pub use headers::{forward_request_headers, forward_response_headers};
 pub use preset::{PRESETS, Preset};
 pub use provider::{KeySource, Provider, Quirks};
-pub use select::{ProviderKey, Providers, SelectError, Target};
+pub use select::{KeptTarget, ProviderKey, Providers, SelectError, Target};

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Uri};
 use http_body_util::{BodyExt, Limited};
+use serde::{Deserialize, Serialize};
 
 use super::models::{self, Asked, ModelList};
 use super::preset::{PRESETS, find_preset, find_preset_by_host};
@@ -20,6 +21,35 @@ pub struct Target {
     /// The model's name at the provider; empty when the request names a host.
     pub model: String,
     pub(super) credential: Option<HeaderValue>,
+    /// The credential is the caller's, or the provider was named by its address.
+    callers: bool,
+}
+
+/// A target without its credential, to be found again later.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct KeptTarget {
+    provider: String,
+    model: String,
+    /// For a provider that was named by its address: the path before the endpoint.
+    base_path: Option<String>,
+}
+
+impl Target {
+    /// Whether the credential came with the request.
+    pub fn has_callers_key(&self) -> bool {
+        self.callers && self.credential.is_some()
+    }
+
+    /// The target without its credential.
+    pub fn kept(&self) -> KeptTarget {
+        let provider = &self.provider;
+        let is_named = provider.reach == Reach::Requested;
+        KeptTarget {
+            provider: provider.name.to_string(),
+            model: self.model.clone(),
+            base_path: is_named.then(|| provider.base.path().to_owned()),
+        }
+    }
 }
 
 /// Whose key is sent to the provider.
@@ -195,7 +225,20 @@ impl Providers {
             keyless: true,
             completions: OnceLock::new(),
         };
-        Ok(Target { provider: Arc::new(provider), model: String::new(), credential: key.and_then(bearer) })
+        let credential = key.and_then(bearer);
+        Ok(Target { provider: Arc::new(provider), model: String::new(), credential, callers: true })
+    }
+
+    /// The target that was kept, with the configured key; `None` when there is no such provider, or it wants a key that
+    /// is not configured.
+    pub fn find_kept(&self, kept: &KeptTarget) -> Option<Target> {
+        match &kept.base_path {
+            Some(path) => {
+                let found = self.by_host(&kept.provider, path, None).ok()?;
+                Some(Target { model: kept.model.clone(), ..found })
+            }
+            None => target(self.by_name.get(&kept.provider)?, &kept.model, ProviderKey::Configured).ok(),
+        }
     }
 
     /// Whether `host` belongs to a configured provider or a preset.
@@ -287,7 +330,8 @@ fn target(provider: &Arc<Provider>, model: &str, key: ProviderKey<'_>) -> Result
             None => no_key("set `api_key` or `api_key_env` in its configuration"),
         });
     }
-    Ok(Target { provider: Arc::clone(provider), model: model.to_owned(), credential })
+    let callers = credential.is_some() && provider.key.is_none() || matches!(key, ProviderKey::Callers(_));
+    Ok(Target { provider: Arc::clone(provider), model: model.to_owned(), credential, callers })
 }
 
 fn bearer(key: &Secret) -> Option<HeaderValue> {

@@ -140,6 +140,10 @@ impl Journal {
         open.append_events(batches).await?;
         open.change_runs(&changes, now).await?;
         for (log, part) in taken.iter() {
+            if part.failed {
+                // An error never occupies a content key.
+                open.release_key(&log.project, "content", &log.id).await?;
+            }
             if let Some((told, status)) = &part.told {
                 told.tell(&self.0.connections, &mut open, log, *status).await?;
             }

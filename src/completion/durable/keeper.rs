@@ -19,7 +19,7 @@ const MOST_ADOPTED: i64 = 100;
 /// How often is looked for what is too old to keep.
 const SELDOM: Duration = Duration::from_secs(30);
 /// Runs that are forgotten in one piece.
-const PIECE: i64 = 200;
+const PIECE: u64 = 200;
 /// Names of dead processes are kept for so long, in milliseconds: a day.
 const NAMES_KEPT: i64 = 24 * 3_600_000;
 
@@ -72,7 +72,7 @@ impl Runs {
     /// When the store fails.
     pub async fn forget_old(&self) -> Result<(), Error> {
         let inner = &self.0;
-        while inner.store.expire_runs(inner.now(), PIECE).await? >= PIECE.unsigned_abs() {}
+        while inner.store.expire_runs(inner.now(), PIECE).await? >= PIECE {}
         inner.store.forget_instances(inner.now() - NAMES_KEPT).await?;
         Ok(())
     }
@@ -90,7 +90,8 @@ impl Runs {
             }
         };
         let _ = tokio::time::timeout(Duration::from_secs(5), settled).await;
-        if let Err(error) = inner.store.release_runs(&inner.journal.instance()).await {
+        let ids: Vec<String> = logs.iter().map(|log| log.id.to_string()).collect();
+        if let Err(error) = inner.store.release_runs(&inner.journal.instance(), &ids).await {
             tracing::warn!(%error, "runs could not be handed over; others take them when this process is missed");
         }
     }
@@ -119,9 +120,9 @@ impl Inner {
         let is_alone = is_first && !self.store.is_shared();
         let seen_before = if is_alone { now + 1 } else { now - lease };
         for other in self.store.list_dead_candidates(&own, seen_before).await? {
-            if self.store.declare_dead(&other, seen_before).await? {
-                tracing::info!(instance = other, "its runs are taken over");
-                self.adopt(&other, &own, resume).await?;
+            let seen_before = other.seen_at.map(|_| seen_before);
+            if other.is_dead || self.store.declare_dead(&other.id, seen_before, now).await? {
+                self.adopt(&other.id, &own, resume).await?;
             }
         }
         // Those that were handed over.

@@ -18,6 +18,11 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// The kind that the store calls so.
+    pub fn parse(word: &str) -> Option<Self> {
+        [Kind::Completion, Kind::Task, Kind::Page].into_iter().find(|kind| kind.as_str() == word)
+    }
+
     /// The word in the store.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -1,5 +1,6 @@
 //! The events of one run, in memory: written by the run, read by any number of viewers at their own pace.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Map, Value};
@@ -52,6 +53,8 @@ pub struct Log {
     there: watch::Sender<usize>,
     settled: watch::Sender<Settled>,
     stop: watch::Sender<Option<Stop>>,
+    /// Requests that are answered by it as it goes.
+    pub(super) live_viewers: AtomicUsize,
     clock: Clock,
     /// Brings it into the store; `None` for one that is only followed.
     journal: Option<Journal>,
@@ -69,6 +72,8 @@ struct State {
     reason: Option<String>,
     ended_at: Option<i64>,
     used_logins: bool,
+    /// The run has become private, which is not in the store yet.
+    is_hiding: bool,
     /// The caller chose who may read it.
     is_chosen: bool,
     visibility: Visibility,
@@ -87,6 +92,8 @@ pub struct Taken {
     pub change: Option<RunChange>,
     /// Who is told that the run has ended.
     pub told: Option<(Told, Status)>,
+    /// It has ended, and not well.
+    pub failed: bool,
     after: Settled,
 }
 
@@ -136,12 +143,6 @@ impl Log {
     fn new(row: &RunRow, events: Vec<Arc<RunEvent>>, visibility: Visibility, clock: Clock, journal: Option<Journal>) -> Self {
         let number = events.len();
         let bytes = events.iter().map(|event| event.weight()).sum();
-        let usage = RunUsage {
-            prompt_tokens: row.prompt_tokens,
-            completion_tokens: row.completion_tokens,
-            turns: row.turns,
-            tool_calls: row.tool_calls,
-        };
         let state = State {
             events,
             new: None,
@@ -152,9 +153,10 @@ impl Log {
             reason: None,
             ended_at: row.ended_at,
             used_logins: row.used_logins,
+            is_hiding: false,
             is_chosen: true,
             visibility,
-            usage,
+            usage: row.usage,
             bytes,
             is_changed: false,
             told: None,
@@ -167,6 +169,7 @@ impl Log {
             there: watch::Sender::new(number),
             settled: watch::Sender::default(),
             stop: watch::Sender::new(None),
+            live_viewers: AtomicUsize::new(0),
             clock,
             journal,
         }
@@ -174,6 +177,11 @@ impl Log {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Brings the run itself into the store.
+    pub fn open(&self) {
+        self.queue(true);
     }
 
     /// Adds an event. What happens after the last one is left out.
@@ -245,6 +253,7 @@ impl Log {
             state.used_logins = true;
             if !state.is_chosen {
                 state.visibility = Visibility::Private;
+                state.is_hiding = true;
             }
             state.is_changed = true;
         }
@@ -259,7 +268,7 @@ impl Log {
     /// Somebody changed who may read it.
     pub fn set_visibility(&self, visibility: Visibility) {
         let mut state = self.state();
-        (state.visibility, state.is_chosen) = (visibility, true);
+        (state.visibility, state.is_chosen, state.is_hiding) = (visibility, true, false);
         drop(state);
         // Viewers look whether they still may.
         self.there.send_modify(|_| {});
@@ -276,6 +285,16 @@ impl Log {
         });
     }
 
+    /// Whether a request is answered by it as it goes: who re-attaches is none.
+    pub fn has_live_viewers(&self) -> bool {
+        self.live_viewers.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether another process goes on.
+    pub fn is_handed_over(&self) -> bool {
+        *self.stop.borrow() == Some(Stop::HandedOver)
+    }
+
     /// Ready when the run is to end before its time.
     pub async fn stopped(&self) -> Stop {
         let mut stop = self.stop.subscribe();
@@ -286,7 +305,17 @@ impl Log {
     /// Until the run itself is in the store; false when it cannot be.
     pub async fn created(&self) -> bool {
         let mut settled = self.settled.subscribe();
-        settled.wait_for(|settled| settled.created || settled.lost).await.is_ok_and(|settled| settled.created)
+        tokio::select! {
+            there = settled.wait_for(|settled| settled.created || settled.lost) => {
+                there.is_ok_and(|settled| settled.created)
+            }
+            () = self.unwritable() => false,
+        }
+    }
+
+    async fn unwritable(&self) {
+        let mut stop = self.stop.subscribe();
+        let _ = stop.wait_for(|stop| *stop == Some(Stop::Unwritable)).await;
     }
 
     /// Until its end is in the store, or it is another process's.
@@ -294,6 +323,13 @@ impl Log {
         let mut settled = self.settled.subscribe();
         // The sender lives as long as `self`.
         let _ = settled.wait_for(|settled| settled.ended || settled.lost).await;
+    }
+
+    /// Until everything of it is in the store, or it is another process's.
+    pub async fn settled_or_lost(&self) {
+        let number = self.state().events.len();
+        let mut settled = self.settled.subscribe();
+        let _ = settled.wait_for(|settled| settled.lost || settled.events >= number).await;
     }
 
     /// Whether its last event is there.
@@ -354,10 +390,10 @@ impl Log {
             reason: state.reason.clone(),
             ended_at: state.ended_at,
             usage: state.usage,
-            visibility: (!state.is_chosen && state.used_logins).then(|| Visibility::Private.as_str().to_owned()),
+            visibility: state.is_hiding.then(|| Visibility::Private.as_str().to_owned()),
             used_logins: state.used_logins,
         });
-        state.is_changed = false;
+        (state.is_changed, state.is_hiding) = (false, false);
         let after = Settled {
             created: true,
             events: state.events.len(),
@@ -366,7 +402,8 @@ impl Log {
             lost: false,
         };
         let told = state.told.clone().filter(|_| after.ended).map(|told| (told, state.status));
-        Taken { row: state.new.clone(), batch, change, told, after }
+        let failed = after.ended && state.status != Status::Completed;
+        Taken { row: state.new.clone(), batch, change, told, failed, after }
     }
 
     /// It is in the store.
@@ -388,7 +425,11 @@ impl Log {
 
     /// It is not, and is to be written again.
     pub(super) fn unsettle(&self, taken: &Taken) {
-        self.state().is_changed |= taken.change.is_some();
+        {
+            let mut state = self.state();
+            state.is_changed |= taken.change.is_some();
+            state.is_hiding |= taken.change.as_ref().is_some_and(|change| change.visibility.is_some());
+        }
         self.queue(true);
     }
 

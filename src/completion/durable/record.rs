@@ -5,8 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::state::KeptState;
-use crate::store::RunRow;
+use crate::store::{RunRow, RunSummary};
 
 /// Where a run is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,9 +93,13 @@ pub struct Reader {
 impl Reader {
     /// Whether the run is its own: it may change, cancel and delete it.
     pub fn owns(&self, row: &RunRow) -> bool {
-        let by_key = self.namespace.as_deref() == Some(row.project.as_str())
-            && self.only_user.as_deref().is_none_or(|user| user == row.user);
-        by_key || (!row.person.is_empty() && self.person.contains(&row.person))
+        self.is_owner(&row.project, &row.user, &row.person)
+    }
+
+    fn is_owner(&self, project: &str, user: &str, person: &str) -> bool {
+        let by_key = self.namespace.as_deref() == Some(project)
+            && self.only_user.as_deref().is_none_or(|own| own == user);
+        by_key || (!person.is_empty() && self.person.iter().any(|id| id == person))
     }
 
     /// Whether it may read the run.
@@ -143,7 +146,6 @@ pub struct Record {
 
 impl Record {
     pub(super) fn of(row: &RunRow, reader: &Reader) -> Self {
-        let state: KeptState = serde_json::from_slice(&row.state).unwrap_or_default();
         Record {
             id: row.id.clone(),
             project: row.project.clone(),
@@ -157,16 +159,44 @@ impl Record {
             stored: row.stored,
             metadata: serde_json::from_slice(&row.metadata).unwrap_or_default(),
             request: serde_json::from_slice(&row.request).unwrap_or_default(),
-            used_logins: row.used_logins || state.used_logins,
+            used_logins: row.used_logins,
             created_at: row.created_at,
             changed_at: row.changed_at,
             ended_at: row.ended_at,
             expires_at: row.expires_at,
-            prompt_tokens: row.prompt_tokens,
-            completion_tokens: row.completion_tokens,
-            turns: row.turns,
-            tool_calls: row.tool_calls,
+            prompt_tokens: row.usage.prompt_tokens,
+            completion_tokens: row.usage.completion_tokens,
+            turns: row.usage.turns,
+            tool_calls: row.usage.tool_calls,
             is_own: reader.owns(row),
+        }
+    }
+
+    /// A run of a list: without its request.
+    pub(super) fn listed(row: RunSummary, reader: &Reader) -> Self {
+        Record {
+            is_own: reader.is_owner(&row.project, &row.user, &row.person),
+            id: row.id,
+            project: row.project,
+            user: row.user,
+            kind: row.kind,
+            model: row.model,
+            title: row.title,
+            status: Status::parse(&row.status).unwrap_or(Status::Failed),
+            reason: row.reason,
+            visibility: Visibility::parse(&row.visibility).unwrap_or(Visibility::Private),
+            stored: row.stored,
+            metadata: serde_json::from_slice(&row.metadata).unwrap_or_default(),
+            request: Map::new(),
+            used_logins: row.used_logins,
+            created_at: row.created_at,
+            changed_at: row.changed_at,
+            ended_at: row.ended_at,
+            expires_at: row.expires_at,
+            prompt_tokens: row.usage.prompt_tokens,
+            completion_tokens: row.usage.completion_tokens,
+            turns: row.usage.turns,
+            tool_calls: row.usage.tool_calls,
         }
     }
 

@@ -10,13 +10,16 @@ use tokio::sync::broadcast;
 use super::journal::{Journal, Writer};
 use super::log::{Log, Stop};
 use super::record::{Reader, Record, Visibility};
+use super::resume::Resume;
 use super::step::Step;
+use super::tell::Told;
 use super::viewer::{LogViewer, Viewer};
 use crate::clock::Clock;
 use crate::completion::event::RunEvent;
+use crate::completion::start_kept::{Claim, Key};
 use crate::config;
 use crate::connections::Connections;
-use crate::store::{Error, RunFilter, RunRow, Store};
+use crate::store::{Error, NewKey, RunFilter, RunRow, Store};
 
 /// Rows of events that are read at once.
 const ROWS: i64 = 500;
@@ -70,6 +73,76 @@ impl Runs {
         let news = broadcast::Sender::new(NEWS_AHEAD);
         let followed = Mutex::default();
         (Runs(Arc::new(Inner { store, clock, journal, settings, public_url, followed, news })), writer)
+    }
+
+    /// Takes a run's keys, and makes the run, unless another one has them: then that one is given.
+    pub(in crate::completion) async fn claim(&self, row: &mut RunRow, keys: &[Key]) -> Result<Option<Claim>, Error> {
+        let now = self.0.clock.unix_milliseconds();
+        let instance = self.0.journal.instance();
+        row.owner = instance.to_string();
+        let mut open = self.0.store.begin().await?;
+        if !open.still_alive(&instance, now).await? {
+            return Err(Error::Unavailable("this process was taken for dead".to_owned()));
+        }
+        for (kind, hash, body_hash, expires_at) in keys {
+            let key = NewKey { kind, hash, body_hash, expires_at: *expires_at };
+            let claimed = open.claim_key(&row.project, &key, &row.id, now).await?;
+            if let Some(other) = Claim::of(claimed, &key) {
+                return Ok(Some(other));
+            }
+        }
+        open.create_run(row).await?;
+        open.commit().await?;
+        Ok(None)
+    }
+
+    /// The log of a run that begins here.
+    pub(in crate::completion) fn begin(
+        &self,
+        row: RunRow,
+        is_created: bool,
+        is_chosen: bool,
+        told: Option<Told>,
+    ) -> Arc<Log> {
+        let log = Log::begin(row, is_created, is_chosen, told, self.0.journal.clone());
+        self.0.journal.add(&log);
+        log.open();
+        log
+    }
+
+    /// A viewer of a run that somebody else with the same key has begun, and when it was made.
+    pub(in crate::completion) async fn join(&self, id: &str) -> Result<Option<(Viewer, i64)>, Error> {
+        let Some(row) = self.row(id).await? else { return Ok(None) };
+        let viewer = match self.0.journal.find(id) {
+            Some(log) => Viewer::live(log),
+            None => {
+                let owner = Reader { namespace: Some(row.project.as_str().into()), ..Reader::default() };
+                let record = Record::of(&row, &owner);
+                Viewer::OneOfMany(self.follow(&record, 0).await?)
+            }
+        };
+        Ok(Some((viewer, row.created_at)))
+    }
+
+    /// Takes over a run of a process that is lost.
+    pub(in crate::completion) async fn take_over(
+        &self,
+        row: &RunRow,
+        told: Option<Told>,
+    ) -> Result<(Arc<Log>, Resume), Error> {
+        let (events, steps, place) = self.0.journal_of(row).await?;
+        let resume = Resume::read(&events, steps);
+        let log = Log::taken_over(row, events, place, told, self.0.journal.clone());
+        self.0.journal.add(&log);
+        Ok((log, resume))
+    }
+
+    /// The run has ended: its journal is made small, and a failed one leaves its content key to the next.
+    pub(in crate::completion) async fn end(&self, log: &Log) {
+        self.0.journal.remove(&log.id);
+        if let Err(error) = self.0.store.compact_run(&log.project, &log.id).await {
+            tracing::debug!(%error, "a run's journal stays as it is");
+        }
     }
 
     /// The address of a run's result.
@@ -227,7 +300,16 @@ impl Runs {
     /// When the store fails.
     pub async fn list(&self, filter: &RunFilter<'_>, reader: &Reader) -> Result<Vec<Record>, Error> {
         let rows = self.0.store.list_runs(filter).await?;
-        Ok(rows.iter().filter(|row| reader.owns(row)).map(|row| Record::of(row, reader)).collect())
+        Ok(rows.into_iter().map(|row| Record::listed(row, reader)).filter(|record| record.is_own).collect())
+    }
+
+    /// The runs of a person who is signed in, in all projects, as `filter` says of the rest.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn list_own(&self, filter: &RunFilter<'_>, reader: &Reader) -> Result<Vec<Record>, Error> {
+        let rows = self.0.store.list_person_runs(&reader.person, filter).await?;
+        Ok(rows.into_iter().map(|row| Record::listed(row, reader)).filter(|record| record.is_own).collect())
     }
 
     async fn again(&self, id: &str, reader: &Reader) -> Result<Changed, Error> {

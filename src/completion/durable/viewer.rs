@@ -1,6 +1,7 @@
 //! Reading a run: the only viewer of one that is not kept, or one of many.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::sync::{mpsc, watch};
 
@@ -35,6 +36,7 @@ impl Viewer {
 
     /// Reads from the beginning, each event as soon as it happens.
     pub(in crate::completion) fn live(log: Arc<Log>) -> Self {
+        log.live_viewers.fetch_add(1, Ordering::Relaxed);
         let (there, settled) = (Some(log.watch_there()), log.watch_settled());
         Viewer::OneOfMany(LogViewer { next: 0, there, settled, is_own: true, log })
     }
@@ -60,6 +62,14 @@ impl Viewer {
         match self {
             Viewer::Only(_) => true,
             Viewer::OneOfMany(viewer) => viewer.log.created().await,
+        }
+    }
+}
+
+impl Drop for LogViewer {
+    fn drop(&mut self) {
+        if self.there.is_some() {
+            self.log.live_viewers.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::block;
@@ -9,7 +10,7 @@ use super::prose::Prose;
 use crate::completion::event::RunEvent;
 
 /// How tool activity appears in `content`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Output {
     /// As Markdown blocks between the prose.
     #[default]

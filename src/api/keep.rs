@@ -1,0 +1,117 @@
+//! Whether and how the run of a request is kept.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+use serde_json::{Map, Value};
+
+use super::chat::Asked;
+use super::{ApiError, App};
+use crate::completion::{Keep, Kind, Who};
+use crate::crypto::sha256;
+use crate::identity::{Caller, CallerKind};
+use crate::openai::{ChatRequest, InvalidField};
+
+/// OpenAI's bounds of `metadata`.
+const MOST_PAIRS: usize = 16;
+const LONGEST_KEY: usize = 64;
+const LONGEST_VALUE: usize = 512;
+/// Longest `Idempotency-Key`, in characters.
+const LONGEST_IDEMPOTENCY_KEY: usize = 255;
+
+/// How the run of a chat completion is kept; `None`: not at all.
+///
+/// # Errors
+/// 400 for fields of a wrong shape, 503 when the store fails.
+pub(super) async fn of_completion(app: &App, caller: &Caller, asked: &Asked<'_>) -> Result<Option<Keep>, ApiError> {
+    let stored = is_stored(&asked.request)?;
+    let Some(word) = asked.options.kept_by_option() else {
+        return if stored { Ok(Some(keep(app, caller, asked, Kind::Completion, true).await?)) } else { Ok(None) };
+    };
+    match (word, stored) {
+        ("cache_seconds", _) | (_, true) => Ok(Some(keep(app, caller, asked, Kind::Completion, stored).await?)),
+        (word, false) => {
+            let message = format!("`toolgate.{word}` is for runs that are kept: send `\"store\": true` too, or use /v1/tasks");
+            Err(InvalidField::new(format!("toolgate.{word}"), message).into())
+        }
+    }
+}
+
+/// How the run of a task is kept.
+///
+/// # Errors
+/// 400 for fields of a wrong shape, 503 when the store fails.
+pub(super) async fn of_task(app: &App, caller: &Caller, asked: &Asked<'_>) -> Result<Keep, ApiError> {
+    let stored = is_stored(&asked.request)?;
+    let idempotency = idempotency(&asked.headers, &asked.request)?;
+    Ok(Keep { idempotency, ..keep(app, caller, asked, Kind::Task, stored).await? })
+}
+
+async fn keep(app: &App, caller: &Caller, asked: &Asked<'_>, kind: Kind, stored: bool) -> Result<Keep, ApiError> {
+    let metadata = asked.request.get::<Map<String, Value>>("metadata", "an object")?.unwrap_or_default();
+    check_metadata(&metadata)?;
+    Ok(Keep {
+        kind,
+        stored,
+        metadata,
+        person: person(app, caller, asked).await?,
+        visibility: asked.options.visibility,
+        idempotency: None,
+        webhook_url: asked.options.webhook_url.as_ref().map(ToString::to_string),
+    })
+}
+
+fn is_stored(request: &ChatRequest) -> Result<bool, InvalidField> {
+    Ok(request.get::<bool>("store", "true or false")?.unwrap_or(false))
+}
+
+/// OpenAI's rules for `metadata`.
+///
+/// # Errors
+/// 400.
+pub(super) fn check_metadata(metadata: &Map<String, Value>) -> Result<(), InvalidField> {
+    let wrong = |message: String| Err(InvalidField::new("metadata", message));
+    if metadata.len() > MOST_PAIRS {
+        return wrong(format!("`metadata` may have at most {MOST_PAIRS} pairs"));
+    }
+    for (key, value) in metadata {
+        let Some(value) = value.as_str() else {
+            return wrong(format!("`metadata.{key}` must be a text"));
+        };
+        if key.chars().count() > LONGEST_KEY || value.chars().count() > LONGEST_VALUE {
+            return wrong(format!(
+                "`metadata` may have keys of {LONGEST_KEY} and values of {LONGEST_VALUE} characters"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The person in whose list the run is: who is signed in, or whom an application names that the operator trusts and
+/// whose users sign in here.
+async fn person(app: &App, caller: &Caller, asked: &Asked<'_>) -> Result<Option<Arc<str>>, ApiError> {
+    match &caller.kind {
+        CallerKind::Person { account } => Ok(Some(Arc::clone(account))),
+        CallerKind::Project { .. } => {
+            let user = Who::of(caller).user(&asked.request, &asked.headers)?;
+            let Some(user) = user else { return Ok(None) };
+            Ok(app.connections.has_people(&caller.namespace).await?.then_some(user))
+        }
+        CallerKind::Local | CallerKind::PassThrough => Ok(None),
+    }
+}
+
+/// The digests of the caller's `Idempotency-Key` and of what it asks with it.
+fn idempotency(headers: &HeaderMap, request: &ChatRequest) -> Result<Option<([u8; 32], [u8; 32])>, InvalidField> {
+    let wrong = |why: &str| InvalidField::new("Idempotency-Key", format!("`Idempotency-Key` {why}"));
+    let mut given = headers.get_all("idempotency-key").iter();
+    let Some(key) = given.next() else { return Ok(None) };
+    if given.next().is_some() {
+        return Err(wrong("is there twice; send it once"));
+    }
+    let key = key.to_str().map_err(|_| wrong("must be plain ASCII"))?.trim();
+    if key.is_empty() || key.len() > LONGEST_IDEMPOTENCY_KEY {
+        return Err(wrong("must have 1 to 255 characters"));
+    }
+    Ok(Some((sha256(key.as_bytes()), sha256(request.body()))))
+}

@@ -1,0 +1,342 @@
+//! Runs that are kept: started, and taken over from a process that is lost.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use http::HeaderMap;
+use serde_json::Value;
+
+use super::durable::{
+    Keep, KeptApplication, KeptState, Kind, Log, Resume, Runs, Stop, Told, Viewer, Visibility, has_credentials,
+    kept_request, title,
+};
+use super::engine::Started;
+use super::event::{FinishReason, Notice, RunError, RunEvent};
+use super::gather::ended;
+use super::prepare::{Checked, Error, Incoming};
+use super::sink::Sink;
+use super::who::{Users, Who};
+use super::{Engine, held};
+use crate::crypto::sha256;
+use crate::id::{random_id, random_id_of};
+use crate::openai::{ChatRequest, ErrorBody, ErrorKind};
+use crate::store::{self, Claimed, NewKey, RunRow, RunUsage};
+
+/// How long a task that is not stored is kept after it was made, in milliseconds: a day.
+const UNSTORED: i64 = 24 * 3_600_000;
+/// How long an `Idempotency-Key` counts, in milliseconds: a day.
+const IDEMPOTENCY: i64 = 24 * 3_600_000;
+/// Random characters in the address of a run with tools.
+const LONG_ID: usize = 32;
+/// How long the end of a run may take to be written before it is given up.
+const TO_WRITE: Duration = Duration::from_secs(120);
+
+/// A key that was used for another request.
+fn conflict() -> Error {
+    let message = "this `Idempotency-Key` was used for another request; use a new one";
+    let code = Some("idempotency_key_reused");
+    Error::Ended(ended(409, ErrorBody::new(ErrorKind::InvalidRequest, code, message)))
+}
+
+fn store_failed(error: &store::Error) -> Error {
+    tracing::error!(%error, "a run could not be kept");
+    Error::Ended(unwritable())
+}
+
+/// The store takes nothing: 503.
+pub fn unwritable() -> RunError {
+    let message = "the gateway cannot keep results right now; try again, or send the request without `store`";
+    let body = ErrorBody::new(ErrorKind::Server, Some("store_unavailable"), message);
+    RunError { retry_after: Some("5".to_owned()), ..ended(503, body) }
+}
+
+impl Engine {
+    /// Starts a run that is kept. Only what can be checked at once is an error; the rest is part of the run.
+    pub(super) async fn start_kept(&self, incoming: Incoming, keep: Keep) -> Result<Started, Error> {
+        let parts = &self.parts;
+        let has_tools = incoming.request.raw("tools").is_some_and(|tools| tools.trim() != "[]");
+        let id = if has_tools { random_id_of("run_", LONG_ID) } else { random_id("run_") };
+        let has_credentials = has_credentials(&incoming.request, &incoming.headers, &incoming.target);
+        let namespace = Arc::clone(&incoming.who.namespace);
+        let request = kept_request(&incoming.request);
+        let title = title(&incoming.request);
+        let keys = keys(&incoming, &keep, &request, parts.clock.unix_milliseconds());
+        // What is carried out is what is kept, so that another process would do the same.
+        let kept_only = ChatRequest::parse(request.clone().into()).map_err(Error::Invalid)?;
+        let mut checked = self.check(incoming, id.clone(), Some(keep.kind))?;
+        checked.request = kept_only;
+        let state = KeptState {
+            target: checked.target.kept(),
+            path: checked.path.clone(),
+            options: checked.options.clone(),
+            application: KeptApplication::new(&checked.logins.application),
+            has_credentials,
+            webhook_url: keep.webhook_url.clone(),
+        };
+        let owner = checked.logins.owner.as_ref();
+        let now = parts.clock.unix_milliseconds();
+        let runs = &parts.runs;
+        let expires_at = (!keep.stored).then(|| match checked.options.cache_seconds {
+            Some(seconds) if keep.kind == Kind::Completion => now + i64::from(seconds) * 1000,
+            _ => now + UNSTORED,
+        });
+        let mut row = RunRow {
+            project: namespace.to_string(),
+            id: id.clone(),
+            user: owner.map(|owner| owner.user.to_string()).unwrap_or_default(),
+            profile: owner.map(|owner| owner.profile.to_string()).unwrap_or_default(),
+            person: keep.person.as_deref().unwrap_or_default().to_owned(),
+            kind: keep.kind.as_str().to_owned(),
+            model: checked.model.clone(),
+            title,
+            status: "queued".to_owned(),
+            reason: None,
+            visibility: keep.visibility.unwrap_or(Visibility::Unlisted).as_str().to_owned(),
+            used_logins: false,
+            stored: keep.stored,
+            metadata: Value::Object(keep.metadata.clone()).to_string().into_bytes(),
+            request,
+            state: serde_json::to_vec(&state).expect("a state is written to memory"),
+            owner: String::new(),
+            takeovers: 0,
+            cancel_requested: false,
+            created_at: now,
+            changed_at: now,
+            ended_at: None,
+            expires_at,
+            usage: RunUsage::default(),
+        };
+        let is_created = !keys.is_empty();
+        if is_created
+            && let Some(other) = runs.claim(&mut row, &keys).await.map_err(|error| store_failed(&error))?
+        {
+            return self.join(other, &checked).await;
+        }
+        let told = (keep.kind == Kind::Task).then(|| told(runs, &row, state.webhook_url));
+        // A task's addresses are for whoever has them, and say so.
+        let is_chosen = keep.visibility.is_some() || keep.kind == Kind::Task;
+        let log = runs.begin(row, is_created, is_chosen, told);
+        // The log is new.
+        let _ = checked.logins.used.log.set(Arc::clone(&log));
+        let mut started = checked.started(parts, Viewer::live(Arc::clone(&log)));
+        started.result_url = Some(runs.url(&id));
+        let sink = Sink::Log(Arc::clone(&log));
+        carry_out(runs.clone(), log, async move {
+            match checked.gather().await {
+                Ok(found) => held::carry_out(checked.prepared(sink), found).await,
+                // A viewer sees the run's end.
+                Err(error) => drop(sink.send(RunEvent::Error(error.into())).await),
+            }
+        });
+        Ok(started)
+    }
+
+    /// The run that has the key already.
+    async fn join(&self, other: Claim, checked: &Checked) -> Result<Started, Error> {
+        let Claim { run, is_same } = other;
+        if !is_same {
+            return Err(conflict());
+        }
+        let runs = &self.parts.runs;
+        let found = runs.join(&run).await.map_err(|error| store_failed(&error))?;
+        let (viewer, created_at) = found.ok_or_else(|| Error::Ended(unwritable()))?;
+        let mut started = checked.started(&self.parts, viewer);
+        started.result_url = Some(runs.url(&run));
+        started.created = created_at / 1000;
+        started.run_id = run;
+        Ok(started)
+    }
+
+    /// Goes on with a run whose process is lost. It ends in any case.
+    pub fn resume(&self, row: RunRow) {
+        let parts = Arc::clone(&self.parts);
+        let engine = Engine { parts: Arc::clone(&parts) };
+        tokio::spawn(async move {
+            tracing::info!(run.id = row.id, takeovers = row.takeovers, "a run is taken over");
+            let state: Option<KeptState> = serde_json::from_slice(&row.state).ok();
+            let url = state.as_ref().and_then(|state| state.webhook_url.clone());
+            let told = (row.kind == Kind::Task.as_str()).then(|| told(&parts.runs, &row, url));
+            let (log, resume) = match parts.runs.take_over(&row, told).await {
+                Ok(taken) => taken,
+                Err(error) => {
+                    // It stays this process's; when this one is lost, another tries.
+                    tracing::error!(%error, run.id = row.id, "a run could not be read");
+                    return;
+                }
+            };
+            let sink = Sink::Log(Arc::clone(&log));
+            let body = async move {
+                if let Err(error) = engine.go_on(&row, state, sink.clone(), resume).await {
+                    let _ = sink.send(error).await;
+                }
+            };
+            carry_out(parts.runs.clone(), log, body);
+        });
+    }
+
+    async fn go_on(
+        &self,
+        row: &RunRow,
+        state: Option<KeptState>,
+        sink: Sink,
+        resume: Resume,
+    ) -> Result<(), RunEvent> {
+        if row.cancel_requested {
+            return Err(RunEvent::Finish { reason: FinishReason::Cancelled });
+        }
+        let failed = |code: &str, message: &str| {
+            RunEvent::Error(ended(500, ErrorBody::new(ErrorKind::Server, Some(code), message)))
+        };
+        let state = state.ok_or_else(|| failed("run_unreadable", "the run was kept by another version"))?;
+        if state.has_credentials {
+            let message = "the gateway was restarted, and does not keep credentials that come with a request: send \
+                           the request again";
+            return Err(failed("credentials_not_kept", message));
+        }
+        let target = self.parts.providers.find_kept(&state.target).ok_or_else(|| {
+            failed("provider_gone", "the gateway was restarted, and has no such provider, or no key for it, any more")
+        })?;
+        let request = ChatRequest::parse(row.request.clone().into())
+            .map_err(|_| failed("run_unreadable", "the request cannot be read any more"))?;
+        let users = if row.user.is_empty() { Users::Any } else { Users::AnyOr(row.user.as_str().into()) };
+        let who = Who {
+            namespace: row.project.as_str().into(),
+            users,
+            application: state.application.into_application(),
+        };
+        let kind = Kind::parse(&row.kind);
+        let incoming = Incoming {
+            request,
+            headers: HeaderMap::new(),
+            forwarded: HeaderMap::new(),
+            target,
+            path: state.path,
+            options: state.options,
+            who,
+            keep: None,
+        };
+        let as_event = |error: Error| RunEvent::Error(error.into());
+        let mut checked = self.check(incoming, row.id.clone(), kind).map_err(as_event)?;
+        if let Some(log) = sink.log() {
+            let _ = checked.logins.used.log.set(Arc::clone(log));
+        }
+        checked.logins.said = std::sync::Mutex::new(resume.said.clone());
+        let found = checked.gather().await.map_err(as_event)?;
+        let mut prepared = checked.prepared(sink);
+        prepared.resume = Some(resume);
+        held::carry_out(prepared, found).await;
+        Ok(())
+    }
+}
+
+/// A run that has a key.
+pub(super) struct Claim {
+    pub run: String,
+    /// It was claimed for the same request.
+    pub is_same: bool,
+}
+
+impl Claim {
+    pub fn of(claimed: Claimed, key: &NewKey<'_>) -> Option<Self> {
+        match claimed {
+            Claimed::New => None,
+            Claimed::Taken { run, body_hash } => Some(Claim { run, is_same: body_hash == key.body_hash }),
+        }
+    }
+}
+
+/// Keys that a run is to have: kind, hash, hash of the body, and until when.
+pub(super) type Key = (&'static str, [u8; 32], [u8; 32], i64);
+
+fn keys(incoming: &Incoming, keep: &Keep, request: &[u8], now: i64) -> Vec<Key> {
+    let mut keys = Vec::new();
+    if let Some((key, body)) = keep.idempotency {
+        keys.push(("idempotency", key, body, now + IDEMPOTENCY));
+    }
+    if let Some(seconds) = incoming.options.cache_seconds {
+        // What the answer depends on, and whose it is.
+        let target = serde_json::to_vec(&incoming.target.kept()).unwrap_or_default();
+        let user = incoming.who.user(&incoming.request, &incoming.headers).ok().flatten();
+        let options = serde_json::to_vec(&incoming.options).unwrap_or_default();
+        let credential = incoming.headers.get("x-mcp-authorization").map(http::HeaderValue::as_bytes);
+        let tools = incoming.request.raw("tools").unwrap_or_default();
+        let parts: [&[u8]; 6] = [
+            &target,
+            user.as_deref().unwrap_or_default().as_bytes(),
+            &options,
+            credential.unwrap_or_default(),
+            tools.as_bytes(),
+            request,
+        ];
+        let mut all = Vec::new();
+        for part in parts {
+            all.extend_from_slice(&(part.len() as u64).to_le_bytes());
+            all.extend_from_slice(part);
+        }
+        let hash = sha256(&all);
+        keys.push(("content", hash, hash, now + i64::from(seconds) * 1000));
+    }
+    keys
+}
+
+fn told(runs: &Runs, row: &RunRow, url: Option<String>) -> Told {
+    Told {
+        user: row.user.clone(),
+        model: row.model.clone(),
+        url,
+        result_url: runs.url(&row.id),
+        created_at: row.created_at,
+    }
+}
+
+/// Runs `body` to its end, or until the run is to end before its time, and sees to it that it has an end.
+fn carry_out(runs: Runs, log: Arc<Log>, body: impl Future<Output = ()> + Send + 'static) {
+    tokio::spawn(async move {
+        let stopped = {
+            let body = AssertUnwindSafe(Box::pin(body)).catch_unwind();
+            tokio::select! {
+                biased;
+                ended = body => {
+                    if ended.is_err() {
+                        tracing::error!(run.id = &*log.id, "a run broke off");
+                    }
+                    None
+                }
+                why = log.stopped() => Some(why),
+            }
+        };
+        let last = match stopped {
+            _ if log.is_handed_over() => None,
+            None if log.is_over() => None,
+            None => Some(RunEvent::Error(broke_off())),
+            Some(Stop::Cancelled) => {
+                let notice = Notice { code: "cancelled".into(), message: "The run was cancelled.".into() };
+                let _ = log.push(RunEvent::Notice(notice));
+                Some(RunEvent::Finish { reason: FinishReason::Cancelled })
+            }
+            Some(Stop::TooLarge) => Some(RunEvent::Error(too_large())),
+            Some(Stop::Unwritable) => Some(RunEvent::Error(unwritable())),
+            Some(Stop::HandedOver) => None,
+        };
+        if let Some(last) = last {
+            // Lost in the last moment: another process ends it.
+            let _ = log.push(last);
+        }
+        if !log.is_handed_over() {
+            let _ = tokio::time::timeout(TO_WRITE, log.ended()).await;
+            runs.end(&log).await;
+        }
+    });
+}
+
+/// A run that ended without saying how: a defect of ours.
+fn broke_off() -> RunError {
+    ended(500, ErrorBody::new(ErrorKind::Server, None, "the run ended unexpectedly; please report this"))
+}
+
+fn too_large() -> RunError {
+    let message = "the run has become larger than what is kept of one; ask for less at a time";
+    ended(502, ErrorBody::new(ErrorKind::Server, Some("run_too_large"), message))
+}
