@@ -27,4 +27,5 @@ mod site;
 mod words;
 
 pub use router::router;
+pub use runs::run_page;
 pub use site::{Parts, Site};

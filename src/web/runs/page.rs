@@ -6,6 +6,7 @@ use askama::Template;
 
 use super::prompt::Prompt;
 use super::samples::Samples;
+use crate::completion::Visibility;
 use crate::web::frame::Frame;
 
 /// `/{id}`: one run.
@@ -31,7 +32,7 @@ pub(in crate::web) struct RunPage {
     pub visibility: Visibility,
     /// Whether tools were used in a person's name.
     pub used_logins: bool,
-    /// Until when it is kept, in words; `None` for good.
+    /// When it is deleted, in words; `None`: it is kept for good.
     pub kept_until: Option<String>,
     /// Set for public runs: what it says of itself where it is linked.
     pub preview: Option<Preview>,
@@ -41,29 +42,15 @@ pub(in crate::web) struct RunPage {
     pub notice: Option<&'static str>,
 }
 
-/// Who may read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::web) enum Visibility {
-    Private,
-    Unlisted,
-    Public,
-}
-
-impl Visibility {
-    pub const ALL: [Visibility; 3] = [Visibility::Private, Visibility::Unlisted, Visibility::Public];
-
-    /// The API's word.
-    pub fn word(self) -> &'static str {
-        match self {
-            Visibility::Private => "private",
-            Visibility::Unlisted => "unlisted",
-            Visibility::Public => "public",
-        }
+impl RunPage {
+    /// What one can choose.
+    fn visibilities(&self) -> [Visibility; 3] {
+        [Visibility::Private, Visibility::Unlisted, Visibility::Public]
     }
 
     /// What it means.
-    pub fn meaning(self) -> &'static str {
-        match self {
+    fn meaning(&self, visibility: &Visibility) -> &'static str {
+        match visibility {
             Visibility::Private => "Only you, and the application it was asked with.",
             Visibility::Unlisted => "Everybody who has the address.",
             Visibility::Public => "Everybody. Search engines may list it.",
@@ -101,6 +88,8 @@ pub(in crate::web) struct StartPage {
     /// Names to choose from.
     pub models: Vec<String>,
     pub model: String,
+    /// One that is not among them.
+    pub other_model: String,
     pub message: String,
     /// One address a line.
     pub servers: String,

@@ -6,6 +6,7 @@ use askama::Template;
 use serde_json::{Map, Value, json};
 
 use super::*;
+use crate::completion::Visibility;
 use crate::completion::event::*;
 use crate::tools::ToolResult;
 use crate::web::frame::Frame;
@@ -177,7 +178,7 @@ fn run(text: Option<&str>, frame: &Frame, events: &[RunEvent], kind: (&str, bool
             turns: view.turns,
             tool_calls: view.tool_calls,
         },
-        prompt: Prompt::read(&json!({
+        prompt: Prompt::read(&object(json!({
             "messages": [
                 { "role": or("system"), "content": or("You are the finance team's assistant.") },
                 { "role": "user", "content": or("How did the third quarter go, compared with the plan?\nA table, please, and what is still open.") },
@@ -192,7 +193,7 @@ fn run(text: Option<&str>, frame: &Frame, events: &[RunEvent], kind: (&str, bool
         is_owner,
         visibility,
         used_logins: true,
-        kept_until: is_live.then(|| or("tomorrow")),
+        kept_until: is_live.then(|| or("in 23 hours")),
         preview: (!is_owner).then(|| Preview { description: or("The third quarter closed better than planned. Three things stand out.") }),
         again: Some(or("/?from=run_5d1f0c9a7b3e4826")),
         notice: None,
@@ -214,6 +215,7 @@ fn start(text: Option<&str>, frame: &Frame, local: bool) -> String {
             Vec::new()
         },
         model: or("demo"),
+        other_model: or(""),
         samples: Samples::new(&base, &or("demo"), &message, &[server.clone()], local),
         message,
         servers: server,

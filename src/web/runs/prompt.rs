@@ -2,7 +2,7 @@
 //!
 //! Pure. Of tools only what everybody may know is read: credentials, headers and whole addresses stay where they are.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use url::Url;
 
 use crate::tools::text;
@@ -42,7 +42,7 @@ pub(in crate::web) struct Message {
 
 impl Prompt {
     /// Of the body of a chat completion.
-    pub fn read(request: &Value) -> Prompt {
+    pub fn read(request: &Map<String, Value>) -> Prompt {
         let empty = Vec::new();
         let messages = request.get("messages").and_then(Value::as_array).unwrap_or(&empty);
         let skipped = messages.len().saturating_sub(MAX_MESSAGES);
@@ -146,9 +146,13 @@ mod tests {
 
     use super::*;
 
+    fn read(request: Value) -> Prompt {
+        Prompt::read(request.as_object().unwrap_or(&Map::new()))
+    }
+
     #[test]
     fn the_last_question_stands_out_and_the_rest_is_folded() {
-        let prompt = Prompt::read(&json!({
+        let prompt = read(json!({
             "messages": [
                 {"role": "system", "content": "Be *brief*."},
                 {"role": "user", "content": "Hello"},
@@ -183,8 +187,8 @@ mod tests {
             json!({"messages": [{"role": 7, "content": " "}]}),
             json!({"messages": "x"}),
         ] {
-            assert_eq!(Prompt::read(&request).title, "Without words", "{request}");
+            assert_eq!(read(request.clone()).title, "Without words", "{request}");
         }
-        assert_eq!(Prompt::read(&json!({"messages": [{"role": "user", "content": "???"}]})).title, "???");
+        assert_eq!(read(json!({"messages": [{"role": "user", "content": "???"}]})).title, "???");
     }
 }

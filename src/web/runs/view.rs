@@ -129,6 +129,14 @@ impl View {
         all
     }
 
+    /// The beginning of what the model said.
+    pub fn first_words(&self) -> Option<&str> {
+        self.blocks.iter().find_map(|shown| match &shown.block {
+            Block::Prose(prose) => Some(prose.as_str()),
+            _ => None,
+        })
+    }
+
     fn add(&mut self, block: Block) {
         if self.blocks.len() < MAX_BLOCKS {
             self.blocks.push(Shown { block, elements: None });
