@@ -93,9 +93,7 @@ impl App {
     /// 401 for a key that is none, 429 over the limit.
     pub async fn reader(&self, headers: &HeaderMap, peer: Option<&Peer>) -> Result<Reader, ApiError> {
         let has_key = headers.contains_key(header::AUTHORIZATION);
-        if !has_key
-            && let Some(person) = self.person(headers, Surface::V1).await?
-        {
+        if !has_key && let Some(person) = self.person(headers, Surface::V1).await? {
             let person_namespace = self.callers.person(&person);
             self.rate_limit.check(person_namespace.counted_as(), person_namespace.requests_per_minute)?;
             return Ok(Reader { person: person.ids().to_vec(), ..reader_of(&person_namespace) });
@@ -122,6 +120,16 @@ impl App {
     /// The runs that are kept.
     pub fn runs(&self) -> &Runs {
         self.engine.runs()
+    }
+
+    /// The address of a run in the API.
+    pub fn run_url(&self, id: &str) -> String {
+        format!("{}/v1/runs/{id}", self.settings.public_url())
+    }
+
+    /// The address of a run's events.
+    pub fn events_url(&self, id: &str) -> String {
+        format!("{}/events", self.run_url(id))
     }
 
     /// The client for providers.

@@ -95,7 +95,10 @@ pub(super) fn incoming(caller: &Caller, asked: Asked<'_>, keep: Option<Keep>) ->
 ///
 /// # Errors
 /// 400, 401, 403, 404, 413, 429.
-pub(super) async fn read(app: &App, request: Request<Body>) -> Result<(Caller, HeaderMap, ChatRequest), ApiError> {
+pub(super) async fn read(
+    app: &App,
+    request: Request<Body>,
+) -> Result<(Caller, HeaderMap, ChatRequest), ApiError> {
     let (head, body) = request.into_parts();
     no_page(&head.headers)?;
     let caller = app.admit(&head.headers, Surface::V1).await?;

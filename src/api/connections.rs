@@ -14,7 +14,6 @@ use futures_util::stream;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header};
 use serde_json::{Value, json};
 
-
 use super::{ApiError, App, body};
 use crate::completion::Who;
 use crate::config::KeyScope;

@@ -23,15 +23,27 @@ const LONGEST_IDEMPOTENCY_KEY: usize = 255;
 ///
 /// # Errors
 /// 400 for fields of a wrong shape, 503 when the store fails.
-pub(super) async fn of_completion(app: &App, caller: &Caller, asked: &Asked<'_>) -> Result<Option<Keep>, ApiError> {
+pub(super) async fn of_completion(
+    app: &App,
+    caller: &Caller,
+    asked: &Asked<'_>,
+) -> Result<Option<Keep>, ApiError> {
     let stored = is_stored(&asked.request)?;
     let Some(word) = asked.options.kept_by_option() else {
-        return if stored { Ok(Some(keep(app, caller, asked, Kind::Completion, true).await?)) } else { Ok(None) };
+        return if stored {
+            Ok(Some(keep(app, caller, asked, Kind::Completion, true).await?))
+        } else {
+            Ok(None)
+        };
     };
     match (word, stored) {
-        ("cache_seconds", _) | (_, true) => Ok(Some(keep(app, caller, asked, Kind::Completion, stored).await?)),
+        ("cache_seconds", _) | (_, true) => {
+            Ok(Some(keep(app, caller, asked, Kind::Completion, stored).await?))
+        }
         (word, false) => {
-            let message = format!("`toolgate.{word}` is for runs that are kept: send `\"store\": true` too, or use /v1/tasks");
+            let message = format!(
+                "`toolgate.{word}` is for runs that are kept: send `\"store\": true` too, or use /v1/tasks"
+            );
             Err(InvalidField::new(format!("toolgate.{word}"), message).into())
         }
     }
@@ -47,7 +59,13 @@ pub(super) async fn of_task(app: &App, caller: &Caller, asked: &Asked<'_>) -> Re
     Ok(Keep { idempotency, ..keep(app, caller, asked, Kind::Task, stored).await? })
 }
 
-async fn keep(app: &App, caller: &Caller, asked: &Asked<'_>, kind: Kind, stored: bool) -> Result<Keep, ApiError> {
+async fn keep(
+    app: &App,
+    caller: &Caller,
+    asked: &Asked<'_>,
+    kind: Kind,
+    stored: bool,
+) -> Result<Keep, ApiError> {
     let metadata = asked.request.get::<Map<String, Value>>("metadata", "an object")?.unwrap_or_default();
     check_metadata(&metadata)?;
     Ok(Keep {
@@ -102,7 +120,10 @@ async fn person(app: &App, caller: &Caller, asked: &Asked<'_>) -> Result<Option<
 }
 
 /// The digests of the caller's `Idempotency-Key` and of what it asks with it.
-fn idempotency(headers: &HeaderMap, request: &ChatRequest) -> Result<Option<([u8; 32], [u8; 32])>, InvalidField> {
+fn idempotency(
+    headers: &HeaderMap,
+    request: &ChatRequest,
+) -> Result<Option<([u8; 32], [u8; 32])>, InvalidField> {
     let wrong = |why: &str| InvalidField::new("Idempotency-Key", format!("`Idempotency-Key` {why}"));
     let mut given = headers.get_all("idempotency-key").iter();
     let Some(key) = given.next() else { return Ok(None) };

@@ -10,7 +10,12 @@ mod flows;
 mod keep;
 mod models;
 mod operating;
+mod prompts;
 mod relay;
+mod result;
+mod runs;
+mod stored;
+mod tasks;
 mod view;
 mod webhooks;
 
@@ -25,5 +30,15 @@ pub use error::ApiError;
 pub use flows::confirm as confirm_flow;
 pub use models::{find as find_model, list as list_models};
 pub use operating::{healthz, metrics, readyz};
+pub use prompts::complete as complete_at;
 pub use relay::by_model as relay_by_model;
+pub use result::{Form, show as show_result};
+pub use runs::{
+    cancel as cancel_run, change as change_run, delete as delete_run, events as follow_run, find as find_run,
+};
+pub use stored::{
+    delete as delete_stored_completion, find as find_stored_completion, list as list_stored_completions,
+    messages as list_stored_messages, update as update_stored_completion,
+};
+pub use tasks::create as create_task;
 pub use webhooks::secret as show_webhook_secret;

@@ -11,8 +11,8 @@ use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
 use super::conversation::Conversation;
-use super::engine::Parts;
 use super::durable::{Known, Pending, Resume, Step, Stop, Used};
+use super::engine::Parts;
 use super::event::{FinishReason, Notice, RunError, RunEvent, ToolCall, ToolResultEvent};
 use super::execute::{self, Calling, Counted, Executed};
 use super::logins::{Logins, Missing};
@@ -204,8 +204,7 @@ impl Agent {
         used.tool_calls += u32::try_from(ours.len().min(allowed)).unwrap_or(u32::MAX);
         let Done { stopping, missing } = self.execute(&ours, allowed, callers.is_empty(), &pending).await?;
         let (results, so_far) = (self.conversation.since(before), *used);
-        let acted =
-            || Step::Acted { messages: String::from_utf8_lossy(results).into_owned(), used: so_far };
+        let acted = || Step::Acted { messages: String::from_utf8_lossy(results).into_owned(), used: so_far };
         self.sink.step(acted).await?;
         self.tell_of_missing(&missing).await?;
         if !callers.is_empty() {
@@ -363,7 +362,9 @@ impl Agent {
         let calling: Vec<_> = calls
             .iter()
             .enumerate()
-            .map(|(place, call)| async move { (place, self.one(place, call, place < allowed, pending).await) })
+            .map(
+                |(place, call)| async move { (place, self.one(place, call, place < allowed, pending).await) },
+            )
             .collect();
         let mut running = stream::iter(calling).buffer_unordered(CALLS_AT_ONCE);
         let mut results: Vec<Option<Executed>> = calls.iter().map(|_| None).collect();

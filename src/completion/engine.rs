@@ -161,6 +161,11 @@ impl Engine {
         self.parts.stopping.send_replace(true);
     }
 
+    /// Becomes true when the process is asked to stop.
+    pub fn stopping(&self) -> watch::Receiver<bool> {
+        self.parts.stopping.subscribe()
+    }
+
     /// Closes sessions with MCP servers.
     pub async fn close(&self) {
         self.parts.tools.close().await;

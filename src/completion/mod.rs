@@ -33,7 +33,10 @@ mod who;
 pub use agent::unreachable;
 pub use answer::Answer;
 pub use chunk::Chunks;
-pub use durable::{Changed, Keep, Kind, LogViewer, Reader, Record, Runs, Status, Viewer, Visibility, Writer, is_run_id, text_of};
+pub use durable::{
+    Changed, Keep, Kind, LogViewer, Reader, Record, Runs, Status, Viewer, Visibility, Writer, is_run_id,
+    text_of,
+};
 pub use engine::{CancelOnDrop, Engine, Started};
 pub use options::{OnAuth, Options, StopWhen};
 pub use prepare::{Error, Incoming};

@@ -256,7 +256,8 @@ impl Prepared {
     /// # Errors
     /// When the request does not fit them.
     pub fn agent(self, mut found: Found) -> Result<Agent, Error> {
-        let Prepared { parts, request, forwarded, target, path, options, parallel, logins, sink, resume } = self;
+        let Prepared { parts, request, forwarded, target, path, options, parallel, logins, sink, resume } =
+            self;
         found.ready.sort_by_key(|server| server.spec.position);
         let missing = found.logins();
         let others = tools::other_entries(request.raw("tools").unwrap_or("[]"));

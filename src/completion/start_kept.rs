@@ -9,8 +9,8 @@ use http::HeaderMap;
 use serde_json::Value;
 
 use super::durable::{
-    Keep, KeptApplication, KeptState, Kind, Log, Resume, Runs, Stop, Told, Viewer, Visibility, has_credentials,
-    kept_request, title,
+    Keep, KeptApplication, KeptState, Kind, Log, Resume, Runs, Stop, Told, Viewer, Visibility,
+    has_credentials, kept_request, title,
 };
 use super::engine::Started;
 use super::event::{FinishReason, Notice, RunError, RunEvent};
@@ -196,7 +196,10 @@ impl Engine {
             return Err(failed("credentials_not_kept", message));
         }
         let target = self.parts.providers.find_kept(&state.target).ok_or_else(|| {
-            failed("provider_gone", "the gateway was restarted, and has no such provider, or no key for it, any more")
+            failed(
+                "provider_gone",
+                "the gateway was restarted, and has no such provider, or no key for it, any more",
+            )
         })?;
         let request = ChatRequest::parse(row.request.clone().into())
             .map_err(|_| failed("run_unreadable", "the request cannot be read any more"))?;

@@ -21,8 +21,8 @@ use crate::egress::{Reach, full, parse_uri};
 use crate::id::random_id;
 use crate::oauth::split_scopes;
 use crate::store::{
-    self,
-    FLOW_CALLBACK_KEY, FlowRow, OUTBOX_BODY, OUTBOX_KEY, OutboxRow, PROJECT_WEBHOOK_SECRET, Take, Transaction,
+    self, FLOW_CALLBACK_KEY, FlowRow, OUTBOX_BODY, OUTBOX_KEY, OutboxRow, PROJECT_WEBHOOK_SECRET, Take,
+    Transaction,
 };
 
 /// What every such key begins with.

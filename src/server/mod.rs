@@ -4,6 +4,7 @@ mod error;
 mod front;
 mod listen;
 mod open;
+mod result;
 mod router;
 mod serve;
 mod started;

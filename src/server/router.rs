@@ -3,20 +3,32 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{FromRef, Path, Request, State};
-use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use http::{Method, Uri};
 
-use crate::completion::is_run_id;
+use super::result;
 use crate::{api, web};
 
 /// Every route there is, with those of the demo.
 pub fn router(app: Arc<api::App>, demo: Option<Router>, site: Arc<web::Site>) -> Router {
     let router = Router::new()
         // chat completions
-        .route("/v1/chat/completions", post(api::create_chat_completion))
+        .route("/v1/chat/completions", post(api::create_chat_completion).get(api::list_stored_completions))
         .route("/chat/completions", post(api::create_chat_completion))
+        .route(
+            "/v1/chat/completions/{id}",
+            get(api::find_stored_completion)
+                .post(api::update_stored_completion)
+                .delete(api::delete_stored_completion),
+        )
+        .route("/v1/chat/completions/{id}/messages", get(api::list_stored_messages))
+        .route("/{id}/chat/completions", post(api::complete_at))
+        // runs and their results
+        .route("/v1/tasks", post(api::create_task))
+        .route("/v1/runs/{id}", get(api::find_run).post(api::change_run).delete(api::delete_run))
+        .route("/v1/runs/{id}/events", get(api::follow_run))
+        .route("/v1/runs/{id}/cancel", post(api::cancel_run))
+        .route("/{id}", get(result::show))
         // models
         .route("/v1/models", get(api::list_models))
         .route("/v1/models/{*model}", get(api::find_model))
@@ -38,11 +50,11 @@ pub fn router(app: Arc<api::App>, demo: Option<Router>, site: Arc<web::Site>) ->
         .route("/healthz", get(api::healthz))
         .route("/readyz", get(api::readyz))
         .route("/metrics", get(api::metrics));
-    // a run's page
-    let router = router.route("/{id}", get(result));
     // any provider by its address: /{provider-host}/{path}
-    let router =
-        router.method_not_allowed_fallback(api::method_not_allowed).fallback(api::any_host).with_state(Shared { app, site: Arc::clone(&site) });
+    let router = router
+        .method_not_allowed_fallback(api::method_not_allowed)
+        .fallback(api::any_host)
+        .with_state(result::Shared { app, site: Arc::clone(&site) });
     // pages: /, /runs, /connect, /oauth, /login, /account, /connections, /static
     let router = router.merge(web::router(site));
     // in local mode: /demo and its /.well-known
@@ -50,27 +62,6 @@ pub fn router(app: Arc<api::App>, demo: Option<Router>, site: Arc<web::Site>) ->
         Some(demo) => router.merge(demo),
         None => router,
     }
-}
-
-/// What the routes of `api` and the page of a run share.
-#[derive(Clone)]
-struct Shared {
-    app: Arc<api::App>,
-    site: Arc<web::Site>,
-}
-
-impl FromRef<Shared> for Arc<api::App> {
-    fn from_ref(shared: &Shared) -> Self {
-        Arc::clone(&shared.app)
-    }
-}
-
-/// A run's page; what is no run's id belongs to the last route.
-async fn result(State(shared): State<Shared>, Path(id): Path<String>, request: Request) -> Response {
-    if is_run_id(&id) {
-        return web::run_page(&shared.site, &id, request.uri(), request.headers()).await;
-    }
-    api::any_host(State(shared.app), request).await.into_response()
 }
 
 /// Whether a request is for the first two routes above, which are not worth a search.

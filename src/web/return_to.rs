@@ -43,7 +43,14 @@ mod tests {
 
     #[test]
     fn people_return_to_pages_of_ours_only() {
-        for good in ["/connect/flw_0123456789", "/account", "/connections", "/", "/runs", "/run_0123456789abcdefghijklmnop"] {
+        for good in [
+            "/connect/flw_0123456789",
+            "/account",
+            "/connections",
+            "/",
+            "/runs",
+            "/run_0123456789abcdefghijklmnop",
+        ] {
             assert_eq!(ReturnTo::of(Some(good)).path(), good);
         }
         for bad in [

@@ -256,11 +256,9 @@ impl Site {
     pub(super) fn reader(&self, visitor: &Visitor) -> Reader {
         let person = visitor.person.iter().flat_map(Person::ids).collect();
         match self.caller(visitor) {
-            Some(caller) => Reader {
-                only_user: caller.own_user().cloned(),
-                namespace: Some(caller.namespace),
-                person,
-            },
+            Some(caller) => {
+                Reader { only_user: caller.own_user().cloned(), namespace: Some(caller.namespace), person }
+            }
             None => Reader { person, ..Reader::default() },
         }
     }

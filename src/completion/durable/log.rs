@@ -99,7 +99,13 @@ pub struct Taken {
 
 impl Log {
     /// The log of a run that begins. `told` are those who hear of its end.
-    pub fn begin(row: RunRow, is_created: bool, is_chosen: bool, told: Option<Told>, journal: Journal) -> Arc<Self> {
+    pub fn begin(
+        row: RunRow,
+        is_created: bool,
+        is_chosen: bool,
+        told: Option<Told>,
+        journal: Journal,
+    ) -> Arc<Self> {
         let clock = journal.clock();
         let visibility = Visibility::parse(&row.visibility).unwrap_or(Visibility::Private);
         let log = Log::new(&row, Vec::new(), visibility, clock, Some(journal));
@@ -114,7 +120,13 @@ impl Log {
     }
 
     /// The log of a run that another process had, with its events so far. Its next batch takes `place`.
-    pub fn taken_over(row: &RunRow, events: Vec<Arc<RunEvent>>, place: i64, told: Option<Told>, journal: Journal) -> Arc<Self> {
+    pub fn taken_over(
+        row: &RunRow,
+        events: Vec<Arc<RunEvent>>,
+        place: i64,
+        told: Option<Told>,
+        journal: Journal,
+    ) -> Arc<Self> {
         let clock = journal.clock();
         // What was decided then stays.
         let visibility = Visibility::parse(&row.visibility).unwrap_or(Visibility::Private);
@@ -140,7 +152,13 @@ impl Log {
         Arc::new(log)
     }
 
-    fn new(row: &RunRow, events: Vec<Arc<RunEvent>>, visibility: Visibility, clock: Clock, journal: Option<Journal>) -> Self {
+    fn new(
+        row: &RunRow,
+        events: Vec<Arc<RunEvent>>,
+        visibility: Visibility,
+        clock: Clock,
+        journal: Option<Journal>,
+    ) -> Self {
         let number = events.len();
         let bytes = events.iter().map(|event| event.weight()).sum();
         let state = State {
@@ -446,9 +464,10 @@ impl State {
     fn note(&mut self, event: &RunEvent, now: i64) {
         self.bytes += event.weight();
         let status = match event {
-            RunEvent::Accepted | RunEvent::TurnStarted { .. } | RunEvent::ToolCall(_) | RunEvent::Resumed { .. } => {
-                Some(Status::InProgress)
-            }
+            RunEvent::Accepted
+            | RunEvent::TurnStarted { .. }
+            | RunEvent::ToolCall(_)
+            | RunEvent::Resumed { .. } => Some(Status::InProgress),
             RunEvent::Waiting { .. } => Some(Status::RequiresAction),
             RunEvent::Authorized { .. } if self.status == Status::RequiresAction => Some(Status::InProgress),
             RunEvent::Finish { reason } => Some(status_of(reason)),
@@ -483,7 +502,9 @@ impl State {
 
 fn status_of(reason: &FinishReason) -> Status {
     match reason {
-        FinishReason::Model(reason) if matches!(reason.as_str(), "length" | "content_filter") => Status::Incomplete,
+        FinishReason::Model(reason) if matches!(reason.as_str(), "length" | "content_filter") => {
+            Status::Incomplete
+        }
         FinishReason::Model(_) | FinishReason::ToolCalls | FinishReason::StopWhen => Status::Completed,
         FinishReason::MaxTurns
         | FinishReason::MaxToolCalls

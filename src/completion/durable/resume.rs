@@ -47,7 +47,10 @@ pub enum Known {
     Unknown,
     /// It may have been, and may be once more.
     Repeatable,
-    Ended { result: ToolResult, missing: bool },
+    Ended {
+        result: ToolResult,
+        missing: bool,
+    },
 }
 
 impl Resume {
@@ -104,7 +107,9 @@ impl Resume {
     }
 
     fn know(&mut self, place: usize, known: Known) {
-        let Some(pending) = self.pending.as_mut().filter(|pending| place < pending.calls.len()) else { return };
+        let Some(pending) = self.pending.as_mut().filter(|pending| place < pending.calls.len()) else {
+            return;
+        };
         if pending.known.len() <= place {
             pending.known.resize_with(place + 1, Known::default);
         }

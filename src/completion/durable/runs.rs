@@ -76,7 +76,11 @@ impl Runs {
     }
 
     /// Takes a run's keys, and makes the run, unless another one has them: then that one is given.
-    pub(in crate::completion) async fn claim(&self, row: &mut RunRow, keys: &[Key]) -> Result<Option<Claim>, Error> {
+    pub(in crate::completion) async fn claim(
+        &self,
+        row: &mut RunRow,
+        keys: &[Key],
+    ) -> Result<Option<Claim>, Error> {
         let now = self.0.clock.unix_milliseconds();
         let instance = self.0.journal.instance();
         row.owner = instance.to_string();
@@ -386,7 +390,10 @@ impl Inner {
     }
 
     /// The whole journal of a run, to go on with it: events, steps, and the place of the next batch.
-    pub(super) async fn journal_of(&self, row: &RunRow) -> Result<(Vec<Arc<RunEvent>>, Vec<Step>, i64), Error> {
+    pub(super) async fn journal_of(
+        &self,
+        row: &RunRow,
+    ) -> Result<(Vec<Arc<RunEvent>>, Vec<Step>, i64), Error> {
         let log = Log::followed(row, self.clock.clone());
         self.catch_up(&log).await?;
         let mut steps = Vec::new();
@@ -400,11 +407,13 @@ impl Inner {
 }
 
 fn read_all<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<Vec<T>, Error> {
-    serde_json::from_slice(bytes).map_err(|error| Error::Unexpected(format!("a run's journal cannot be read: {error}")))
+    serde_json::from_slice(bytes)
+        .map_err(|error| Error::Unexpected(format!("a run's journal cannot be read: {error}")))
 }
 
 /// Whether it can be the id of a run; nothing else is looked for.
 pub fn is_id(text: &str) -> bool {
     let rest = text.strip_prefix(PREFIX).unwrap_or_default();
-    (26..=40).contains(&rest.len()) && rest.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+    (26..=40).contains(&rest.len())
+        && rest.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
 }

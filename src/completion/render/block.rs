@@ -74,6 +74,11 @@ pub fn resumed() -> String {
     "> **Notice** The gateway was restarted here. What it was writing begins anew.\n\n".to_owned()
 }
 
+/// The run has failed.
+pub fn failed(message: &str) -> String {
+    format!("\n\n> **Error** {}\n", escape::inline(message, SENTENCE_CHARACTERS))
+}
+
 /// Missing logins: one item per server, with its host and, where there is one, the link to log in.
 pub fn authorization_required(logins: &[AuthorizationRequired]) -> String {
     if logins.is_empty() {

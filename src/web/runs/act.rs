@@ -65,13 +65,7 @@ pub(in crate::web) async fn delete(
     after(&site, &visitor, &id, changed, "/runs?now=deleted")
 }
 
-fn after(
-    site: &Site,
-    visitor: &Visitor,
-    id: &str,
-    changed: Result<Changed, Error>,
-    path: &str,
-) -> Response {
+fn after(site: &Site, visitor: &Visitor, id: &str, changed: Result<Changed, Error>, path: &str) -> Response {
     match changed {
         Ok(Changed::Done(_)) => site.see(visitor, path),
         Ok(Changed::Unknown) => site.unknown_run(visitor, id),

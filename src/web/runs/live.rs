@@ -52,7 +52,12 @@ pub(in crate::web) struct Live {
 impl Live {
     /// The stream for one page. It ends with the run; and before, when it cannot be followed here any more: the
     /// browser then asks again.
-    pub fn watch(&self, site: &Site, record: Record, reader: Reader) -> impl Stream<Item = Result<Bytes, axum::Error>> + use<> {
+    pub fn watch(
+        &self,
+        site: &Site,
+        record: Record,
+        reader: Reader,
+    ) -> impl Stream<Item = Result<Bytes, axum::Error>> + use<> {
         let links = links(&record);
         let key = (record.id.clone(), record.is_own, links == Links::Shown);
         let mut all = self.open.lock().unwrap_or_else(PoisonError::into_inner);
@@ -62,7 +67,8 @@ impl Live {
                 let (latest, receiver) = watch::channel(Arc::default());
                 let open = Arc::new(Open(receiver));
                 all.insert(key.clone(), Arc::downgrade(&open));
-                let drawing = Drawing { runs: site.runs().clone(), record, reader, links, clock: site.clock.clone() };
+                let drawing =
+                    Drawing { runs: site.runs().clone(), record, reader, links, clock: site.clock.clone() };
                 let shared = Arc::clone(&self.open);
                 tokio::spawn(async move {
                     tokio::select! {
@@ -71,7 +77,9 @@ impl Live {
                     }
                     let mut all = shared.lock().unwrap_or_else(PoisonError::into_inner);
                     // Who comes from now on begins anew.
-                    if all.get(&key).is_some_and(|open| open.upgrade().is_none_or(|open| open.0.same_channel(&latest.subscribe()))) {
+                    if all.get(&key).is_some_and(|open| {
+                        open.upgrade().is_none_or(|open| open.0.same_channel(&latest.subscribe()))
+                    }) {
                         all.remove(&key);
                     }
                 });
@@ -81,7 +89,14 @@ impl Live {
         drop(all);
         let mut latest = open.0.clone();
         latest.mark_changed();
-        let viewer = Viewer { _open: open, latest, sent: Vec::new(), facts: String::new(), is_first: true, has_ended: false };
+        let viewer = Viewer {
+            _open: open,
+            latest,
+            sent: Vec::new(),
+            facts: String::new(),
+            is_first: true,
+            has_ended: false,
+        };
         stream::unfold(viewer, |mut viewer| async move {
             let piece = viewer.next().await?;
             Some((Ok(piece), viewer))

@@ -22,7 +22,7 @@ pub(super) use live::Live;
 pub(super) use page::*;
 pub(super) use prompt::Prompt;
 pub(super) use samples::Samples;
-pub use show::run_page;
 pub(super) use show::live;
+pub use show::run_page;
 pub(super) use start::{show as start_page, start};
 pub(super) use view::{Links, View};

@@ -185,7 +185,7 @@ fn run(text: Option<&str>, frame: &Frame, events: &[RunEvent], kind: (&str, bool
             ],
             "tools": [{ "type": "mcp", "server_url": or("https://files.example.com/mcp") }, { "type": "mcp", "server_url": "https://calendar.example.org/mcp" },
                       { "type": "function", "function": { "name": or("send_report") } }],
-        })),
+        }))),
         elements: view.elements(),
         samples: Samples::new(&or("https://tools.example.com/run_5d1f0c9a7b3e4826"), &or("demo/demo"), &or("And in two sentences?"), &[], false),
         is_live,

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::{Facts, Links, Preview, Prompt, RunPage, Samples, View};
 use crate::completion::{Record, Status, Visibility};
@@ -20,7 +21,8 @@ const PREVIEW_CHARACTERS: usize = 200;
 
 /// The page of the run `id`, or the one that says that there is none: the same for those that are not there and those
 /// that are somebody else's.
-pub async fn run_page(site: &Site, id: &str, uri: &Uri, headers: &HeaderMap) -> Response {
+pub async fn run_page(site: &Site, id: &str, head: &Parts) -> Response {
+    let (uri, headers) = (&head.uri, &head.headers);
     let visitor = site.visitor(headers).await;
     let (record, events) = match find(site, &visitor, id).await {
         Ok(found) => found,

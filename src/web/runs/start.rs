@@ -83,14 +83,20 @@ async fn begin(site: &Site, caller: &Caller, entered: &Entered) -> Result<String
         return Err((StatusCode::FORBIDDEN, words.to_owned()));
     }
     if let Err(wait) = site.rate_limit.check(caller.counted_as(), caller.requests_per_minute) {
-        return Err((StatusCode::TOO_MANY_REQUESTS, format!("Too many requests: try again in {} s.", wait.0)));
+        return Err((
+            StatusCode::TOO_MANY_REQUESTS,
+            format!("Too many requests: try again in {} s.", wait.0),
+        ));
     }
     if entered.message.is_empty() {
         return Err((StatusCode::BAD_REQUEST, "Write a message first.".to_owned()));
     }
     let addresses: Vec<&str> = entered.servers.split_whitespace().collect();
     if addresses.len() > MOST_SERVERS {
-        return Err((StatusCode::BAD_REQUEST, format!("At most {MOST_SERVERS} MCP servers can be used here.")));
+        return Err((
+            StatusCode::BAD_REQUEST,
+            format!("At most {MOST_SERVERS} MCP servers can be used here."),
+        ));
     }
     let tools: Vec<Value> =
         addresses.iter().map(|address| json!({ "type": "mcp", "server_url": address })).collect();
@@ -138,7 +144,8 @@ async fn begin(site: &Site, caller: &Caller, entered: &Entered) -> Result<String
         Err(Error::Invalid(error)) => Err(invalid(error)),
         Err(Error::Ended(error)) => {
             let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::BAD_GATEWAY);
-            let message = error.error.get("message").and_then(Value::as_str).unwrap_or("It could not be started.");
+            let message =
+                error.error.get("message").and_then(Value::as_str).unwrap_or("It could not be started.");
             Err((status, capital(message)))
         }
     }

@@ -1,0 +1,70 @@
+//! `POST /{id}/chat/completions`: what a run was asked, as the instructions of new requests.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use http::Request;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use super::any_host::any_host;
+use super::runs::not_found;
+use super::{ApiError, App, chat};
+use crate::completion::{Record, is_run_id, text_of};
+use crate::openai::{ChatRequest, InvalidField};
+
+/// The prompt of a run becomes the system message; its model and its tools are those of requests that name none. A first
+/// part that is no run's id is a provider's host.
+///
+/// # Errors
+/// Those of chat completions, and 404 for runs that the caller may not read.
+pub async fn complete(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    request: Request<Body>,
+) -> Result<Response, ApiError> {
+    if !is_run_id(&id) {
+        return any_host(State(app), request).await;
+    }
+    let (caller, headers, request) = chat::read(&app, request).await?;
+    let reader = super::app::reader_of(&caller);
+    let record = app.runs().find(&id, &reader).await?.ok_or_else(not_found)?;
+    let request = with_prompt(&request, &record)?;
+    let target = chat::select(&app, &caller, &request).await?;
+    chat::complete(&app, &caller, request, headers, target, "/chat/completions").await
+}
+
+/// The request with the run's prompt before its own messages.
+fn with_prompt(request: &ChatRequest, record: &Record) -> Result<ChatRequest, InvalidField> {
+    let own =
+        request.raw("messages").ok_or_else(|| InvalidField::new("messages", "`messages` is missing"))?;
+    let own: Vec<&RawValue> = serde_json::from_str(own)
+        .map_err(|_| InvalidField::new("messages", "`messages` must be a list of messages"))?;
+    let asked = record.messages().iter().filter(|message| {
+        matches!(message.get("role").and_then(Value::as_str), Some("system" | "developer" | "user"))
+    });
+    let prompt: Vec<String> =
+        asked.map(|message| text_of(message.get("content"))).filter(|text| !text.trim().is_empty()).collect();
+    let system = json!({ "role": "system", "content": prompt.join("\n\n") }).to_string();
+    let messages: Vec<&str> =
+        std::iter::once(system.as_str()).chain(own.iter().map(|message| message.get())).collect();
+    let mut fields: Vec<String> = request
+        .fields()
+        .filter(|(key, _)| *key != "messages")
+        .map(|(key, value)| format!("{}:{value}", Value::from(key)))
+        .collect();
+    fields.push(format!("\"messages\":[{}]", messages.join(",")));
+    if request.raw("model").is_none_or(|model| model == "\"\"") {
+        fields.retain(|field| !field.starts_with("\"model\":"));
+        fields.push(format!("\"model\":{}", Value::from(record.model.as_str())));
+    }
+    if request.raw("tools").is_none()
+        && let Some(tools) = record.request.get("tools")
+    {
+        fields.retain(|field| !field.starts_with("\"tools\":"));
+        fields.push(format!("\"tools\":{tools}"));
+    }
+    ChatRequest::parse(format!("{{{}}}", fields.join(",")).into())
+}

@@ -1,0 +1,302 @@
+//! `GET /{id}` for programs: a run's result as Markdown, as JSON, or as it happens.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use pulldown_cmark::{CodeBlockKind, Event, Parser, Tag, TagEnd};
+use serde_json::{Value, json};
+
+use super::runs::{follow, json_response, read, view};
+use super::stored::{completion, output_of};
+use super::{ApiError, App};
+use crate::completion::event::RunEvent;
+use crate::completion::render::{Output, Renderer};
+use crate::completion::{Record, Status, text_of};
+use crate::openai::{ErrorKind, InvalidField};
+
+/// What of a result is wanted, as its address or its `Accept` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    Markdown,
+    Json,
+    Events,
+    /// For people.
+    Page,
+}
+
+impl Form {
+    /// The id in `/{id}`, and the form that is wanted of it.
+    pub fn of<'i>(segment: &'i str, uri: &Uri, headers: &HeaderMap) -> (&'i str, Form) {
+        if let Some(id) = segment.strip_suffix(".md") {
+            return (id, Form::Markdown);
+        }
+        if let Some(id) = segment.strip_suffix(".json") {
+            return (id, Form::Json);
+        }
+        let query = uri.query().unwrap_or_default();
+        let wants_part = url::form_urlencoded::parse(query.as_bytes())
+            .any(|(name, _)| name == "key" || name == "codeblock");
+        let accept = headers.get_all(header::ACCEPT).iter();
+        let accept: Vec<&str> =
+            accept.filter_map(|value| value.to_str().ok()).flat_map(|list| list.split(',')).collect();
+        // The first that is known; browsers name pages first.
+        let named = accept.iter().find_map(|kind| match kind.split(';').next().unwrap_or_default().trim() {
+            "text/html" | "application/xhtml+xml" => Some(Form::Page),
+            "text/event-stream" => Some(Form::Events),
+            "application/json" => Some(Form::Json),
+            "text/markdown" | "text/plain" => Some(Form::Markdown),
+            _ => None,
+        });
+        let form = match named {
+            Some(Form::Page) | None if wants_part => Form::Markdown,
+            Some(form) => form,
+            // Programs that do not say.
+            None => Form::Markdown,
+        };
+        (segment, form)
+    }
+}
+
+/// The result in a form for programs.
+///
+/// # Errors
+/// 400, 401, 404, 429, 503.
+pub async fn show(
+    State(app): State<Arc<App>>,
+    Path(segment): Path<String>,
+    head: Parts,
+) -> Result<Response, ApiError> {
+    let (id, form) = Form::of(&segment, &head.uri, &head.headers);
+    let (record, _) = read(&app, id, &head).await?;
+    match form {
+        Form::Events => follow(&app, &record, &head.headers, &head.uri).await,
+        Form::Json => json(&app, &record, head.uri.query()).await,
+        Form::Markdown | Form::Page => markdown(&app, &record, head.uri.query()).await,
+    }
+}
+
+/// One part of a run.
+enum Part {
+    Prompt,
+    Context,
+    Result,
+}
+
+struct Wanted {
+    part: Option<Part>,
+    codeblock: Option<String>,
+}
+
+impl Wanted {
+    fn read(query: Option<&str>) -> Result<Self, InvalidField> {
+        let mut wanted = Wanted { part: None, codeblock: None };
+        for (name, value) in url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+            match &*name {
+                "key" => {
+                    wanted.part = Some(match &*value {
+                        "prompt" => Part::Prompt,
+                        "context" => Part::Context,
+                        "result" => Part::Result,
+                        _ => {
+                            return Err(InvalidField::new(
+                                "key",
+                                "`key` must be `prompt`, `context` or `result`",
+                            ));
+                        }
+                    });
+                }
+                "codeblock" => wanted.codeblock = Some(value.into_owned()),
+                _ => {}
+            }
+        }
+        Ok(wanted)
+    }
+}
+
+async fn markdown(app: &App, record: &Record, query: Option<&str>) -> Result<Response, ApiError> {
+    let wanted = Wanted::read(query)?;
+    let text = match wanted.part.unwrap_or(Part::Result) {
+        Part::Prompt => prompt(record),
+        Part::Context => context(record),
+        Part::Result if wanted.codeblock.is_some() => content(app, record, Output::Events).await?,
+        Part::Result => with_state(record, content(app, record, output_of(record)).await?),
+    };
+    let (kind, text) = match wanted.codeblock {
+        Some(which) => {
+            ("text/plain; charset=utf-8", codeblock(&text, &which).ok_or_else(|| no_codeblock(&which))?)
+        }
+        None => ("text/markdown; charset=utf-8", text),
+    };
+    let mut response = Response::new(Body::from(text));
+    for (name, value) in [
+        (header::CONTENT_TYPE, kind),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        // Whatever a browser makes of it, it runs nothing and loads nothing.
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'; sandbox"),
+        (header::HeaderName::from_static("x-robots-tag"), "noindex, nofollow"),
+    ] {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    Ok(response)
+}
+
+async fn json(app: &App, record: &Record, query: Option<&str>) -> Result<Response, ApiError> {
+    let wanted = Wanted::read(query)?;
+    let mut whole = view(app, record).await?;
+    let result = content(app, record, output_of(record)).await?;
+    let part = match wanted.part {
+        Some(Part::Prompt) => Some(json!({ "prompt": prompt(record), "messages": record.messages() })),
+        Some(Part::Context) => Some(json!({ "context": context(record) })),
+        Some(Part::Result) => Some(json!({ "result": result })),
+        None => None,
+    };
+    if let Some(part) = part {
+        return Ok(json_response(StatusCode::OK, &part));
+    }
+    whole["request"] = Value::Object(record.request.clone());
+    whole["result"] = result.into();
+    whole["completion"] = completion(app, record).await?.unwrap_or(Value::Null);
+    let mut response = json_response(StatusCode::OK, &whole);
+    let robots = HeaderValue::from_static("noindex, nofollow");
+    response.headers_mut().insert("x-robots-tag", robots);
+    Ok(response)
+}
+
+/// What was asked: the texts of the messages, each behind who says it where there are several.
+fn prompt(record: &Record) -> String {
+    let messages = record.messages();
+    let text = |message: &Value| text_of(message.get("content"));
+    match messages {
+        [only] => text(only),
+        several => several
+            .iter()
+            .map(|message| {
+                let role = message.get("role").and_then(Value::as_str).unwrap_or("unknown");
+                format!("**{role}**\n\n{}\n", text(message))
+            })
+            .collect::<Vec<_>>()
+            .join("\n"),
+    }
+}
+
+/// What was put beside the prompt: nothing is, so far, but the servers whose tools were offered.
+fn context(record: &Record) -> String {
+    let tools = record.request.get("tools").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let servers = tools.iter().filter(|tool| tool.get("type").is_some_and(|kind| kind == "mcp"));
+    let addresses = servers.filter_map(|tool| tool.get("server_url").or_else(|| tool.get("url"))?.as_str());
+    addresses.map(|address| format!("- {address}\n")).collect()
+}
+
+/// The run's `content` so far.
+async fn content(app: &App, record: &Record, output: Output) -> Result<String, ApiError> {
+    let mut renderer = Renderer::new(output);
+    let mut content = String::new();
+    for event in app.runs().events(record).await? {
+        content.extend(renderer.event(&event));
+        if let RunEvent::Delta { delta, .. } = &*event
+            && let Some(text) = delta.get("content").and_then(Value::as_str)
+        {
+            content.push_str(text);
+        }
+        if let RunEvent::Error(error) = &*event
+            && output != Output::Events
+        {
+            let message = error.error.get("message").and_then(Value::as_str).unwrap_or("unknown");
+            content.push_str(&crate::completion::render::failed(message));
+        }
+    }
+    Ok(content)
+}
+
+/// Who reads an unfinished result must see that it is.
+fn with_state(record: &Record, content: String) -> String {
+    let state = match record.status {
+        Status::Queued | Status::InProgress => "> **In progress.** This is the result so far.\n\n",
+        Status::RequiresAction => {
+            "> **Waiting for you.** Log in with the link below; the run goes on by itself.\n\n"
+        }
+        Status::Cancelled => "> **Cancelled.** This is the result so far.\n\n",
+        Status::Completed | Status::Failed | Status::Incomplete => "",
+    };
+    format!("{state}{content}")
+}
+
+/// A fenced code block of the text: by its number, from 1, or by a word of its info string, such as a path.
+fn codeblock(text: &str, which: &str) -> Option<String> {
+    let number: Option<usize> = which.parse().ok();
+    let mut seen = 0;
+    let mut open: Option<String> = None;
+    for event in Parser::new(text) {
+        match event {
+            Event::Start(Tag::CodeBlock(kind)) => {
+                seen += 1;
+                let info = match &kind {
+                    CodeBlockKind::Fenced(info) => info.to_string(),
+                    CodeBlockKind::Indented => String::new(),
+                };
+                let mut words =
+                    info.split(|c: char| c.is_whitespace() || matches!(c, ':' | '=' | '"' | '{' | '}' | ','));
+                if number == Some(seen) || (number.is_none() && words.any(|word| word == which)) {
+                    open = Some(String::new());
+                }
+            }
+            Event::Text(part) => {
+                if let Some(block) = &mut open {
+                    block.push_str(&part);
+                }
+            }
+            Event::End(TagEnd::CodeBlock) if open.is_some() => return open,
+            _ => {}
+        }
+    }
+    None
+}
+
+fn no_codeblock(which: &str) -> ApiError {
+    let shown: String = which.chars().take(100).collect();
+    let message = format!("the result has no code block `{}`", shown.escape_default());
+    ApiError::new(StatusCode::NOT_FOUND, ErrorKind::InvalidRequest, Some("codeblock_not_found"), message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn code_blocks_are_found_by_number_and_by_name() {
+        let text =
+            "a\n```rust src/main.rs\nfn main() {}\n```\n\n```toml title=\"Cargo.toml\"\n[package]\n```\n";
+        assert_eq!(codeblock(text, "1").as_deref(), Some("fn main() {}\n"));
+        assert_eq!(codeblock(text, "2").as_deref(), Some("[package]\n"));
+        assert_eq!(codeblock(text, "src/main.rs").as_deref(), Some("fn main() {}\n"));
+        assert_eq!(codeblock(text, "Cargo.toml").as_deref(), Some("[package]\n"));
+        assert_eq!(codeblock(text, "3"), None);
+        assert_eq!(codeblock(text, "0"), None);
+    }
+
+    #[test]
+    fn browsers_get_pages_and_programs_what_they_name() {
+        let form = |path: &str, accept: &str| {
+            let request = http::Request::get(format!("http://a/{path}"))
+                .header("accept", accept)
+                .body(Body::empty())
+                .unwrap();
+            let segment = path.split('?').next().unwrap().to_owned();
+            let (id, form) = Form::of(&segment, request.uri(), request.headers());
+            (id.to_owned(), form)
+        };
+        let browser = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
+        assert_eq!(form("run_1", browser), ("run_1".into(), Form::Page));
+        assert_eq!(form("run_1.md", browser), ("run_1".into(), Form::Markdown));
+        assert_eq!(form("run_1.json", browser), ("run_1".into(), Form::Json));
+        assert_eq!(form("run_1?key=prompt", browser).1, Form::Markdown);
+        assert_eq!(form("run_1", "text/event-stream").1, Form::Events);
+        assert_eq!(form("run_1", "application/json").1, Form::Json);
+        assert_eq!(form("run_1", "*/*").1, Form::Markdown);
+    }
+}
