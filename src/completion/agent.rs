@@ -157,6 +157,7 @@ impl Agent {
         // A turn that was cut off has calls that are not whole; they are not made.
         let cut_off = matches!(turn.finish_reason.as_deref(), Some("length" | "content_filter"));
         if turn.calls.is_empty() || cut_off {
+            self.remember_answer(self.start, &turn.message);
             return Ok(Some(FinishReason::Model(turn.finish_reason.unwrap_or_else(|| "stop".to_owned()))));
         }
         if self.target.provider.quirks.drop_reasoning {
@@ -208,10 +209,7 @@ impl Agent {
         self.sink.step(acted).await?;
         self.tell_of_missing(&missing).await?;
         if !callers.is_empty() {
-            let seen = callers
-                .iter()
-                .map(|call| (call.id.as_str(), call.function.as_str(), call.arguments.as_str()));
-            self.parts.memory.keep(&self.logins.scope, seen, self.conversation.since(self.start).to_vec());
+            self.remember_calls(self.start, &callers);
             used.caller_calls += u32::try_from(callers.len()).unwrap_or(u32::MAX);
             return Ok(Some(FinishReason::ToolCalls));
         }
@@ -403,7 +401,7 @@ impl Agent {
                 return Ok(Executed::refused(&execute::unknown_outcome(&described.host), started));
             }
             // A login is asked for again.
-            Some(Known::Ended { missing: true, .. } | Known::NotMade | Known::Repeatable) | None => {}
+            Some(Known::Ended { missing: true, .. } | Known::NotMade | Known::Repeatable | Known::Task(_)) | None => {}
         }
         let found = self.toolset.find(call.owner);
         let mut counted =
@@ -413,8 +411,12 @@ impl Agent {
             None => execute::unknown(&call.function, started),
             Some((server, tool)) => {
                 let (logins, sink) = (&self.logins, &self.sink);
+                let task = match pending.known.get(place) {
+                    Some(Known::Task(task)) => Some(task),
+                    _ => None,
+                };
                 // Boxed, because a call that waits for a login should not keep room for all that a call may do.
-                let calling = Calling { logins, sink, server, tool, call, place };
+                let calling = Calling { logins, sink, server, tool, call, place, task };
                 let made = Box::pin(execute::call(&calling, started));
                 made.await?
             }

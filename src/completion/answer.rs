@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::event::{RunError, RunEvent};
 use super::render::{Output, Renderer};
+use super::unsettled::Unsettled;
 use super::usage;
 
 /// Gathers the events of one run into a chat completion.
@@ -24,8 +25,7 @@ pub struct Answer {
     tool_calls: Vec<Map<String, Value>>,
     authorization_required: Vec<Value>,
     connect_all_url: Option<String>,
-    /// Missing logins that may yet be done: they are shown only when something follows that shows they were not.
-    held: Vec<RunEvent>,
+    unsettled: Unsettled,
     notices: Vec<Value>,
     finish_reason: Option<String>,
     error: Option<RunError>,
@@ -50,29 +50,20 @@ impl Answer {
             tool_calls: Vec::new(),
             authorization_required: Vec::new(),
             connect_all_url: None,
-            held: Vec::new(),
+            unsettled: Unsettled::default(),
             notices: Vec::new(),
             finish_reason: None,
             error: None,
         }
     }
 
-    /// Takes in an event. A login that was waited for and came is not mentioned: its link is of no use any more when
-    /// the answer arrives.
+    /// Takes in an event.
     pub fn add(&mut self, event: RunEvent) {
-        match event {
-            RunEvent::AuthorizationRequired(_) | RunEvent::AuthorizationBatch(_) => self.held.push(event),
-            RunEvent::Waiting { .. } => {}
-            RunEvent::Authorized { resource, .. } => self.held.retain(|held| match held {
-                RunEvent::AuthorizationRequired(login) => login.resource != resource,
-                _ => false,
-            }),
-            event => {
-                for held in std::mem::take(&mut self.held) {
-                    self.take_in(held);
-                }
+        if let Some(before) = self.unsettled.settle(&event) {
+            for event in before {
                 self.take_in(event);
             }
+            self.take_in(event);
         }
     }
 

@@ -85,13 +85,14 @@ impl Engine {
         clock: Clock,
         runs: Runs,
         providers: Arc<Providers>,
+        memory: HiddenTurns,
     ) -> Self {
         let parts = Parts {
             upstream,
             tools: Tools::new(egress.clone(), &settings.mcp),
             connections,
             egress,
-            memory: HiddenTurns::new(&settings.run),
+            memory,
             metrics,
             run: settings.run.clone(),
             mcp: settings.mcp.clone(),
@@ -166,8 +167,14 @@ impl Engine {
         self.parts.stopping.subscribe()
     }
 
-    /// Closes sessions with MCP servers.
+    /// Writes what runs leave behind, as long as the process serves. Never ends.
+    pub async fn work(&self) {
+        self.parts.memory.work().await;
+    }
+
+    /// Writes what is left to be written, and closes sessions with MCP servers.
     pub async fn close(&self) {
+        self.parts.memory.close().await;
         self.parts.tools.close().await;
     }
 }

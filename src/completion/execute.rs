@@ -1,7 +1,7 @@
 //! One call of one MCP tool, whatever comes of it: every failure becomes a result that model and reader see.
 //!
 //! A call is repeated only after the server has refused to run it: with another token, after a login, or after a page
-//! that it wanted opened first.
+//! that it wanted opened first. A call that has become a task is not repeated at all: the task is asked about.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use tokio::time::Instant;
 
 use super::durable::Step;
-use super::following::Following;
+use super::following::{Following, OpenTask};
 use super::held::explain as explain_wait;
 use super::logins::{Came, Logins, Missing, Refused, expired};
 use super::options::OnAuth;
@@ -21,10 +21,13 @@ use super::turn::Call;
 use crate::connections::{Access, FlowError};
 use crate::rate_limit::RetryAfterSeconds;
 use crate::telemetry::{McpHostMetrics, Outcome};
-use crate::tools::{Error, PageRequired, Resolved, Tool, ToolResult, text};
+use crate::tools::{Error, PageRequired, Resolved, TaskRef, Tool, ToolResult, text};
 
 /// How often one call may end in a login.
 const MOST_LOGINS: u32 = 2;
+
+/// What is said of a task that is not waited for any more.
+const BEGUN: &str = "The call has begun; what becomes of it is unknown.";
 
 /// So much of a result is looked at for words that mean something else, in bytes.
 const LOOKED_AT: usize = 16 << 10;
@@ -100,6 +103,8 @@ pub struct Calling<'a> {
     pub call: &'a Call,
     /// Its place among the calls of its turn that the gateway makes.
     pub place: usize,
+    /// The task that the call has become in another process.
+    pub task: Option<&'a TaskRef>,
 }
 
 /// What kept a call from being made.
@@ -138,7 +143,13 @@ pub async fn call(calling: &Calling<'_>, started: Instant) -> Result<Executed, G
         }
     };
     let mut missing = Vec::new();
-    let (result, outcome) = match calling.to_the_end(&arguments).await {
+    let task = OpenTask::default();
+    if let Some(kept) = calling.task {
+        task.set(kept);
+    }
+    let ended = calling.to_the_end(&arguments, &task).await;
+    let begun = if task.is_unsettled() { BEGUN } else { "The call was not made." };
+    let (result, outcome) = match ended {
         Ok(raw) => match ToolResult::parse(&raw) {
             Ok(result) if result.is_error => (result, Outcome::ToolError),
             Ok(result) => (result, Outcome::Ok),
@@ -148,25 +159,29 @@ pub async fn call(calling: &Calling<'_>, started: Instant) -> Result<Executed, G
         },
         Err(Kept::Error(error)) => {
             tracing::info!(mcp.host = host, mcp.tool = calling.tool.name, outcome = ?outcome(&error), "a tool call failed");
-            (ToolResult::failure(explain(&error, host)), outcome(&error))
+            let mut words = explain(&error, host);
+            // The others say so themselves.
+            if task.is_unsettled() && !matches!(error, Error::Timeout { .. } | Error::TaskLost { .. }) {
+                words = format!("{words} {BEGUN}");
+            }
+            (ToolResult::failure(words), outcome(&error))
         }
         Err(Kept::Unknown) => {
-            let words = format!("The login for {host} cannot be looked up right now. The call was not made.");
+            let words = format!("The login for {host} cannot be looked up right now. {begun}");
             (ToolResult::failure(words), Outcome::Failed)
         }
         Err(Kept::Busy(after)) => {
-            let words =
-                format!("{host} wants a login, and {}. The call was not made.", FlowError::Busy(after));
+            let words = format!("{host} wants a login, and {}. {begun}", FlowError::Busy(after));
             (ToolResult::failure(words), Outcome::Unauthorized)
         }
         Err(Kept::Missing(logins)) => {
             missing = logins;
-            (ToolResult::failure(not_made(host, None)), Outcome::Unauthorized)
+            (ToolResult::failure(must_act(host, begun, None)), Outcome::Unauthorized)
         }
         Err(Kept::Waited(came, logins)) => {
             missing = logins;
             let words = explain_wait(came, calling.logins.wait.as_secs()).map(|notice| notice.message);
-            (ToolResult::failure(not_made(host, words)), Outcome::Unauthorized)
+            (ToolResult::failure(must_act(host, begun, words)), Outcome::Unauthorized)
         }
         Err(Kept::Gone) => return Err(Gone),
     };
@@ -176,9 +191,9 @@ pub async fn call(calling: &Calling<'_>, started: Instant) -> Result<Executed, G
 }
 
 impl Calling<'_> {
-    async fn to_the_end(&self, arguments: &Map<String, Value>) -> Result<Bytes, Kept> {
+    async fn to_the_end(&self, arguments: &Map<String, Value>, task: &OpenTask) -> Result<Bytes, Kept> {
         let (logins, spec) = (self.logins, &self.server.spec);
-        let (mut renewals, mut asked) = (0, 0);
+        let (mut renewals, mut asked, mut answered) = (0, 0, 0);
         let mut renewed: Option<Access> = None;
         let mut pages: Option<Pages> = None;
         let patience = Patience::default();
@@ -189,7 +204,12 @@ impl Calling<'_> {
                 None => logins.find_access(spec).await.map_err(|error| self.unknown(&error))?,
             };
             let after = pages.as_ref().map(Pages::required);
-            let answer = self.once(access.as_ref(), arguments, after, &patience).await?;
+            let answer = self.once(access.as_ref(), arguments, after, &patience, task).await?;
+            let so_far = task.get().map_or(0, |task| task.answered());
+            if so_far > answered {
+                // A task took the token for a while: another one may be due, also more than once.
+                (renewals, answered) = (0, so_far);
+            }
             let seen = answer.as_ref().map(|raw| &raw[..raw.len().min(LOOKED_AT)]);
             let challenge = match answer {
                 Err(Error::Unauthorized(challenge)) => challenge,
@@ -239,7 +259,7 @@ impl Calling<'_> {
         }
     }
 
-    /// Asks the server to run the tool, once. Pages that it wants opened meanwhile are shown, and waited for when the
+    /// Asks the server to run the tool, once, or about the task that the call has become. Pages that it wants opened meanwhile are shown, and waited for when the
     /// request waits.
     pub(super) async fn once(
         &self,
@@ -247,19 +267,25 @@ impl Calling<'_> {
         arguments: &Map<String, Value>,
         after: Option<&PageRequired>,
         patience: &Patience,
+        task: &OpenTask,
     ) -> Result<Result<Bytes, Error>, Kept> {
         // Nobody may make it twice who cannot know what became of it.
         let (place, repeatable) = (self.place, self.tool.read_only || self.tool.idempotent);
         let calling = || Step::Calling { place, repeatable };
-        if repeatable {
+        if task.get().is_some() {
+            // It was made; only its end is asked for.
+        } else if repeatable {
             self.sink.step(calling).await?;
         } else {
             self.sink.step_for_good(calling).await?;
         }
-        let follow = Following::new(self, patience);
+        let follow = Following::new(self, patience, task);
         let parts = &self.logins.parts;
         let server = self.logins.server(&self.server.spec, access);
         let asking = async {
+            if let Some(task) = task.get() {
+                return parts.tools.resume_task(&server, self.tool, &task, &follow).await;
+            }
             match after {
                 None => parts.tools.call(&server, self.tool, arguments, &follow).await,
                 Some(required) => {
@@ -298,9 +324,9 @@ impl Calling<'_> {
     }
 }
 
-fn not_made(host: &str, why: Option<String>) -> String {
+fn must_act(host: &str, begun: &str, why: Option<String>) -> String {
     let why = why.unwrap_or_else(|| "The user has been shown a link.".to_owned());
-    format!("{host} wants the user to act first, so the call was not made. {}", text::one_line(&why, 300))
+    format!("{host} wants the user to act first. {begun} {}", text::one_line(&why, 300))
 }
 
 fn outcome(error: &Error) -> Outcome {
@@ -313,6 +339,8 @@ fn outcome(error: &Error) -> Outcome {
         | Error::Rpc { .. }
         | Error::Protocol(_)
         | Error::TooLarge { .. }
+        | Error::TaskLost { .. }
+        | Error::TaskCancelled { .. }
         | Error::InputRequired(_) => Outcome::Failed,
     }
 }
@@ -345,7 +373,16 @@ fn explain(error: &Error, host: &str) -> String {
         }
         Error::Refused(refusal) => format!("The call was not made: {refusal}."),
         Error::Rpc { code, message } => format!("{message} ({code})"),
-        Error::Status { .. } | Error::Protocol(_) | Error::PageRequired(_) | Error::InputRequired(_) => {
+        Error::TaskLost { reason } => {
+            format!(
+                "The call went on as a task of {host}, and its outcome is unknown: {reason}. Do not repeat it blindly."
+            )
+        }
+        Error::Status { .. }
+        | Error::Protocol(_)
+        | Error::PageRequired(_)
+        | Error::TaskCancelled { .. }
+        | Error::InputRequired(_) => {
             format!("{host}: {error}.")
         }
     }

@@ -1,4 +1,5 @@
-//! What is seen of one call while it runs: progress, and pages that the server wants opened meanwhile.
+//! What is seen of one call while it runs: progress, pages that the server wants opened meanwhile, and the task that
+//! it may become.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -9,20 +10,43 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use url::Url;
 
+use super::durable::Step;
 use super::event::RunEvent;
 use super::execute::Calling;
 use super::logins::Missing;
 use super::options::OnAuth;
 use super::pages::Patience;
-use crate::tools::{Follower, Opening, Progress};
+use crate::tools::{Follower, Opening, Progress, Server, TaskRef};
 
 /// Progress is shown no more often than this.
 const PROGRESS_PAUSE: Duration = Duration::from_millis(250);
+
+/// The task that a call has become, for as long as it is not over: it is gone on with instead of calling again.
+#[derive(Default)]
+pub(super) struct OpenTask(Mutex<Option<TaskRef>>);
+
+impl OpenTask {
+    pub(super) fn get(&self) -> Option<TaskRef> {
+        let task = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        task.clone().filter(|task| !task.is_over())
+    }
+
+    /// Whether something has begun whose end nobody knows.
+    pub(super) fn is_unsettled(&self) -> bool {
+        let task = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        task.as_ref().is_some_and(|task| !task.is_over() || task.was_given_up())
+    }
+
+    pub(super) fn set(&self, task: &TaskRef) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(task.clone());
+    }
+}
 
 /// Follows one call for its viewer.
 pub(super) struct Following<'a> {
     calling: &'a Calling<'a>,
     patience: &'a Patience,
+    task: &'a OpenTask,
     /// When progress was shown last.
     last: Mutex<Option<Instant>>,
     /// The pages that a person was shown.
@@ -31,9 +55,9 @@ pub(super) struct Following<'a> {
 }
 
 impl<'a> Following<'a> {
-    pub(super) fn new(calling: &'a Calling<'a>, patience: &'a Patience) -> Self {
+    pub(super) fn new(calling: &'a Calling<'a>, patience: &'a Patience, task: &'a OpenTask) -> Self {
         let (last, shown) = (Mutex::default(), Mutex::default());
-        Following { calling, patience, last, shown, any_shown: Notify::new() }
+        Following { calling, patience, task, last, shown, any_shown: Notify::new() }
     }
 
     /// Ready when the process is asked to stop while the call waits for a person.
@@ -84,5 +108,29 @@ impl Follower for Following<'_> {
 
     fn page<'a>(&'a self, page: &'a Url) -> BoxFuture<'a, Opening> {
         self.open(page).boxed()
+    }
+
+    fn task<'b>(&'b self, task: &'b TaskRef) -> BoxFuture<'b, ()> {
+        self.task.set(task);
+        let Calling { sink, place, .. } = self.calling;
+        let keeping = async move {
+            // Lost in this moment, it is asked for by nobody, and its outcome is unknown.
+            let _ = sink.step_for_good(|| Step::Task { place: *place, task: task.clone() }).await;
+        };
+        keeping.boxed()
+    }
+
+    fn keeps_task(&self) -> bool {
+        self.calling.sink.log().is_some_and(|log| log.is_handed_over())
+    }
+
+    fn server(&self) -> BoxFuture<'_, Option<Server>> {
+        let Calling { logins, server, .. } = self.calling;
+        let looking_up = async {
+            // Where it cannot be looked up, the last credential serves as long as the server takes it.
+            let access = logins.find_access(&server.spec).await.ok()?;
+            Some(logins.server(&server.spec, access.as_ref()))
+        };
+        looking_up.boxed()
     }
 }

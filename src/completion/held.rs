@@ -21,13 +21,17 @@ enum Next {
     Failed(RunError),
 }
 
-/// Carries out such a run.
+/// Carries out a run, perhaps such a one.
 pub fn carry_out(mut prepared: Prepared, mut found: Found) -> impl Future<Output = ()> + Send {
     prepared.request = prepared.request.detached();
     let headers = detached(&std::mem::take(&mut prepared.forwarded));
     let prepared = Box::new(prepared);
     found.missing.shrink_to_fit();
     async move {
+        if !found.is_blocked() {
+            let running = Box::pin(go_on(prepared, headers, Next::Run(found)));
+            return running.await;
+        }
         // Boxed one by one, each before it is awaited: what waits must not keep room for what comes after.
         let waiting = Box::pin(wait(&prepared, found));
         if let Ok(next) = waiting.await {
@@ -45,7 +49,7 @@ async fn go_on(mut prepared: Box<Prepared>, headers: Box<[Header]>, next: Next) 
     let failed = match next {
         Next::Finished => return,
         Next::Failed(error) => error,
-        Next::Run(found) => match prepared.agent(found) {
+        Next::Run(found) => match Box::pin(prepared.agent(found)).await {
             Ok(agent) => return agent.run().await,
             Err(error) => error.into(),
         },

@@ -27,6 +27,7 @@ mod sink;
 mod start_kept;
 mod toolset;
 mod turn;
+mod unsettled;
 mod usage;
 mod who;
 
@@ -38,6 +39,7 @@ pub use durable::{
     text_of,
 };
 pub use engine::{CancelOnDrop, Engine, Started};
+pub use memory::HiddenTurns;
 pub use options::{OnAuth, Options, StopWhen};
 pub use prepare::{Error, Incoming};
 pub use start_kept::unwritable;

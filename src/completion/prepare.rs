@@ -14,6 +14,7 @@ use super::engine::Parts;
 use super::event::{AuthorizationRequired, RunError};
 use super::gather::{Found, authorization_required, ended, gather, not_allowed};
 use super::logins::{Logins, Missing, UsedLogins};
+use super::memory::Seen;
 use super::options::{OnAuth, Options};
 use super::sink::Sink;
 use super::toolset::Toolset;
@@ -92,6 +93,7 @@ pub(super) struct Checked {
     pub parallel: bool,
     pub logins: Logins,
     pub servers: Vec<Spec>,
+    pub has_servers: bool,
     /// The model as the caller named it.
     pub model: String,
     pub streamed: bool,
@@ -131,7 +133,8 @@ impl Engine {
         let task = if found.is_blocked() {
             tokio::spawn(held::carry_out(prepared, found))
         } else {
-            tokio::spawn(prepared.agent(found)?.run())
+            let agent = Box::pin(prepared.agent(found)).await?;
+            tokio::spawn(agent.run())
         };
         started.task = Some(super::CancelOnDrop(task.abort_handle()));
         Ok(started)
@@ -204,6 +207,7 @@ impl Engine {
             options,
             parallel,
             logins,
+            has_servers: !servers.is_empty(),
             servers,
             model,
             streamed,
@@ -246,6 +250,7 @@ impl Checked {
     pub fn prepared(self, sink: Sink) -> Prepared {
         let Checked { request, forwarded, target, path, options, parallel, logins, .. } = self;
         let parts = Arc::clone(&logins.parts);
+        let sink = sink.with(Seen::new(options.output).filter(|_| self.has_servers));
         Prepared { parts, request, forwarded, target, path, options, parallel, logins, sink, resume: None }
     }
 }
@@ -255,22 +260,23 @@ impl Prepared {
     ///
     /// # Errors
     /// When the request does not fit them.
-    pub fn agent(self, mut found: Found) -> Result<Agent, Error> {
+    pub async fn agent(self, mut found: Found) -> Result<Agent, Error> {
         let Prepared { parts, request, forwarded, target, path, options, parallel, logins, sink, resume } =
             self;
         found.ready.sort_by_key(|server| server.spec.position);
         let missing = found.logins();
         let others = tools::other_entries(request.raw("tools").unwrap_or("[]"));
         let toolset = Toolset::build(found.ready, &others, &target.provider)?;
-        let own = conversation::messages(&request)?;
+        let caller_saw = conversation::messages(&request)?;
         let begun = resume.as_ref().and_then(|resume| resume.begun.clone());
         let (messages, is_changed) = match begun {
             Some(begun) => (begun.into_bytes(), false),
-            None if resume.is_some() => (conversation::joined(&own), false),
+            None if resume.is_some() => (conversation::joined(&caller_saw), false),
             None => {
-                let (messages, _) = parts.memory.put_back(&logins.scope, &own);
+                let whose = logins.whose(&target);
+                let messages = parts.memory.put_back(&whose, toolset.json().is_some(), &caller_saw).await;
                 let messages = parts.links.forgotten_in(messages);
-                let is_changed = sink.log().is_some() && messages != conversation::joined(&own);
+                let is_changed = sink.log().is_some() && messages != conversation::joined(&caller_saw);
                 (messages, is_changed)
             }
         };

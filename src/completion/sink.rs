@@ -1,22 +1,29 @@
 //! Where a run's events go: to its only viewer, at the viewer's pace, or to the log of a run that is kept.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
 
 use super::durable::{Log, Step};
 use super::event::RunEvent;
+use super::memory::Seen;
 
 /// The viewer has left, or the run is another process's now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gone;
 
 /// The writing end.
-///
+#[derive(Clone)]
+pub struct Sink {
+    out: Out,
+    /// What viewers get to read, where that matters later.
+    seen: Option<Arc<Mutex<Seen>>>,
+}
+
 /// Events to an only viewer are boxed: a channel keeps room for 32 of its items however few there are, and ten thousand
 /// waiting requests have one each.
 #[derive(Clone)]
-pub enum Sink {
+enum Out {
     /// A viewer that reads slowly slows the run down, and so the provider.
     Only(mpsc::Sender<Box<RunEvent>>),
     /// Viewers read at their own pace, and the run does not wait for them.
@@ -27,7 +34,34 @@ impl Sink {
     /// A sink and the end to read from, with room for `events`.
     pub fn new(events: usize) -> (Self, mpsc::Receiver<Box<RunEvent>>) {
         let (sender, receiver) = mpsc::channel(events);
-        (Sink::Only(sender), receiver)
+        (Sink { out: Out::Only(sender), seen: None }, receiver)
+    }
+
+    /// A sink into the log of a run that is kept.
+    pub fn to_log(log: Arc<Log>) -> Self {
+        Sink { out: Out::Log(log), seen: None }
+    }
+
+    /// The same, keeping account of what is shown.
+    #[must_use]
+    pub fn with(mut self, seen: Option<Seen>) -> Self {
+        self.seen = seen.map(|seen| Arc::new(Mutex::new(seen)));
+        self
+    }
+
+    /// Digests of what the viewer will have read if the run ends now; none where no account is kept.
+    pub fn seen(&self) -> Vec<[u8; 32]> {
+        let lock = |seen: &Arc<Mutex<Seen>>| seen.lock().unwrap_or_else(PoisonError::into_inner).digests();
+        self.seen.as_ref().map(lock).unwrap_or_default()
+    }
+
+    /// Takes into account what another process has shown.
+    pub fn note_so_far(&self) {
+        let (Some(seen), Some(log)) = (&self.seen, self.log()) else { return };
+        let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+        for event in log.events(0, usize::MAX, usize::MAX) {
+            seen.note(&event);
+        }
     }
 
     /// Adds an event, waiting for room.
@@ -35,18 +69,29 @@ impl Sink {
     /// # Errors
     /// [`Gone`] when nobody reads any more.
     pub async fn send(&self, event: RunEvent) -> Result<(), Gone> {
-        match self {
-            Sink::Only(sender) => sender.send(Box::new(event)).await.map_err(|_| Gone),
-            Sink::Log(log) => log.push(event),
+        let room = match &self.out {
+            Out::Only(viewer) => Some(viewer.reserve().await.map_err(|_| Gone)?),
+            Out::Log(_) => None,
+        };
+        // Held while the event is sent: calls that run at the same time must be seen in the order they are shown.
+        let mut seen = self.seen.as_ref().map(|seen| seen.lock().unwrap_or_else(PoisonError::into_inner));
+        if let Some(seen) = &mut seen {
+            seen.note(&event);
         }
+        match (room, &self.out) {
+            (Some(room), _) => room.send(Box::new(event)),
+            (None, Out::Log(log)) => log.push(event)?,
+            (None, Out::Only(_)) => {}
+        }
+        Ok(())
     }
 
     /// Adds an event if there is room: for those that may be missed.
     pub fn offer(&self, event: RunEvent) {
-        match self {
+        match &self.out {
             // A full channel means a reader who is behind already; progress is not worth waiting for.
-            Sink::Only(sender) => drop(sender.try_send(Box::new(event))),
-            Sink::Log(log) => drop(log.push(event)),
+            Out::Only(viewer) => drop(viewer.try_send(Box::new(event))),
+            Out::Log(log) => drop(log.push(event)),
         }
     }
 
@@ -55,9 +100,9 @@ impl Sink {
     /// # Errors
     /// [`Gone`] when the run is another process's now.
     pub async fn step(&self, step: impl FnOnce() -> Step) -> Result<(), Gone> {
-        match self {
-            Sink::Only(_) => Ok(()),
-            Sink::Log(log) => log.step(step(), false).await,
+        match self.log() {
+            Some(log) => log.step(step(), false).await,
+            None => Ok(()),
         }
     }
 
@@ -66,17 +111,17 @@ impl Sink {
     /// # Errors
     /// [`Gone`] when the run is another process's now, or is to end.
     pub async fn step_for_good(&self, step: impl FnOnce() -> Step) -> Result<(), Gone> {
-        match self {
-            Sink::Only(_) => Ok(()),
-            Sink::Log(log) => log.step(step(), true).await,
+        match self.log() {
+            Some(log) => log.step(step(), true).await,
+            None => Ok(()),
         }
     }
 
     /// The log of a run that is kept.
     pub fn log(&self) -> Option<&Arc<Log>> {
-        match self {
-            Sink::Only(_) => None,
-            Sink::Log(log) => Some(log),
+        match &self.out {
+            Out::Only(_) => None,
+            Out::Log(log) => Some(log),
         }
     }
 }

@@ -122,7 +122,7 @@ impl Engine {
         let _ = checked.logins.used.log.set(Arc::clone(&log));
         let mut started = checked.started(parts, Viewer::live(Arc::clone(&log)));
         started.result_url = Some(runs.url(&id));
-        let sink = Sink::Log(Arc::clone(&log));
+        let sink = Sink::to_log(Arc::clone(&log));
         carry_out(runs.clone(), log, async move {
             match checked.gather().await {
                 Ok(found) => held::carry_out(checked.prepared(sink), found).await,
@@ -166,7 +166,7 @@ impl Engine {
                     return;
                 }
             };
-            let sink = Sink::Log(Arc::clone(&log));
+            let sink = Sink::to_log(Arc::clone(&log));
             let body = async move {
                 if let Err(error) = engine.go_on(&row, state, sink.clone(), resume).await {
                     let _ = sink.send(error).await;
@@ -228,6 +228,7 @@ impl Engine {
         checked.logins.said = std::sync::Mutex::new(resume.said.clone());
         let found = checked.gather().await.map_err(as_event)?;
         let mut prepared = checked.prepared(sink);
+        prepared.sink.note_so_far();
         prepared.resume = Some(resume);
         held::carry_out(prepared, found).await;
         Ok(())

@@ -139,3 +139,9 @@ fn user_header(headers: &HeaderMap) -> Result<Option<&str>, InvalidField> {
 pub fn scope(who: &Who, user: Option<&str>, options: &Options) -> Arc<str> {
     json!([&*who.namespace, user.unwrap_or_default(), options.profile]).to_string().into()
 }
+
+/// The namespace and the user in what [`scope`] has made; the user is empty when nobody was named.
+pub fn namespace_and_user(scope: &str) -> Option<(String, String)> {
+    let (namespace, user, _): (_, _, Option<String>) = serde_json::from_str(scope).ok()?;
+    Some((namespace, user))
+}

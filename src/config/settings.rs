@@ -280,6 +280,8 @@ pub struct Mcp {
     pub call_seconds: u64,
     /// Longest tool call, progress or not.
     pub call_max_seconds: u64,
+    /// Time for a call that its server turns into a task. It counts anew after a restart.
+    pub task_seconds: u64,
     /// Largest answer read from a server.
     pub response_bytes: usize,
     /// Largest part of one result that reaches the model and the reader; the rest is cut visibly.
@@ -302,6 +304,7 @@ impl Default for Mcp {
             list_seconds: 20,
             call_seconds: 120,
             call_max_seconds: 1800,
+            task_seconds: 3600,
             response_bytes: 16 << 20,
             result_bytes: 256 << 10,
             tool_list_seconds: 300,

@@ -210,6 +210,7 @@ fn numbers(settings: &Settings) -> Result<(), Problem> {
         ("mcp.list_seconds", mcp.list_seconds),
         ("mcp.call_seconds", mcp.call_seconds),
         ("mcp.call_max_seconds", mcp.call_max_seconds),
+        ("mcp.task_seconds", mcp.task_seconds),
         ("mcp.response_bytes", mcp.response_bytes as u64),
         ("mcp.result_bytes", mcp.result_bytes as u64),
         ("mcp.max_tools_per_server", mcp.max_tools_per_server as u64),

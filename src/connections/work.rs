@@ -237,6 +237,7 @@ impl Inner {
             (Old::Connections, KEPT_ENDED),
             (Old::Registrations, KEPT_ENDED),
             (Old::Audit, self.audit_age),
+            (Old::HiddenTurns, 0),
         ] {
             for _ in 0..MOST_PIECES {
                 if !self.store.forget(old, now - age).await? {

@@ -5,8 +5,8 @@ use crate::crypto::{KeySet, Keyring, key_id_of};
 use crate::id::random_bytes;
 use crate::store::{SEALED_COLUMNS, SealedColumn, SealedValue, Store};
 
-/// Values read at a time.
-const PAGE: i64 = 200;
+/// Values read at a time. Some have megabytes.
+const PAGE: i64 = 20;
 /// How often everything is looked through again for what others wrote meanwhile.
 const MOST_ROUNDS: usize = 10;
 

@@ -8,7 +8,7 @@ use super::router::router;
 use super::{Error, Opened, Started, WithoutKeys, listen, open};
 use crate::api::App;
 use crate::clock::Clock;
-use crate::completion::{Engine, Runs};
+use crate::completion::{Engine, HiddenTurns, Runs};
 use crate::config::{Environment, Settings};
 use crate::connections::{self, Connections};
 use crate::egress::{self, Egress};
@@ -97,12 +97,14 @@ pub async fn serve_until(
     .map_err(Error::Settings)?;
     let sessions = Sessions::new(store.clone(), clock.clone(), sign_in.issuers());
     let cookies = Cookies::new(&public_url);
+    let memory = HiddenTurns::new(&settings.run, clock.clone()).kept_in(store.clone(), keyring.clone());
     let (runs, journal) = Runs::new(
         store.clone(),
         connections.clone(),
         clock.clone(),
         settings.run.clone(),
         public_url.clone(),
+        memory.clone(),
     );
     runs.register().await?;
     let providers = Arc::new(providers);
@@ -115,6 +117,7 @@ pub async fn serve_until(
         clock.clone(),
         runs.clone(),
         Arc::clone(&providers),
+        memory,
     ));
     let rate_limit = Arc::new(RateLimit::default());
     let parts = web::Parts {
@@ -122,7 +125,7 @@ pub async fn serve_until(
         sign_in,
         sessions: sessions.clone(),
         cookies: cookies.clone(),
-        clock: clock.clone(),
+        clock,
         engine: Arc::clone(&engine),
         providers: Arc::clone(&providers),
         callers: Arc::clone(&callers),
@@ -167,6 +170,7 @@ pub async fn serve_until(
     let (listening, working) = (app.connections.clone(), app.connections.clone());
     let sweeping = app.sessions.clone();
     let (watched, keeping, resuming) = (runs.clone(), runs.clone(), Arc::clone(&app.engine));
+    let remembering = Arc::clone(&app);
     let tasks = [
         tokio::spawn(journal.work()),
         tokio::spawn(async move { watched.watch().await }),
@@ -176,6 +180,7 @@ pub async fn serve_until(
         tokio::spawn(async move { listening.watch().await }),
         tokio::spawn(async move { working.work().await }),
         tokio::spawn(async move { sweeping.work().await }),
+        tokio::spawn(async move { remembering.engine.work().await }),
     ];
     ready(&started);
     let draining = Arc::clone(&app);

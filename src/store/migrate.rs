@@ -39,6 +39,12 @@ const STEPS: &[(i64, &str, &str, &str)] = &[
         include_str!("../../migrations/sqlite/0005_runs.sql"),
         include_str!("../../migrations/postgres/0005_runs.sql"),
     ),
+    (
+        6,
+        "hidden_turns",
+        include_str!("../../migrations/sqlite/0006_hidden_turns.sql"),
+        include_str!("../../migrations/postgres/0006_hidden_turns.sql"),
+    ),
 ];
 
 impl Store {

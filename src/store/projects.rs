@@ -189,6 +189,7 @@ impl Store {
         for sql in [
             "DELETE FROM connection_secrets WHERE project = $1",
             "DELETE FROM connections WHERE project = $1",
+            "DELETE FROM hidden_turns WHERE project = $1",
         ] {
             open.execute(sql, values![&namespace]).await?;
         }

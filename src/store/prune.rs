@@ -18,6 +18,8 @@ pub enum Old {
     Connections,
     /// Clients at authorization servers that were given up and that nothing needs any more.
     Registrations,
+    /// Turns that callers did not see and that nobody may ask for any more.
+    HiddenTurns,
 }
 
 impl Old {
@@ -47,6 +49,8 @@ impl Old {
                     AND NOT EXISTS (SELECT 1 FROM revocations v WHERE v.issuer = r.issuer
                         AND v.client_id = r.client_id AND v.outcome = 'waiting')
                 LIMIT $2)"],
+            Old::HiddenTurns => &["DELETE FROM hidden_turns WHERE (project, id) IN (
+                SELECT project, id FROM hidden_turns WHERE expires_at < $1 LIMIT $2)"],
         }
     }
 }

@@ -133,8 +133,8 @@ impl Transaction {
 }
 
 impl Store {
-    /// The batches of a run, in order, from the one that holds the event of this number; at most so many. Their steps
-    /// are left out.
+    /// The batches of a run that hold events, in order, from the one with the event of this number; at most so many.
+    /// Their steps are left out.
     ///
     /// # Errors
     /// See [`Error`].
@@ -149,10 +149,10 @@ impl Store {
         // new without reading what is old.
         let sql = if from_event <= 0 {
             "SELECT project, run, place, first, number, events FROM run_events
-             WHERE project = $1 AND run = $2 AND first + number > $3 ORDER BY place LIMIT $4"
+             WHERE project = $1 AND run = $2 AND number > 0 AND first + number > $3 ORDER BY place LIMIT $4"
         } else {
             "SELECT project, run, place, first, number, events FROM run_events
-             WHERE project = $1 AND run = $2 AND first + number > $3 AND place >= COALESCE((
+             WHERE project = $1 AND run = $2 AND number > 0 AND first + number > $3 AND place >= COALESCE((
                 SELECT b.place FROM run_events b WHERE b.project = $1 AND b.run = $2 AND b.first <= $3
                 ORDER BY b.place DESC LIMIT 1), 0)
              ORDER BY place LIMIT $4"

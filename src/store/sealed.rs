@@ -122,6 +122,8 @@ pub static REVOCATION_REFRESH: SealedColumn =
     sealed!("revocations", "sealed_refresh", "id", "project", "user_name");
 pub static REVOCATION_ACCESS: SealedColumn =
     sealed!("revocations", "sealed_access", "id", "project", "user_name");
+pub static HIDDEN_TURN_MESSAGES: SealedColumn =
+    sealed!("hidden_turns", "sealed_messages", "id", "project", "user_name");
 
 /// All of them.
 pub static SEALED_COLUMNS: &[&SealedColumn] = &[
@@ -139,6 +141,7 @@ pub static SEALED_COLUMNS: &[&SealedColumn] = &[
     &OUTBOX_BODY,
     &REVOCATION_REFRESH,
     &REVOCATION_ACCESS,
+    &HIDDEN_TURN_MESSAGES,
 ];
 
 impl Store {

@@ -57,6 +57,12 @@ pub enum Error {
     /// It wants a person to open a page first (URL elicitation). The call did not run to its end.
     #[error("the server asks that a person opens {}", .0.hosts())]
     PageRequired(Box<PageRequired>),
+    /// What became of a call that went on as a task cannot be found out.
+    #[error("{reason}")]
+    TaskLost { reason: String },
+    /// The server, or somebody there, ended a call that went on as a task.
+    #[error("the server cancelled the call{}", .message.as_ref().map_or_else(String::new, |message| format!(": {message}")))]
+    TaskCancelled { message: Option<String> },
     /// It asks for input that nobody here can give (elicitation, sampling, roots).
     #[error("the server asks for input that is not available here: {0}")]
     InputRequired(String),

@@ -14,6 +14,7 @@ mod result;
 pub mod schema;
 mod server;
 mod spec;
+mod task;
 pub mod text;
 
 pub use crate::oauth::Challenge;
@@ -26,3 +27,4 @@ pub use server::{Progress, Server, Tool, ToolList, Tools};
 pub use spec::{
     Spec, address as read_address, has_gateway_tools, others as other_entries, read as read_entries,
 };
+pub use task::TaskRef;

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::offered::Offered;
 use super::protocol::{Client, Peer};
-use super::{Error, Follower, PageRequired};
+use super::{Error, Follower, PageRequired, TaskRef};
 use crate::config::{self, Secret};
 use crate::egress::Egress;
 
@@ -85,7 +85,7 @@ impl Tools {
 
     /// Calls `tool` and gives the raw JSON of its `CallToolResult`. Never sends a call twice unless the server
     /// proved that it did not run it, or asked for it. Dropping the future cancels the call at the server. What happens
-    /// meanwhile goes to `follow`.
+    /// meanwhile goes to `follow`. A call that the server turns into a task is followed to its end.
     ///
     /// # Errors
     /// See [`Error`].
@@ -113,6 +113,29 @@ impl Tools {
     ) -> Result<Bytes, Error> {
         let answers = required.resume.as_ref().map(|resume| &*resume.0);
         self.client.call(&Peer::new(server)?, tool, arguments, answers, follow).await
+    }
+
+    /// Goes on with a call that has become `task`, after a restart or with another credential, to the same end as
+    /// [`Tools::call`]. The tool is not called again.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn resume_task(
+        &self,
+        server: &Server,
+        tool: &Tool,
+        task: &TaskRef,
+        follow: &dyn Follower,
+    ) -> Result<Bytes, Error> {
+        self.client.resume(Peer::new(server)?, tool, task, follow).await
+    }
+
+    /// Tells the server that nobody waits for the task any more, for at most five seconds. Whether it stops is its own
+    /// decision.
+    pub async fn cancel_task(&self, server: &Server, task: &TaskRef) {
+        if let Ok(peer) = Peer::new(server) {
+            self.client.cancel(&peer, task).await;
+        }
     }
 
     /// Forgets what is kept for this server and credential: they are not what they were.

@@ -31,6 +31,7 @@ mod rivals;
 mod sealed;
 mod secrets;
 mod sign_in;
+mod store;
 mod support;
 mod tokens;
 mod webhooks;

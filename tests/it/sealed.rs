@@ -5,8 +5,8 @@ use toolgate::id::random_bytes;
 use toolgate::keys::{count_uses, rotate};
 use toolgate::store::{
     CONNECTION_ACCESS, CONNECTION_REFRESH, FLOW_BATCH, FLOW_CALLBACK_KEY, FLOW_LINK, FLOW_TOKENS,
-    FLOW_VERIFIER, META_VALUE, OUTBOX_BODY, OUTBOX_KEY, PROJECT_WEBHOOK_SECRET, REGISTRATION_SECRET,
-    REVOCATION_ACCESS, REVOCATION_REFRESH, SEALED_COLUMNS, SealedColumn, Store, Value,
+    FLOW_VERIFIER, HIDDEN_TURN_MESSAGES, META_VALUE, OUTBOX_BODY, OUTBOX_KEY, PROJECT_WEBHOOK_SECRET,
+    REGISTRATION_SECRET, REVOCATION_ACCESS, REVOCATION_REFRESH, SEALED_COLUMNS, SealedColumn, Store, Value,
 };
 
 use crate::support::Place;
@@ -43,7 +43,7 @@ fn sealed(column: &'static SealedColumn) -> Value {
 
 async fn fill(store: &Store) {
     let user = || Value::from(USER.as_bytes());
-    let rows: [(&'static str, Vec<Value>); 8] = [
+    let rows: [(&'static str, Vec<Value>); 9] = [
         ("INSERT INTO meta (name, sealed_value) VALUES ('thing', $1)", vec![sealed(&META_VALUE)]),
         (
             "INSERT INTO projects (name, proof, sealed_webhook_secret, created_at, updated_at)
@@ -93,6 +93,11 @@ async fn fill(store: &Store) {
              client_id, endpoints, next_at, outcome, created_at, changed_at)
              VALUES ($1, 'row', 'row', $2, $3, $4, 'i', 'c', $2, 1, 'waiting', 1, 1)",
             vec![PROJECT.into(), user(), sealed(&REVOCATION_REFRESH), sealed(&REVOCATION_ACCESS)],
+        ),
+        (
+            "INSERT INTO hidden_turns (project, id, user_name, run, sealed_messages, expires_at)
+             VALUES ($1, 'row', $2, 'run_1', $3, 1)",
+            vec![PROJECT.into(), user(), sealed(&HIDDEN_TURN_MESSAGES)],
         ),
     ];
     for (statement, values) in rows {

@@ -355,11 +355,6 @@ impl Log {
         self.state().ended_at.is_some()
     }
 
-    /// The status, as events have made it.
-    pub fn status(&self) -> Status {
-        self.state().status
-    }
-
     /// The event of this number.
     pub fn event(&self, number: usize) -> Option<Arc<RunEvent>> {
         self.state().events.get(number).cloned()

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::step::{KeptCall, Step, Used};
 use crate::completion::event::RunEvent;
-use crate::tools::ToolResult;
+use crate::tools::{TaskRef, ToolResult};
 
 /// From where the loop goes on.
 #[derive(Debug, Clone, Default)]
@@ -47,6 +47,8 @@ pub enum Known {
     Unknown,
     /// It may have been, and may be once more.
     Repeatable,
+    /// The server works on it, and can be asked for it.
+    Task(TaskRef),
     Ended {
         result: ToolResult,
         missing: bool,
@@ -96,6 +98,7 @@ impl Resume {
                 self.know(place, if repeatable { Known::Repeatable } else { Known::Unknown });
             }
             Step::NotMade { place } => self.know(place, Known::NotMade),
+            Step::Task { place, task } => self.know(place, Known::Task(task)),
             Step::Called { place, result, missing } => self.know(place, Known::Ended { result, missing }),
             Step::Acted { messages, used } => {
                 self.add(&messages);

@@ -16,6 +16,7 @@ use super::tell::Told;
 use super::viewer::{LogViewer, Viewer};
 use crate::clock::Clock;
 use crate::completion::event::RunEvent;
+use crate::completion::memory::HiddenTurns;
 use crate::completion::start_kept::{Claim, Key};
 use crate::config;
 use crate::connections::Connections;
@@ -42,6 +43,8 @@ pub(super) struct Inner {
     pub journal: Journal,
     pub settings: config::Run,
     public_url: String,
+    /// The turns that callers did not see.
+    memory: HiddenTurns,
     /// Runs of other processes that somebody here follows.
     followed: Mutex<HashMap<Arc<str>, Weak<Log>>>,
     /// Ids of runs of other processes that have something new; an empty one is all of them.
@@ -68,11 +71,13 @@ impl Runs {
         clock: Clock,
         settings: config::Run,
         public_url: String,
+        memory: HiddenTurns,
     ) -> (Self, Writer) {
         let (journal, writer) = Journal::new(store.clone(), connections, clock.clone());
         let news = broadcast::Sender::new(NEWS_AHEAD);
         let followed = Mutex::default();
-        (Runs(Arc::new(Inner { store, clock, journal, settings, public_url, followed, news })), writer)
+        let inner = Inner { store, clock, journal, settings, public_url, followed, news, memory };
+        (Runs(Arc::new(inner)), writer)
     }
 
     /// Takes a run's keys, and makes the run, unless another one has them: then that one is given.
@@ -295,6 +300,7 @@ impl Runs {
             }
         }
         self.0.store.delete_run(&row.project, id).await?;
+        self.0.memory.forget_run(&row.project, id).await?;
         Ok(Changed::Done(Box::new(record)))
     }
 

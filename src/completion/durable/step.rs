@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::tools::ToolResult;
+use crate::tools::{TaskRef, ToolResult};
 
 /// One thing that happened to the loop. Never shown to viewers, and forgotten when the run has ended.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -18,6 +18,8 @@ pub enum Step {
     Calling { place: usize, repeatable: bool },
     /// It was refused, and not carried out: a person must act first.
     NotMade { place: usize },
+    /// The server works on the call at `place` as a task, which can be asked for.
+    Task { place: usize, task: TaskRef },
     /// It has ended. `missing`: a person must act before it can be made.
     Called { place: usize, result: ToolResult, missing: bool },
     /// The results of all calls of the turn are among the messages now.

@@ -7,7 +7,7 @@
 const LINE_BYTES: usize = 4096;
 
 /// The state of the prose sent so far.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Prose {
     /// The unfinished last line.
     line: String,
@@ -27,7 +27,7 @@ pub struct Prose {
     open: Option<Open>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Open {
     Fence {
         mark: u8,

@@ -22,7 +22,7 @@ pub enum Output {
 }
 
 /// Decides what stands in `content` besides the model's prose. One per answer; give it every event, in order.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Renderer {
     output: Output,
     prose: Prose,
@@ -34,7 +34,7 @@ pub struct Renderer {
     calls: VecDeque<Call>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Call {
     id: String,
     /// `None` once shown.

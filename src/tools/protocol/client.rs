@@ -18,12 +18,14 @@ use super::message::code;
 use super::modern::{self, Asked};
 use super::page::Pages;
 use super::peer::Peer;
+use super::polling::{self, Polling};
 use super::request::{Ask, LEGACY, LEGACY_VERSIONS, MODERN};
 use super::session::Within;
 use super::sessions::Sessions;
+use super::task::Created;
 use crate::config;
 use crate::egress::Egress;
-use crate::tools::{Error, Follower, Progress, Tool, ToolList};
+use crate::tools::{Error, Follower, Progress, TaskRef, Tool, ToolList};
 
 /// Told of what happens during a call.
 pub(crate) type Follow<'a> = &'a dyn Follower;
@@ -68,6 +70,12 @@ pub(crate) struct Client {
     sessions: Sessions,
     eras: Cache<Uri, Era>,
     settings: config::Mcp,
+}
+
+/// What a call gave.
+enum Called {
+    Result(Bytes),
+    Task(Created),
 }
 
 /// What first contact gave.
@@ -132,7 +140,7 @@ impl Client {
         }
     }
 
-    /// Calls a tool and gives the raw result.
+    /// Calls a tool and gives the raw result, of the task if it becomes one.
     ///
     /// # Errors
     /// What kept the server from answering, and its refusals.
@@ -148,7 +156,7 @@ impl Client {
             Duration::from_secs(self.settings.call_seconds),
             Duration::from_secs(self.settings.call_max_seconds),
         );
-        match self.call_to_the_end(peer, tool, arguments, answers, &mut deadline, follow).await {
+        let called = match self.call_to_the_end(peer, tool, arguments, answers, &mut deadline, follow).await {
             // The server refused the request because its annotations have changed since they were read.
             Err(Error::Rpc { code: code::HEADER_MISMATCH, message }) => {
                 self.core.lists.forget(peer);
@@ -162,7 +170,45 @@ impl Client {
                 }
             }
             other => other,
+        };
+        match called? {
+            Called::Result(result) => Ok(result),
+            Called::Task(Created { task, works }) => {
+                let polling = self.polling(peer.clone(), tool, &task, follow);
+                follow.task(&task).await;
+                polling.finish(works).await
+            }
         }
+    }
+
+    /// Goes on with a call that has become a task.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub(crate) async fn resume(
+        &self,
+        peer: Peer,
+        tool: &Tool,
+        task: &TaskRef,
+        follow: Follow<'_>,
+    ) -> Result<Bytes, Error> {
+        self.polling(peer, tool, task, follow).finish(false).await
+    }
+
+    /// Says that nobody waits for a task any more.
+    pub(crate) async fn cancel(&self, peer: &Peer, task: &TaskRef) {
+        polling::cancel(&self.core, peer, &task.id).await;
+    }
+
+    fn polling<'a>(
+        &'a self,
+        peer: Peer,
+        tool: &'a Tool,
+        task: &'a TaskRef,
+        follow: Follow<'a>,
+    ) -> Polling<'a> {
+        let bound = Duration::from_secs(self.settings.task_seconds);
+        Polling::new(&self.core, peer, tool, task, bound, follow)
     }
 
     /// Calls, and repeats the call as long as the server asks for that and can be answered.
@@ -174,14 +220,19 @@ impl Client {
         answers: Option<&Answers>,
         deadline: &mut Deadline,
         follow: Follow<'_>,
-    ) -> Result<Bytes, Error> {
+    ) -> Result<Called, Error> {
         let mut answers = answers.cloned();
         for _ in 0..MOST_ROUNDS {
             let ask = Ask::Call { tool, arguments, answers: answers.as_ref() };
             let result = self.request(peer, ask, deadline, follow).await?;
             match input::read(&result)? {
-                Ending::Complete => return Ok(result),
+                Ending::Complete => return Ok(Called::Result(result)),
                 Ending::Again(again) => answers = Some(again),
+                // The tasks of 2025-11-25 are others, and nobody of the older eras was told that we know these.
+                Ending::Task(_) if self.eras.get(&peer.uri).is_some_and(|era| era != Era::Modern) => {
+                    return Err(Error::Protocol("a task that it was not told it may make".into()));
+                }
+                Ending::Task(created) => return Ok(Called::Task(created)),
             }
         }
         Err(Error::InputRequired("it asks again and again".into()))

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use crate::tools::Error;
 
 /// The time left for one operation: a silence that signs of life start anew, within a whole that nothing extends.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Deadline {
     silence: Duration,
     whole: Duration,

@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use url::Url;
 
 use super::message::harmless;
+use super::task::{self, Created};
 use crate::tools::Error;
 use crate::tools::error::{PageRequired, Resume};
 
@@ -40,7 +41,7 @@ impl Asked {
         self.mode.as_deref() == Some("url")
     }
 
-    fn is_form(&self) -> bool {
+    pub(crate) fn is_form(&self) -> bool {
         self.mode.as_deref().unwrap_or("form") == "form"
     }
 }
@@ -68,6 +69,8 @@ pub(crate) enum Ending {
     Complete,
     /// Repeat the call with these.
     Again(Answers),
+    /// The call goes on as a task.
+    Task(Created),
 }
 
 /// What a repeated call carries besides its arguments.
@@ -104,11 +107,12 @@ struct Outcome {
     request_state: Option<Box<RawValue>>,
 }
 
-#[derive(Deserialize)]
-struct Request {
-    method: String,
+/// One thing that is asked for instead of a result.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Request {
+    pub(crate) method: String,
     #[serde(default)]
-    params: Option<Asked>,
+    pub(crate) params: Option<Asked>,
 }
 
 /// Reads whether a result is final.
@@ -125,6 +129,7 @@ pub(crate) fn read(result: &Bytes) -> Result<Ending, Error> {
     match outcome.result_type.as_deref() {
         None | Some("complete") => Ok(Ending::Complete),
         Some("input_required") => again(outcome).map(Ending::Again),
+        Some("task") => task::created(result).map(Ending::Task),
         Some(other) => Err(Error::Protocol(format!("a result of the unknown kind `{}`", harmless(other)))),
     }
 }
@@ -166,7 +171,9 @@ mod tests {
         {
             assert!(matches!(read_str(text), Ok(Ending::Complete)), "{text}");
         }
-        assert!(matches!(read_str(r#"{"resultType":"task"}"#), Err(Error::Protocol(_))));
+        for text in [r#"{"resultType":"job"}"#, r#"{"resultType":"task"}"#] {
+            assert!(matches!(read_str(text), Err(Error::Protocol(_))), "{text}");
+        }
     }
 
     #[test]

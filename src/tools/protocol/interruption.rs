@@ -11,7 +11,7 @@ use super::{Follow, input::pages};
 use crate::tools::{Error, Opening};
 
 /// Pages that one request of ours may want opened; more are a server gone wild.
-const MOST_PAGES: u32 = 10;
+pub(crate) const MOST_PAGES: u32 = 10;
 
 /// How such a request is dealt with.
 pub(crate) struct Dealt {
@@ -45,7 +45,8 @@ pub(crate) async fn deal(
     Dealt { answer: request::answer(id, reply), then }
 }
 
-async fn open(asked: &Asked, follow: Follow<'_>) -> (Response, Result<Option<Duration>, Error>) {
+/// Has a page shown: what the server is told, and how the request goes on.
+pub(crate) async fn open(asked: &Asked, follow: Follow<'_>) -> (Response, Result<Option<Duration>, Error>) {
     let Some(page) = asked.page() else { return (Response::Decline, Err(input::no_page())) };
     match follow.page(&page).await {
         Opening::Shown(wait) => (Response::Accept, Ok(Some(wait))),

@@ -149,6 +149,8 @@ pub(crate) fn harmless(text: &str) -> String {
 pub(crate) mod code {
     pub(crate) const METHOD_NOT_FOUND: i64 = -32601;
     pub(crate) const INVALID_REQUEST: i64 = -32600;
+    pub(crate) const INVALID_PARAMS: i64 = -32602;
+    pub(crate) const INTERNAL: i64 = -32603;
     /// Used by servers of the older revisions for "session required", "not initialized" and the like.
     pub(crate) const SERVER: std::ops::RangeInclusive<i64> = -32002..=-32000;
     pub(crate) const HEADER_MISMATCH: i64 = -32020;

@@ -15,14 +15,17 @@ mod message;
 mod modern;
 mod page;
 mod peer;
+mod polling;
 mod reading;
 mod request;
 mod session;
 mod sessions;
+mod task;
 
 #[cfg(test)]
 mod tests;
 
 pub(crate) use client::{Client, Core, Era, Follow};
+pub(crate) use deadline::Deadline;
 pub(crate) use input::Answers;
 pub(crate) use peer::Peer;

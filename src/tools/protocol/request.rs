@@ -22,8 +22,26 @@ pub(crate) const LEGACY_VERSIONS: [&str; 4] = [LEGACY, "2025-06-18", "2025-03-26
 #[derive(Clone, Copy)]
 pub(crate) enum Ask<'a> {
     Discover,
-    List { cursor: Option<&'a str> },
-    Call { tool: &'a Tool, arguments: &'a Map<String, Value>, answers: Option<&'a Answers> },
+    List {
+        cursor: Option<&'a str>,
+    },
+    Call {
+        tool: &'a Tool,
+        arguments: &'a Map<String, Value>,
+        answers: Option<&'a Answers>,
+    },
+    /// How a task is. This and the two below are asked of modern servers only.
+    Task {
+        id: &'a str,
+    },
+    /// What a task asked for.
+    UpdateTask {
+        id: &'a str,
+        answers: &'a Answers,
+    },
+    CancelTask {
+        id: &'a str,
+    },
 }
 
 #[derive(Serialize)]
@@ -44,6 +62,8 @@ struct Params<'a> {
     arguments: Option<&'a Map<String, Value>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cursor: Option<&'a str>,
+    #[serde(rename = "taskId", skip_serializing_if = "Option::is_none")]
+    task_id: Option<&'a str>,
     #[serde(flatten)]
     answers: Option<&'a Answers>,
     #[serde(rename = "_meta", skip_serializing_if = "Option::is_none")]
@@ -66,11 +86,19 @@ struct Meta {
 #[derive(Serialize)]
 struct Nothing {}
 
-/// That pages can be shown to a person, and nothing else. A server asks for that instead of its result, and nothing
-/// stays open meanwhile.
+/// That pages can be shown to a person, which a server asks for instead of its result while nothing stays open; and, of
+/// modern servers, that a call may become a task. Nothing else.
 #[derive(Serialize)]
 struct Capabilities {
     elicitation: Pages,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    extensions: Option<Extensions>,
+}
+
+#[derive(Serialize)]
+struct Extensions {
+    #[serde(rename = "io.modelcontextprotocol/tasks")]
+    tasks: Nothing,
 }
 
 #[derive(Serialize)]
@@ -78,7 +106,10 @@ struct Pages {
     url: Nothing,
 }
 
-const CAPABILITIES: Capabilities = Capabilities { elicitation: Pages { url: Nothing {} } };
+const LEGACY_CAPABILITIES: Capabilities =
+    Capabilities { elicitation: Pages { url: Nothing {} }, extensions: None };
+const CAPABILITIES: Capabilities =
+    Capabilities { extensions: Some(Extensions { tasks: Nothing {} }), ..LEGACY_CAPABILITIES };
 
 #[derive(Serialize)]
 struct Info {
@@ -94,6 +125,9 @@ impl<'a> Ask<'a> {
             Ask::Discover => "server/discover",
             Ask::List { .. } => "tools/list",
             Ask::Call { .. } => "tools/call",
+            Ask::Task { .. } => "tasks/get",
+            Ask::UpdateTask { .. } => "tasks/update",
+            Ask::CancelTask { .. } => "tasks/cancel",
         }
     }
 
@@ -119,9 +153,18 @@ impl<'a> Ask<'a> {
     pub(crate) fn mirror(&self, headers: &mut http::HeaderMap) {
         headers.insert("mcp-protocol-version", http::HeaderValue::from_static(MODERN));
         headers.insert("mcp-method", http::HeaderValue::from_static(self.method()));
-        if let Ask::Call { tool, arguments, .. } = self {
-            headers.insert("mcp-name", annotation::encode(&tool.name));
-            annotation::mirror(headers, &tool.header_arguments, arguments);
+        match self {
+            Ask::Discover | Ask::List { .. } => {}
+            Ask::Call { tool, arguments, .. } => {
+                headers.insert("mcp-name", annotation::encode(&tool.name));
+                annotation::mirror(headers, &tool.header_arguments, arguments);
+            }
+            // It leads the request to the instance that holds the task.
+            Ask::Task { id } | Ask::UpdateTask { id, .. } | Ask::CancelTask { id } => {
+                let mut name = annotation::encode(id);
+                name.set_sensitive(true);
+                headers.insert("mcp-name", name);
+            }
         }
     }
 
@@ -130,7 +173,8 @@ impl<'a> Ask<'a> {
     }
 
     fn write(&self, id: u64, meta: Option<Meta>) -> Bytes {
-        let mut params = Params { name: None, arguments: None, cursor: None, answers: None, meta };
+        let mut params =
+            Params { name: None, arguments: None, cursor: None, task_id: None, answers: None, meta };
         match *self {
             Ask::Discover => {}
             Ask::List { cursor } => params.cursor = cursor,
@@ -138,6 +182,11 @@ impl<'a> Ask<'a> {
                 params.name = Some(&tool.name);
                 params.arguments = Some(arguments);
                 params.answers = answers;
+            }
+            Ask::Task { id } | Ask::CancelTask { id } => params.task_id = Some(id),
+            Ask::UpdateTask { id, answers } => {
+                params.task_id = Some(id);
+                params.answers = Some(answers);
             }
         }
         bytes(&Wire { jsonrpc: "2.0", id: Some(id), method: self.method(), params: Some(params) })
@@ -153,7 +202,8 @@ pub(crate) fn initialize(id: u64, version: &str) -> Bytes {
         capabilities: Capabilities,
         client_info: Info,
     }
-    let params = Initialize { protocol_version: version, capabilities: CAPABILITIES, client_info: INFO };
+    let params =
+        Initialize { protocol_version: version, capabilities: LEGACY_CAPABILITIES, client_info: INFO };
     bytes(&Wire { jsonrpc: "2.0", id: Some(id), method: "initialize", params: Some(params) })
 }
 
@@ -248,7 +298,7 @@ mod tests {
         assert_eq!(
             text(call.modern(7)),
             format!(
-                r#"{{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{{"name":"add","arguments":{{"a":1}},"_meta":{{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{{"elicitation":{{"url":{{}}}}}},"io.modelcontextprotocol/clientInfo":{{"name":"toolgate","version":"{}"}},"progressToken":7}}}}}}"#,
+                r#"{{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{{"name":"add","arguments":{{"a":1}},"_meta":{{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{{"elicitation":{{"url":{{}}}},"extensions":{{"io.modelcontextprotocol/tasks":{{}}}}}},"io.modelcontextprotocol/clientInfo":{{"name":"toolgate","version":"{}"}},"progressToken":7}}}}}}"#,
                 env!("CARGO_PKG_VERSION")
             )
         );
@@ -260,6 +310,37 @@ mod tests {
             text(Ask::List { cursor: Some("c") }.legacy(8)),
             r#"{"jsonrpc":"2.0","id":8,"method":"tools/list","params":{"cursor":"c"}}"#
         );
+    }
+
+    #[test]
+    fn only_modern_servers_are_told_of_tasks() {
+        assert!(!text(initialize(1, LEGACY)).contains("tasks"));
+        for modern in [Ask::Discover, Ask::List { cursor: None }, Ask::Task { id: "x" }] {
+            assert!(text(modern.modern(1)).contains(r#""extensions":{"io.modelcontextprotocol/tasks":{}}"#));
+        }
+    }
+
+    #[test]
+    fn a_task_is_named_in_body_and_header() {
+        let answers =
+            Answers { input_responses: [("k".to_owned(), Response::Accept)].into(), request_state: None };
+        for (ask, method, more) in [
+            (Ask::Task { id: "t 1" }, "tasks/get", ""),
+            (Ask::CancelTask { id: "t 1" }, "tasks/cancel", ""),
+            (
+                Ask::UpdateTask { id: "t 1", answers: &answers },
+                "tasks/update",
+                r#","inputResponses":{"k":{"action":"accept"}}"#,
+            ),
+        ] {
+            let mut headers = http::HeaderMap::new();
+            ask.mirror(&mut headers);
+            assert!(headers["mcp-method"] == method && headers["mcp-name"] == "t 1");
+            assert!(!format!("{headers:?}").contains("t 1"), "the id may be all that a stranger needs");
+            let body = text(ask.modern(1));
+            let params = format!(r#""method":"{method}","params":{{"taskId":"t 1"{more},"_meta""#);
+            assert!(body.contains(&params) && !body.contains("progressToken"), "{body}");
+        }
     }
 
     #[test]

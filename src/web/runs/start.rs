@@ -140,7 +140,9 @@ async fn begin(site: &Site, caller: &Caller, entered: &Entered) -> Result<String
         keep: Some(keep),
     };
     match engine.start(incoming).await {
-        Ok(started) => Ok(started.run_id),
+        // Its page is there from now on.
+        Ok(started) if started.events.created().await => Ok(started.run_id),
+        Ok(_) => Err((StatusCode::SERVICE_UNAVAILABLE, "It could not be kept. Try again.".to_owned())),
         Err(Error::Invalid(error)) => Err(invalid(error)),
         Err(Error::Ended(error)) => {
             let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::BAD_GATEWAY);

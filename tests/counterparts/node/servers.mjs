@@ -7,7 +7,7 @@ import * as harness from "./harness.mjs";
 const { script, npmVersion, PACKAGES, SOURCES } = harness;
 const tests = harness.suite("servers");
 const pypi = JSON.parse(execFileSync(harness.PYTHON, ["-c",
-  "import json, importlib.metadata as m; print(json.dumps({n: m.version(n) for n in ['fastmcp', 'mcp']}))"]));
+  "import json, importlib.metadata as m; print(json.dumps({n: m.version(n) for n in ['fastmcp', 'fastmcp-tasks', 'mcp']}))"]));
 const RESULT_BYTES = 20_000;
 const TOKEN = "static-token-canary";
 const gateway = await harness.startGateway({ name: "gateway-servers", config: `[mcp]\nresult_bytes = ${RESULT_BYTES}\n` });
@@ -311,6 +311,67 @@ await tests.test(many, "1,000 tools work with the few that allowed_tools names",
   const seen = await run([{ calls: [{ tool: "tool_0999", arguments: { text: "last one" } }] }, answer], [asTool(manyUrl, { allowed_tools: ["tool_0999"] })]);
   assert.equal(seen.error, undefined, JSON.stringify(seen.error));
   assert.match(seen.content, /last one[^]*The end\.$/);
+});
+
+const tasks = await harness.startWitness(await python("fastmcp-tasks", "fastmcp_tasks_server.py"));
+const tasked = tests.subject("server", "FastMCP, tasks", `${pypi.fastmcp}, fastmcp-tasks ${pypi["fastmcp-tasks"]}`, "", "`io.modelcontextprotocol/tasks`: results, failures, pages, forms, cancelling");
+/** A test during which the server hears what `heard` gives, by method. */
+const task = (what, body) => tests.test(tasked, what, () => {
+  tasks.heard.length = 0;
+  return body((method) => tasks.heard.filter(({ message }) => message?.method === method));
+});
+await task("a call that becomes a task is asked about until its result is there", async (heard) => {
+  const seen = await run([{ calls: [call(["count", { to: 6 }])] }, answer], [asTool(tasks.url)]);
+  assert.match(seen.toolText, /counted to 6/);
+  assert.match(seen.content, /counted to 6[^]*The end\.$/);
+  assert.ok(seen.events.some((event) => event.event === "tool_progress" && /^at \d$/.test(event.message)), JSON.stringify(seen.events));
+  assert.equal(heard("tools/call").length, 1);
+  const asked = heard("tasks/get");
+  assert.ok(asked.length > 2, `asked ${asked.length} times`);
+  const id = asked[0].message.params.taskId;
+  for (const { headers, message } of asked) assert.deepEqual([headers["mcp-name"], message.params.taskId], [id, id]);
+  for (const text of [JSON.stringify(seen.told), seen.text]) assert.equal(text.includes(id), false, "the task's name left the gateway");
+});
+await task("a tool that may be a task or not is answered", async () => {
+  assert.match((await run([{ calls: [call(ours.add), call(ours.add)] }, answer], [asTool(tasks.url)])).toolText, /sum=42[^]*sum=42/);
+});
+await task("a task whose tool fails is shown as an error and told to the model", async () => {
+  const seen = await run([{ calls: [call(ours.fails)] }, answer], [asTool(tasks.url)]);
+  assert.match(seen.content, /\*\*Error\*\*[^]*The end\.$/);
+  assert.match(seen.toolText, /the tool refused/);
+});
+await task("a form that a task wants filled in is cancelled, and the model told", async (heard) => {
+  const seen = await run([{ calls: [call(["ask", { mode: "form" }])] }, answer], [asTool(tasks.url)]);
+  assert.match(seen.toolText, /the form was answered with cancel/);
+  assert.equal(heard("tasks/update").length, 1);
+});
+const taskPage = "https://sign-in.example.com/task?for=somebody";
+await task("a page that a task wants opened is shown, and the task goes on, when the request waits", async (heard) => {
+  const seen = await run([{ calls: [call(["ask", { mode: "page" }])] }, answer], [asTool(tasks.url)], { toolgate: { on_auth: "wait", wait_seconds: 20 } });
+  assert.deepEqual(seen.events.filter((event) => event.event === "authorization_required").map((event) => event.connect_url), [taskPage]);
+  assert.match(seen.toolText, /the page was answered with accept/);
+  assert.deepEqual([heard("tools/call").length, heard("tasks/cancel").length], [1, 0]);
+});
+await task("a page that a task wants opened otherwise ends the run with its address, and the task", async (heard) => {
+  const seen = await run([{ calls: [call(["ask", { mode: "page" }])] }, answer], [asTool(tasks.url)]);
+  assert.deepEqual(seen.events.filter((event) => event.event === "authorization_required").map((event) => event.connect_url), [taskPage]);
+  assert.equal(seen.turns, 1);
+  await harness.until("the task is cancelled", () => heard("tasks/cancel").length === 1);
+});
+await task("a client that hangs up cancels the task, which the server stops", async (heard) => {
+  const { message } = script([{ calls: [call(["endless", {}])] }, answer]);
+  const leaving = new AbortController();
+  const response = await fetch(`${gateway.url}/v1/chat/completions`, {
+    method: "POST", headers: { "content-type": "application/json" }, signal: leaving.signal,
+    body: JSON.stringify({ model: gateway.model, stream: true, messages: [message], tools: [asTool(tasks.url)] }),
+  });
+  await harness.until("the task is asked about", () => heard("tasks/get").length > 0);
+  leaving.abort();
+  await response.text().catch(() => {});
+  await harness.until("the task is cancelled", () => heard("tasks/cancel").length === 1);
+  assert.equal(heard("tools/call").length, 1);
+  const ended = await run([{ calls: [call(["what_ended", {}])] }, answer], [asTool(tasks.url)]);
+  assert.match(ended.toolText, /ended: endless/);
 });
 
 const failing = tests.subject("server", "server-everything, killed in the middle of a call", everythingVersion, "", "the run goes on; unreachable servers");

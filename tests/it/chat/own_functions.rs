@@ -1,6 +1,7 @@
 //! The caller's own functions beside MCP tools.
 
 use serde_json::{Value, json};
+use toolgate::config::Models;
 
 use crate::support::provider::function_call;
 use crate::support::{
@@ -150,6 +151,28 @@ async fn another_user_gets_no_hidden_turns() {
         gateway.client.chat(&with(second, json!({ "user": second_user }))).await;
         assert_eq!(provider.last_said("tool").len(), expect, "{second_user}");
     }
+}
+
+#[tokio::test]
+async fn another_model_gets_no_hidden_turns() {
+    let provider = FakeProvider::start(vec![
+        calls(&[("call_1", "s_t", json!({})), ("call_2", "mine", json!({}))]),
+        text("the end"),
+        text("the end"),
+    ])
+    .await;
+    let mcp = FakeMcp::start(vec![FakeTool::text("t", "from the server")]).await;
+    let gateway = Gateway::configured(&provider, |settings| {
+        settings.providers[0].models = Some(Models::These(vec!["m".into(), "n".into()]));
+    })
+    .await;
+    let body = ask(&[mcp.entry("s"), mine()]);
+    let first = gateway.client.chat(&body).await;
+    let second = answered(&body, &message(&first), &[("call_2", "from the caller")]);
+    gateway.client.chat(&with(second.clone(), json!({ "model": "n" }))).await;
+    assert_eq!(provider.last_body()["messages"], second["messages"]);
+    gateway.client.chat(&second).await;
+    assert_eq!(provider.last_said("tool"), ["from the server", "from the caller"]);
 }
 
 #[tokio::test]

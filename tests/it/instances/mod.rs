@@ -6,3 +6,5 @@ mod house;
 mod keys;
 mod logins;
 mod renewals;
+
+pub use house::until_blocked;

@@ -33,7 +33,7 @@ impl FakeTool {
         FakeTool::new(name, |arguments| text_result(&arguments.to_string()))
     }
 
-    /// Answers the whole request.
+    /// Answers the whole request, and those about its tasks.
     pub fn raw(name: &str, answer: impl Fn(&Recorded) -> Reply + Send + Sync + 'static) -> FakeTool {
         let definition = json!({ "name": name, "description": format!("does {name}"), "inputSchema": { "type": "object", "properties": {} } });
         FakeTool { definition, answer: Arc::new(answer) }
@@ -148,6 +148,8 @@ pub(super) fn respond(tools: &[FakeTool], scope: &str, request: &Recorded) -> Re
                 None => rpc_error(request, 200, -32602, "no such tool"),
             }
         }
+        // A task is the first tool's.
+        Some("tasks/get" | "tasks/update" | "tasks/cancel") => (tools[0].answer)(request),
         _ => rpc_error(request, 404, -32601, "no such method"),
     }
 }

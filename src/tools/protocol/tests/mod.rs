@@ -4,3 +4,4 @@ mod fake;
 mod legacy;
 mod modern;
 mod stream;
+mod tasks;

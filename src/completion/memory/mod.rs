@@ -1,0 +1,13 @@
+//! Turns that the caller never saw, or saw only as text, kept until it brings back what it saw of them.
+
+mod key;
+mod recall;
+mod remember;
+mod seen;
+mod shelf;
+#[cfg(test)]
+mod tests;
+mod turns;
+
+pub use seen::Seen;
+pub use turns::HiddenTurns;
