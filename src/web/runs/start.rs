@@ -20,7 +20,7 @@ use crate::web::frame;
 use crate::web::site::{Site, Visitor};
 
 /// What the demo's model and tools can answer.
-const EXAMPLE: &str = "What time is it in Lisbon and in Osaka?";
+const EXAMPLE: &str = "Roll 2 dice and tell me the time in Tokyo";
 /// Most MCP servers of one form.
 const MOST_SERVERS: usize = 16;
 /// Longest message about what is wrong, in characters.

@@ -111,7 +111,7 @@ fn a_missing_login_cannot_be_missed_and_shows_when_it_is_done() {
     assert!(!shown.contains("/connect/1") && shown.contains("/connect/2") && !shown.contains("/connect/all"));
     events.push(RunEvent::Authorized { resource: resource("b.example"), host: "b.example".into() });
     let shown = html(&events);
-    assert!(shown.contains("alert good") && shown.contains("Logged in") && !shown.contains("/connect/"));
+    assert!(shown.contains("note good") && shown.contains("Logged in") && !shown.contains("/connect/"));
 }
 
 #[test]
