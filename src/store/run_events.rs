@@ -200,6 +200,9 @@ impl Store {
         if open.execute(ended, values![project, run]).await? == 0 {
             return Ok(None);
         }
+        // Nobody goes on with it any more.
+        let sql = "UPDATE run_events SET steps = NULL WHERE project = $1 AND run = $2 AND steps IS NOT NULL";
+        open.execute(sql, values![project, run]).await?;
         let (mut left, mut behind) = (0, i64::MIN);
         let mut full: Option<RunBatch> = None;
         loop {
