@@ -183,6 +183,8 @@ impl Writer {
                         tracing::error!(%error, "no new name could be registered");
                     }
                 }
+                // One of them cannot be written, and must not keep the others from it.
+                Err(error) if !matches!(error, Error::Unavailable(_)) => self.write_one_by_one(taken).await,
                 Err(error) => {
                     let since = *failing_since.get_or_insert_with(Instant::now);
                     tracing::warn!(%error, runs = taken.len(), "runs could not be written; trying again");
@@ -193,6 +195,21 @@ impl Writer {
                         log.unsettle(part);
                     }
                     tokio::time::sleep(Duration::from_millis(250)).await;
+                }
+            }
+        }
+    }
+
+    async fn write_one_by_one(&self, taken: Vec<(Arc<Log>, Taken)>) {
+        for (log, part) in taken {
+            let mut one = [(Arc::clone(&log), part)];
+            match self.journal.write(&mut one).await {
+                Ok(true) => self.settle(&one).await,
+                Ok(false) | Err(Error::Unavailable(_)) => log.unsettle(&one[0].1),
+                Err(error) => {
+                    tracing::error!(%error, run.id = &*log.id, "a run cannot be written; it ends here");
+                    log.lose();
+                    self.journal.remove(&log.id);
                 }
             }
         }
