@@ -206,12 +206,39 @@ impl Writer {
             match self.journal.write(&mut one).await {
                 Ok(true) => self.settle(&one).await,
                 Ok(false) | Err(Error::Unavailable(_)) => log.unsettle(&one[0].1),
-                Err(error) => {
-                    tracing::error!(%error, run.id = &*log.id, "a run cannot be written; it ends here");
-                    log.lose();
-                    self.journal.remove(&log.id);
-                }
+                Err(error) => match self.is_there(&log, &one[0].1).await {
+                    // A write whose answer was lost may have come about.
+                    Ok(Some(true)) => self.settle(&one).await,
+                    Ok(Some(false)) => {
+                        log.is_created();
+                        log.unsettle(&one[0].1);
+                    }
+                    Ok(None) => {
+                        tracing::error!(%error, run.id = &*log.id, "a run cannot be written; it ends here");
+                        log.lose();
+                        self.journal.remove(&log.id);
+                    }
+                    Err(_) => log.unsettle(&one[0].1),
+                },
             }
+        }
+    }
+
+    /// Whether what was to be written is in the store; `None` when the run is not this process's there.
+    async fn is_there(&self, log: &Log, part: &Taken) -> Result<Option<bool>, Error> {
+        let store = &self.journal.0.store;
+        let own = store.find_run(&log.id).await?.filter(|row| row.owner == *self.journal.instance());
+        if own.is_none() {
+            return Ok(None);
+        }
+        let last = store.last_batch(&log.project, &log.id).await?;
+        let Some(batch) = &part.batch else { return Ok(Some(true)) };
+        match last {
+            Some((place, first, number)) if place == batch.place => {
+                Ok(((first, number) == (batch.first, batch.number)).then_some(true))
+            }
+            Some((place, ..)) if place > batch.place => Ok(None),
+            _ => Ok(Some(false)),
         }
     }
 
