@@ -44,7 +44,7 @@ pub(super) struct Inner {
     pub settings: config::Run,
     public_url: String,
     /// The turns that callers did not see.
-    memory: HiddenTurns,
+    pub memory: HiddenTurns,
     /// Runs of other processes that somebody here follows.
     followed: Mutex<HashMap<Arc<str>, Weak<Log>>>,
     /// Ids of runs of other processes that have something new; an empty one is all of them.
@@ -301,6 +301,7 @@ impl Runs {
         }
         self.0.store.delete_run(&row.project, id).await?;
         self.0.memory.forget_run(&row.project, id).await?;
+        self.0.store.notify(&format!("{}{} {id}", super::keeper::FORGET, row.project)).await;
         Ok(Changed::Done(Box::new(record)))
     }
 
