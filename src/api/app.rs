@@ -20,14 +20,14 @@ use crate::upstream::{ProviderKey, Providers, Upstream};
 /// Everything that handlers share. Behind an `Arc`.
 pub struct App {
     pub settings: Settings,
-    pub callers: Callers,
+    pub callers: Arc<Callers>,
     pub sessions: Sessions,
     pub cookies: Cookies,
     pub providers: Arc<Providers>,
     pub engine: Arc<Engine>,
     pub connections: Connections,
     pub metrics: Arc<Metrics>,
-    pub rate_limit: RateLimit,
+    pub rate_limit: Arc<RateLimit>,
     pub store: Store,
     /// Seals what is stored.
     pub keyring: Keyring,

@@ -51,9 +51,11 @@ pub fn router(app: Arc<api::App>, demo: Option<Router>, site: Arc<web::Site>) ->
         .route("/readyz", get(api::readyz))
         .route("/metrics", get(api::metrics));
     // any provider by its address: /{provider-host}/{path}
-    let router =
-        router.method_not_allowed_fallback(api::method_not_allowed).fallback(api::any_host).with_state(app);
-    // pages: /connect, /oauth, /login, /account, /connections, /static
+    let router = router
+        .method_not_allowed_fallback(api::method_not_allowed)
+        .fallback(api::any_host)
+        .with_state(result::Shared { app, site: Arc::clone(&site) });
+    // pages: /, /runs, /connect, /oauth, /login, /account, /connections, /static
     let router = router.merge(web::router(site));
     // in local mode: /demo and its /.well-known
     match demo {

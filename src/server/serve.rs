@@ -84,7 +84,7 @@ pub async fn serve_until(
         metrics: Arc::clone(&metrics),
     })
     .map_err(Error::Settings)?;
-    let callers = Callers::new(&settings, store.clone(), pepper);
+    let callers = Arc::new(Callers::new(&settings, store.clone(), pepper));
     callers.refresh().await?;
     let sign_in = SignIn::new(
         &settings.sign_in,
@@ -97,17 +97,6 @@ pub async fn serve_until(
     .map_err(Error::Settings)?;
     let sessions = Sessions::new(store.clone(), clock.clone(), sign_in.issuers());
     let cookies = Cookies::new(&public_url);
-    let parts = web::Parts {
-        connections: connections.clone(),
-        sign_in,
-        sessions: sessions.clone(),
-        cookies: cookies.clone(),
-        clock: clock.clone(),
-        public_url: public_url.clone(),
-        local,
-        pages_per_minute: if local { 0 } else { settings.rate_limit.pages_per_minute },
-    };
-    let site = Arc::new(web::Site::new(parts).map_err(Error::Settings)?);
     let memory = HiddenTurns::new(&settings.run, clock.clone()).kept_in(store.clone(), keyring.clone());
     let (runs, journal) = Runs::new(
         store.clone(),
@@ -125,11 +114,28 @@ pub async fn serve_until(
         upstream,
         connections.clone(),
         Arc::clone(&metrics),
-        clock,
+        clock.clone(),
         runs.clone(),
         Arc::clone(&providers),
         memory,
     ));
+    let rate_limit = Arc::new(RateLimit::default());
+    let parts = web::Parts {
+        connections: connections.clone(),
+        sign_in,
+        sessions: sessions.clone(),
+        cookies: cookies.clone(),
+        clock,
+        engine: Arc::clone(&engine),
+        providers: Arc::clone(&providers),
+        callers: Arc::clone(&callers),
+        rate_limit: Arc::clone(&rate_limit),
+        run: settings.run.clone(),
+        public_url: public_url.clone(),
+        local,
+        pages_per_minute: if local { 0 } else { settings.rate_limit.pages_per_minute },
+    };
+    let site = Arc::new(web::Site::new(parts).map_err(Error::Settings)?);
     let started = Started {
         addr: address,
         public_url,
@@ -145,7 +151,6 @@ pub async fn serve_until(
         keeps: location != Location::Memory,
     };
     let limits = settings.limits.clone();
-    let rate_limit = RateLimit::default();
     let app = Arc::new(App {
         settings,
         callers,

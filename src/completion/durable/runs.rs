@@ -413,9 +413,15 @@ impl Inner {
     }
 }
 
+/// Records of one batch, or of several that the store has put together: one array after the other.
 fn read_all<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<Vec<T>, Error> {
-    serde_json::from_slice(bytes)
-        .map_err(|error| Error::Unexpected(format!("a run's journal cannot be read: {error}")))
+    let mut all = Vec::new();
+    for records in serde_json::Deserializer::from_slice(bytes).into_iter::<Vec<T>>() {
+        let records =
+            records.map_err(|error| Error::Unexpected(format!("a run's journal cannot be read: {error}")))?;
+        all.extend(records);
+    }
+    Ok(all)
 }
 
 /// Whether it can be the id of a run; nothing else is looked for.
