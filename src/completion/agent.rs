@@ -401,7 +401,10 @@ impl Agent {
                 return Ok(Executed::refused(&execute::unknown_outcome(&described.host), started));
             }
             // A login is asked for again.
-            Some(Known::Ended { missing: true, .. } | Known::NotMade | Known::Repeatable | Known::Task(_)) | None => {}
+            Some(
+                Known::Ended { missing: true, .. } | Known::NotMade | Known::Repeatable | Known::Task(_),
+            )
+            | None => {}
         }
         let found = self.toolset.find(call.owner);
         let mut counted =

@@ -416,8 +416,8 @@ impl Inner {
 fn read_all<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<Vec<T>, Error> {
     let mut all = Vec::new();
     for records in serde_json::Deserializer::from_slice(bytes).into_iter::<Vec<T>>() {
-        let records = records
-            .map_err(|error| Error::Unexpected(format!("a run's journal cannot be read: {error}")))?;
+        let records =
+            records.map_err(|error| Error::Unexpected(format!("a run's journal cannot be read: {error}")))?;
         all.extend(records);
     }
     Ok(all)
