@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use pulldown_cmark::{CodeBlockKind, Event, Parser, Tag, TagEnd};
 use serde_json::{Value, json};
 
+use super::any_host::nothing_at;
 use super::runs::{follow, json_response, read, view};
 use super::stored::{completion, output_of};
 use super::{ApiError, App};
@@ -71,6 +72,9 @@ pub async fn show(
     head: Parts,
 ) -> Result<Response, ApiError> {
     let (id, form) = Form::of(&segment, &head.uri, &head.headers);
+    if !id.starts_with("run_") {
+        return Err(nothing_at(&head.uri));
+    }
     let (record, _) = read(&app, id, &head).await?;
     match form {
         Form::Events => follow(&app, &record, &head.headers, &head.uri).await,

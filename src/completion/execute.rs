@@ -251,7 +251,10 @@ impl Calling<'_> {
             if logins.on_auth != OnAuth::Wait || asked > MOST_LOGINS {
                 return Err(Kept::Missing(vec![missing]));
             }
-            self.not_made().await?;
+            // A task goes on all the same: it must not be called anew by whoever goes on with the run.
+            if task.get().is_none() {
+                self.not_made().await?;
+            }
             match logins.wait_for(std::slice::from_ref(&missing), self.sink).await? {
                 Came::All => renewals = 0,
                 came => return Err(Kept::Waited(came, vec![missing])),
@@ -259,8 +262,8 @@ impl Calling<'_> {
         }
     }
 
-    /// Asks the server to run the tool, once, or about the task that the call has become. Pages that it wants opened meanwhile are shown, and waited for when the
-    /// request waits.
+    /// Asks the server to run the tool, once, or about the task that the call has become. Pages that it wants opened
+    /// meanwhile are shown, and waited for when the request waits.
     pub(super) async fn once(
         &self,
         access: Option<&Access>,

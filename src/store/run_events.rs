@@ -7,6 +7,7 @@ use std::fmt;
 use std::fmt::Write as _;
 use std::sync::LazyLock;
 
+use super::wipe::Blank;
 use super::{Error, Row, Store, Transaction, Value, values};
 
 /// Batches in one statement; what is over goes one at a time.
@@ -199,6 +200,9 @@ impl Store {
         if open.execute(ended, values![project, run]).await? == 0 {
             return Ok(None);
         }
+        // Nobody goes on with it any more.
+        let sql = "UPDATE run_events SET steps = NULL WHERE project = $1 AND run = $2 AND steps IS NOT NULL";
+        open.execute(sql, values![project, run]).await?;
         let (mut left, mut behind) = (0, i64::MIN);
         let mut full: Option<RunBatch> = None;
         loop {
@@ -226,6 +230,7 @@ impl Store {
 /// Puts a batch in the place of all from its own up to, and without, this one.
 async fn replace(open: &mut Transaction, batch: Option<RunBatch>, until: i64) -> Result<u64, Error> {
     let Some(batch) = batch else { return Ok(0) };
+    open.blank(Blank::Events(&batch.project, &batch.run, batch.place, until)).await?;
     let old = "DELETE FROM run_events WHERE project = $1 AND run = $2 AND place >= $3 AND place < $4";
     open.execute(old, values![&batch.project, &batch.run, batch.place, until]).await?;
     open.append_events(vec![batch]).await

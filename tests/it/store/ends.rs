@@ -183,3 +183,33 @@ async fn a_project_that_is_deleted_takes_its_runs_with_it_and_nobody_elses() {
     assert!(journal(&pair.one, "one", 101, late, &[]).await.unwrap());
     assert_eq!(pair.count("SELECT COUNT(*) AS number FROM run_events").await, 0);
 }
+
+/// Fillings of the database with which SQLite, when it deletes, leaves copies behind of what it deletes next.
+#[tokio::test]
+async fn pages_that_are_put_in_order_while_runs_go_keep_nothing_of_them() {
+    for start in [5_u64, 33, 48, 52] {
+        let mut state = start;
+        let mut next = move |below: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % below
+        };
+        let pair = Pair::new().await;
+        for number in 0..30 {
+            let tells = next(2) == 0;
+            let mut run = run(&format!("r{number:02}"));
+            run.expires_at = tells.then_some(5);
+            let word = if tells { CANARY } else { "harmless-12345" };
+            pair.create(&[run.clone()]).await;
+            let mut events = Vec::new();
+            for place in 0..i64::try_from(next(40)).unwrap() {
+                let mut one = batch(&run.id, place, place, 1);
+                one.events = word.repeat(1 + usize::try_from(next(100)).unwrap()).into_bytes();
+                events.push(one);
+            }
+            assert!(journal(&pair.one, "one", 101, events, &[]).await.unwrap());
+        }
+        pair.other.expire_runs(10, 1000).await.unwrap();
+        assert!(pair.place.is_shared() || sightings(&pair.place) == 0);
+        assert_eq!(pair.count("SELECT COUNT(*) AS number FROM runs WHERE expires_at IS NOT NULL").await, 0);
+    }
+}
