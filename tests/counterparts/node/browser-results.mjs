@@ -5,8 +5,10 @@ import { person } from "./browser-people.mjs";
 
 const HOSTILE = `<script>window.ran = 1; alert(1)</script><img src="https://evil.example/p.png" onerror="window.ran = 2">
 <iframe src="https://evil.example/"></iframe><svg onload="window.ran = 3"></svg></details></div></main>
+
 [click](javascript:window.ran=4) <a href="javascript:window.ran=5">x</a> ![pixel](https://evil.example/t.gif)
 ![data](data:image/svg+xml,<svg/onload=alert(1)>) [home](/logout) \`\`\`"><script>window.ran=6</script>\`\`\`
+
 <style>body { display: none }</style><link rel="stylesheet" href="https://evil.example/x.css"><meta http-equiv="refresh" content="0;url=https://evil.example/">`;
 
 /** Fills in the form of the first page and sends it; the page of the run. */
@@ -92,7 +94,7 @@ export async function testResults(test, gateway, newServer) {
 
     await anna.press("Copy");
     await anna.page.getByRole("button", { name: "Copied" }).waitFor();
-    assert.match(await anna.page.evaluate(() => navigator.clipboard.readText()), /^Begun\./);
+    assert.match(await anna.page.evaluate(() => navigator.clipboard.readText()), /Begun\. More text follows/);
     await anna.page.locator("summary", { hasText: "Share" }).click();
     await anna.picture("result-share");
     await anna.page.getByRole("radio", { name: /public/ }).check();
@@ -115,7 +117,7 @@ export async function testResults(test, gateway, newServer) {
     await anna.page.waitForFunction(() => document.getElementById("result").innerText.includes("Next."));
     const block = anna.page.locator("details.tool");
     await block.locator("summary").click();
-    await anna.press("Use as API");
+    await anna.page.locator("summary", { hasText: "Use as API" }).click();
     await anna.page.keyboard.press("Escape");
     const stop = await anna.page.evaluate(() => { const form = document.querySelector("form[action$='/cancel']"); return fetch(form.action, { method: "POST", body: new URLSearchParams(new FormData(form)) }).then((answer) => answer.ok); });
     assert.ok(stop);
