@@ -35,7 +35,7 @@ pub use agent::unreachable;
 pub use answer::Answer;
 pub use chunk::Chunks;
 pub use durable::{
-    Changed, Keep, Kind, LogViewer, Reader, Record, Runs, Status, Viewer, Visibility, Writer, is_run_id,
+    Changed, Keep, Kind, LogViewer, Reader, Record, Runs, Status, Viewer, Visibility, Work, is_run_id,
     text_of,
 };
 pub use engine::{CancelOnDrop, Engine, Started};

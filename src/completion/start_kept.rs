@@ -30,6 +30,8 @@ const UNSTORED: i64 = 24 * 3_600_000;
 const IDEMPOTENCY: i64 = 24 * 3_600_000;
 /// Random characters in the address of a run with tools.
 const LONG_ID: usize = 32;
+/// How often a run is taken over before it is taken to be what ends its processes.
+const MOST_TAKEOVERS: i64 = 20;
 /// How long the end of a run may take to be written before it is given up.
 const TO_WRITE: Duration = Duration::from_secs(120);
 
@@ -114,7 +116,8 @@ impl Engine {
         {
             return self.join(other, &checked).await;
         }
-        let told = (keep.kind == Kind::Task).then(|| told(runs, &row, state.webhook_url));
+        let wants_news = keep.kind == Kind::Task || state.webhook_url.is_some();
+        let told = wants_news.then(|| told(runs, &row, state.webhook_url));
         // A task's addresses are for whoever has them, and say so.
         let is_chosen = keep.visibility.is_some() || keep.kind == Kind::Task;
         let log = runs.begin(row, is_created, is_chosen, told);
@@ -157,7 +160,8 @@ impl Engine {
             tracing::info!(run.id = row.id, takeovers = row.takeovers, "a run is taken over");
             let state: Option<KeptState> = serde_json::from_slice(&row.state).ok();
             let url = state.as_ref().and_then(|state| state.webhook_url.clone());
-            let told = (row.kind == Kind::Task.as_str()).then(|| told(&parts.runs, &row, url));
+            let wants_news = row.kind == Kind::Task.as_str() || url.is_some();
+            let told = wants_news.then(|| told(&parts.runs, &row, url));
             let (log, resume) = match parts.runs.take_over(&row, told).await {
                 Ok(taken) => taken,
                 Err(error) => {
@@ -189,6 +193,10 @@ impl Engine {
         let failed = |code: &str, message: &str| {
             RunEvent::Error(ended(500, ErrorBody::new(ErrorKind::Server, Some(code), message)))
         };
+        if row.takeovers > MOST_TAKEOVERS {
+            let message = "the gateway was lost again and again during this run; send the request again";
+            return Err(failed("run_given_up", message));
+        }
         let state = state.ok_or_else(|| failed("run_unreadable", "the run was kept by another version"))?;
         if state.has_credentials {
             let message = "the gateway was restarted, and does not keep credentials that come with a request: send \
@@ -330,7 +338,7 @@ fn carry_out(runs: Runs, log: Arc<Log>, body: impl Future<Output = ()> + Send + 
         }
         if !log.is_handed_over() {
             let _ = tokio::time::timeout(TO_WRITE, log.ended()).await;
-            runs.end(&log).await;
+            runs.end(&log);
         }
     });
 }

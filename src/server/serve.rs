@@ -171,10 +171,11 @@ pub async fn serve_until(
     let sweeping = app.sessions.clone();
     let (watched, keeping, resuming) = (runs.clone(), runs.clone(), Arc::clone(&app.engine));
     let remembering = Arc::clone(&app);
+    let (writing, is_stopping) = (runs.clone(), app.engine.stopping());
     let tasks = [
-        tokio::spawn(journal.work()),
+        tokio::spawn(async move { writing.work(journal).await }),
         tokio::spawn(async move { watched.watch().await }),
-        tokio::spawn(async move { keeping.keep(|row| resuming.resume(row)).await }),
+        tokio::spawn(async move { keeping.keep(is_stopping, |row| resuming.resume(row)).await }),
         tokio::spawn(keys::watch(source, keyring)),
         tokio::spawn(async move { watching.callers.watch().await }),
         tokio::spawn(async move { listening.watch().await }),

@@ -183,6 +183,8 @@ impl Writer {
                         tracing::error!(%error, "no new name could be registered");
                     }
                 }
+                // One of them cannot be written, and must not keep the others from it.
+                Err(error) if !matches!(error, Error::Unavailable(_)) => self.write_one_by_one(taken).await,
                 Err(error) => {
                     let since = *failing_since.get_or_insert_with(Instant::now);
                     tracing::warn!(%error, runs = taken.len(), "runs could not be written; trying again");
@@ -195,6 +197,48 @@ impl Writer {
                     tokio::time::sleep(Duration::from_millis(250)).await;
                 }
             }
+        }
+    }
+
+    async fn write_one_by_one(&self, taken: Vec<(Arc<Log>, Taken)>) {
+        for (log, part) in taken {
+            let mut one = [(Arc::clone(&log), part)];
+            match self.journal.write(&mut one).await {
+                Ok(true) => self.settle(&one).await,
+                Ok(false) | Err(Error::Unavailable(_)) => log.unsettle(&one[0].1),
+                Err(error) => match self.is_there(&log, &one[0].1).await {
+                    // A write whose answer was lost may have come about.
+                    Ok(Some(true)) => self.settle(&one).await,
+                    Ok(Some(false)) => {
+                        log.is_created();
+                        log.unsettle(&one[0].1);
+                    }
+                    Ok(None) => {
+                        tracing::error!(%error, run.id = &*log.id, "a run cannot be written; it ends here");
+                        log.lose();
+                        self.journal.remove(&log.id);
+                    }
+                    Err(_) => log.unsettle(&one[0].1),
+                },
+            }
+        }
+    }
+
+    /// Whether what was to be written is in the store; `None` when the run is not this process's there.
+    async fn is_there(&self, log: &Log, part: &Taken) -> Result<Option<bool>, Error> {
+        let store = &self.journal.0.store;
+        let own = store.find_run(&log.id).await?.filter(|row| row.owner == *self.journal.instance());
+        if own.is_none() {
+            return Ok(None);
+        }
+        let last = store.last_batch(&log.project, &log.id).await?;
+        let Some(batch) = &part.batch else { return Ok(Some(true)) };
+        match last {
+            Some((place, first, number)) if place == batch.place => {
+                Ok(((first, number) == (batch.first, batch.number)).then_some(true))
+            }
+            Some((place, ..)) if place > batch.place => Ok(None),
+            _ => Ok(Some(false)),
         }
     }
 

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::journal::NEWS;
@@ -33,14 +34,16 @@ impl Runs {
         inner.store.register_instance(&inner.journal.instance(), inner.now()).await
     }
 
-    /// Keeps runs alive until the process ends. `resume` goes on with one that was taken over.
-    pub async fn keep(&self, resume: impl Fn(RunRow)) {
+    /// Keeps runs alive until the process ends. `resume` goes on with one that was taken over; who is stopping takes
+    /// none.
+    pub async fn keep(&self, stopping: watch::Receiver<bool>, resume: impl Fn(RunRow)) {
         let inner = &self.0;
         let beat = Duration::from_secs(inner.settings.lease_seconds.max(1)) / 3;
         let mut is_first = true;
         let mut swept = Instant::now();
         loop {
-            if let Err(error) = inner.beat(is_first, &resume).await {
+            let takes_over = !*stopping.borrow();
+            if let Err(error) = inner.beat(is_first, takes_over, &resume).await {
                 tracing::warn!(%error, "runs of other processes could not be looked after");
             } else {
                 is_first = false;
@@ -102,7 +105,7 @@ impl Inner {
         self.clock.unix_milliseconds()
     }
 
-    async fn beat(&self, is_first: bool, resume: &impl Fn(RunRow)) -> Result<(), Error> {
+    async fn beat(&self, is_first: bool, takes_over: bool, resume: &impl Fn(RunRow)) -> Result<(), Error> {
         let (now, own) = (self.now(), self.journal.instance());
         let mut open = self.store.begin().await?;
         let is_alive = open.still_alive(&own, now).await?;
@@ -114,6 +117,9 @@ impl Inner {
             if let Some(log) = self.journal.find(&id) {
                 log.end_early(Stop::Cancelled);
             }
+        }
+        if !takes_over {
+            return Ok(());
         }
         let lease = i64::try_from(self.settings.lease_seconds.saturating_mul(1000)).unwrap_or(i64::MAX);
         // A store that nobody shares has no other process.

@@ -436,6 +436,11 @@ impl Log {
         });
     }
 
+    /// The run is in the store, whatever became of the rest.
+    pub(super) fn is_created(&self) {
+        self.state().new = None;
+    }
+
     /// It is not, and is to be written again.
     pub(super) fn unsettle(&self, taken: &Taken) {
         {

@@ -17,12 +17,11 @@ mod step;
 mod tell;
 mod viewer;
 
-pub use journal::Writer;
 pub use kept::{Keep, Kind};
 pub(super) use log::{Log, Stop};
 pub use record::{Reader, Record, Status, Visibility};
 pub(super) use resume::{Known, Pending, Resume};
-pub use runs::{Changed, Runs, is_id as is_run_id};
+pub use runs::{Changed, Runs, Work, is_id as is_run_id};
 pub use state::text_of;
 pub(super) use state::{KeptApplication, KeptState, has_credentials, kept_request, title};
 pub(super) use step::{KeptCall, Step, Used};

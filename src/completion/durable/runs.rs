@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use serde_json::{Map, Value};
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, mpsc};
 
 use super::journal::{Journal, Writer};
 use super::log::{Log, Stop};
@@ -45,10 +45,21 @@ pub(super) struct Inner {
     public_url: String,
     /// The turns that callers did not see.
     memory: HiddenTurns,
+    /// Runs that have ended, by project and id: their journals are to be made small.
+    ended: mpsc::UnboundedSender<Ended>,
     /// Runs of other processes that somebody here follows.
     followed: Mutex<HashMap<Arc<str>, Weak<Log>>>,
     /// Ids of runs of other processes that have something new; an empty one is all of them.
     pub news: broadcast::Sender<String>,
+}
+
+/// A run that has ended.
+type Ended = (Arc<str>, Arc<str>);
+
+/// What is done beside the runs. One task of the process has it.
+pub struct Work {
+    writer: Writer,
+    to_tidy: mpsc::UnboundedReceiver<Ended>,
 }
 
 /// What became of a wish to change a run.
@@ -72,12 +83,13 @@ impl Runs {
         settings: config::Run,
         public_url: String,
         memory: HiddenTurns,
-    ) -> (Self, Writer) {
+    ) -> (Self, Work) {
         let (journal, writer) = Journal::new(store.clone(), connections, clock.clone());
         let news = broadcast::Sender::new(NEWS_AHEAD);
         let followed = Mutex::default();
-        let inner = Inner { store, clock, journal, settings, public_url, followed, news, memory };
-        (Runs(Arc::new(inner)), writer)
+        let (ended, to_tidy) = mpsc::unbounded_channel();
+        let inner = Inner { store, clock, journal, settings, public_url, followed, news, memory, ended };
+        (Runs(Arc::new(inner)), Work { writer, to_tidy })
     }
 
     /// Takes a run's keys, and makes the run, unless another one has them: then that one is given.
@@ -146,12 +158,25 @@ impl Runs {
         Ok((log, resume))
     }
 
-    /// The run has ended: its journal is made small, and a failed one leaves its content key to the next.
-    pub(in crate::completion) async fn end(&self, log: &Log) {
+    /// The run has ended: its journal will be made small.
+    pub(in crate::completion) fn end(&self, log: &Log) {
         self.0.journal.remove(&log.id);
-        if let Err(error) = self.0.store.compact_run(&log.project, &log.id).await {
-            tracing::debug!(%error, "a run's journal stays as it is");
-        }
+        // The process may be about to end.
+        let _ = self.0.ended.send((Arc::clone(&log.project), Arc::clone(&log.id)));
+    }
+
+    /// Writes, and tidies up, until the process ends.
+    pub async fn work(&self, work: Work) {
+        let Work { writer, mut to_tidy } = work;
+        let tidying = async {
+            // One at a time: nobody waits for it.
+            while let Some((project, id)) = to_tidy.recv().await {
+                if let Err(error) = self.0.store.compact_run(&project, &id).await {
+                    tracing::debug!(%error, "a run's journal stays as it is");
+                }
+            }
+        };
+        tokio::join!(writer.work(), tidying);
     }
 
     /// The address of a run's result.
