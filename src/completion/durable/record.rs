@@ -5,6 +5,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::state::KeptState;
+use crate::completion::render::Output;
 use crate::store::{RunRow, RunSummary};
 
 /// Where a run is in its life.
@@ -129,6 +131,8 @@ pub struct Record {
     pub metadata: Map<String, Value>,
     /// What the caller asked, without credentials.
     pub request: Map<String, Value>,
+    /// How tool activity appears in its `content`, as its request wanted it.
+    pub output: Output,
     /// Tools of a user who is logged in were used.
     pub used_logins: bool,
     /// Milliseconds since 1970, as the next three.
@@ -146,6 +150,7 @@ pub struct Record {
 
 impl Record {
     pub(super) fn of(row: &RunRow, reader: &Reader) -> Self {
+        let state = serde_json::from_slice::<KeptState>(&row.state).ok();
         Record {
             id: row.id.clone(),
             project: row.project.clone(),
@@ -159,6 +164,7 @@ impl Record {
             stored: row.stored,
             metadata: serde_json::from_slice(&row.metadata).unwrap_or_default(),
             request: serde_json::from_slice(&row.request).unwrap_or_default(),
+            output: state.map(|state| state.options.output).unwrap_or_default(),
             used_logins: row.used_logins,
             created_at: row.created_at,
             changed_at: row.changed_at,
@@ -172,7 +178,7 @@ impl Record {
         }
     }
 
-    /// A run of a list: without its request.
+    /// A run of a list: without its request, and what it wanted.
     pub(super) fn listed(row: RunSummary, reader: &Reader) -> Self {
         Record {
             is_own: reader.is_owner(&row.project, &row.user, &row.person),
@@ -188,6 +194,7 @@ impl Record {
             stored: row.stored,
             metadata: serde_json::from_slice(&row.metadata).unwrap_or_default(),
             request: Map::new(),
+            output: Output::default(),
             used_logins: row.used_logins,
             created_at: row.created_at,
             changed_at: row.changed_at,

@@ -64,6 +64,13 @@ impl Viewer {
             Viewer::OneOfMany(viewer) => viewer.log.created().await,
         }
     }
+
+    /// Until the end of the run, which this viewer has read, is in the store, when it is to be.
+    pub async fn ended(&self) {
+        if let Viewer::OneOfMany(viewer @ LogViewer { there: Some(_), .. }) = self {
+            viewer.log.ended().await;
+        }
+    }
 }
 
 impl Drop for LogViewer {
