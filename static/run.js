@@ -69,6 +69,16 @@ function patch(from, elements) {
   while (result.children.length > length) result.lastElementChild.remove();
 }
 
+/** After an answer that is no stream: the run is gone or not ours any more, or the gateway was away for a moment. */
+async function again(address) {
+  try {
+    const answer = await fetch(location.pathname, { method: "HEAD" });
+    if (answer.status === 404) location.reload(); else follow(address);
+  } catch {
+    setTimeout(() => again(address), 4000);
+  }
+}
+
 function follow(address) {
   const words = document.getElementById("working-words");
   const source = new EventSource(address);
@@ -91,7 +101,7 @@ function follow(address) {
   // The browser asks again by itself, and gets everything anew.
   source.addEventListener("error", () => {
     if (words) words.textContent = "connecting again";
-    if (source.readyState === EventSource.CLOSED) setTimeout(() => location.reload(), 5000);
+    if (source.readyState === EventSource.CLOSED) setTimeout(() => again(address), 4000);
   });
 }
 

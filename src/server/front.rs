@@ -20,6 +20,7 @@ use tower_service::Service;
 
 use super::router;
 use crate::api::{self, ApiError, App};
+use crate::completion::is_run_id;
 use crate::id::random_id;
 use crate::identity::Peer;
 use crate::openai::ErrorKind;
@@ -212,8 +213,14 @@ fn is_page(path: &str) -> bool {
         || path.starts_with("/login/")
         || matches!(
             path,
-            "/oauth/callback" | "/connections" | "/account" | "/login" | "/demo/oauth/authorize"
+            "/" | "/runs"
+                | "/oauth/callback"
+                | "/connections"
+                | "/account"
+                | "/login"
+                | "/demo/oauth/authorize"
         )
+        || path.strip_prefix('/').is_some_and(is_run_id)
 }
 
 fn names_loopback(authority: &str) -> bool {
@@ -262,6 +269,11 @@ mod tests {
         let here = "127.0.0.1:8787";
         assert!(visit(Method::GET, "/connect/flw_1", here, "document"));
         assert!(visit(Method::GET, "/oauth/callback", here, "document"), "the way back");
+        let run = "/run_0123456789abcdefghjkmnpqrs";
+        assert!(visit(Method::GET, "/", here, "document") && visit(Method::GET, run, here, "document"));
+        assert!(!visit(Method::GET, &format!("{run}/live"), here, "empty"));
+        assert!(!visit(Method::POST, "/", here, "document") && !visit(Method::POST, run, here, "document"));
+        assert!(!visit(Method::GET, run, here, "iframe"));
         assert!(!visit(Method::POST, "/connect/flw_1", here, "document"), "a foreign form");
         assert!(!visit(Method::GET, "/connect/flw_1", here, "iframe"));
         assert!(!visit(Method::GET, "/connect/flw_1", here, "image"));

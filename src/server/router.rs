@@ -22,13 +22,13 @@ pub fn router(app: Arc<api::App>, demo: Option<Router>, site: Arc<web::Site>) ->
                 .delete(api::delete_stored_completion),
         )
         .route("/v1/chat/completions/{id}/messages", get(api::list_stored_messages))
-        .route("/{id}/chat/completions", post(api::complete_at))
+        .route("/{id}/chat/completions", post(api::complete_at).fallback(api::any_host))
         // runs and their results
         .route("/v1/tasks", post(api::create_task))
         .route("/v1/runs/{id}", get(api::find_run).post(api::change_run).delete(api::delete_run))
         .route("/v1/runs/{id}/events", get(api::follow_run))
         .route("/v1/runs/{id}/cancel", post(api::cancel_run))
-        .route("/{id}", get(result::show))
+        .route("/{id}", get(result::show).fallback(api::any_host))
         // models
         .route("/v1/models", get(api::list_models))
         .route("/v1/models/{*model}", get(api::find_model))

@@ -28,6 +28,7 @@ mod projects;
 mod quirks;
 mod registrations;
 mod rivals;
+mod runs;
 mod sealed;
 mod secrets;
 mod sign_in;

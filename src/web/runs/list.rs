@@ -11,6 +11,7 @@ use super::show::broken;
 use super::{ListPage, Row};
 use crate::completion::{Record, Status};
 use crate::store::RunFilter;
+use crate::tools::text;
 use crate::web::form::Fields;
 use crate::web::site::Site;
 use crate::web::words;
@@ -26,7 +27,7 @@ pub(in crate::web) async fn show(State(site): State<Arc<Site>>, uri: Uri, header
     let reader = site.reader(&visitor);
     let Some(namespace) = &reader.namespace else { return site.see(&visitor, "/login?return_to=/runs") };
     let query = Fields::parse(uri.query().unwrap_or_default().as_bytes());
-    let search: String = query.get("q").unwrap_or_default().trim().chars().take(SEARCH_CHARACTERS).collect();
+    let search = text::one_line(query.get("q").unwrap_or_default(), SEARCH_CHARACTERS);
     let status = query.get("status").and_then(Status::parse);
     let after = query.get("after").and_then(place);
     let filter = RunFilter {

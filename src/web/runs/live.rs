@@ -69,11 +69,13 @@ impl Live {
                 all.insert(key.clone(), Arc::downgrade(&open));
                 let drawing =
                     Drawing { runs: site.runs().clone(), record, reader, links, clock: site.clock.clone() };
-                let shared = Arc::clone(&self.open);
+                let (shared, mut stopping) = (Arc::clone(&self.open), site.engine.stopping());
                 tokio::spawn(async move {
                     tokio::select! {
                         () = drawing.draw(&latest) => {}
                         () = latest.closed() => {}
+                        // The browser asks again, and another process answers.
+                        _ = stopping.wait_for(|stopping| *stopping) => {}
                     }
                     let mut all = shared.lock().unwrap_or_else(PoisonError::into_inner);
                     // Who comes from now on begins anew.

@@ -14,7 +14,7 @@ use crate::tools::text;
 use crate::web::form::Fields;
 use crate::web::message::Message;
 use crate::web::site::{Site, Visitor};
-use crate::web::{frame, words};
+use crate::web::{frame, limits, words};
 
 /// Longest text of a preview, in characters.
 const PREVIEW_CHARACTERS: usize = 200;
@@ -22,6 +22,10 @@ const PREVIEW_CHARACTERS: usize = 200;
 /// The page of the run `id`, or the one that says that there is none: the same for those that are not there and those
 /// that are somebody else's.
 pub async fn run_page(site: &Site, id: &str, head: &Parts) -> Response {
+    // Not among the routes of `web`, since the address has other forms too.
+    if let Some(refused) = limits::refusal(site, head) {
+        return refused;
+    }
     let (uri, headers) = (&head.uri, &head.headers);
     let visitor = site.visitor(headers).await;
     let (record, events) = match find(site, &visitor, id).await {

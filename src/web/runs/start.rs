@@ -34,6 +34,13 @@ struct Entered {
     servers: String,
 }
 
+impl Entered {
+    fn clean(self) -> Entered {
+        let clean = |text: String| text::for_reader(&text).into_owned();
+        Entered { message: clean(self.message), model: clean(self.model), servers: clean(self.servers) }
+    }
+}
+
 /// `GET /`.
 pub(in crate::web) async fn show(State(site): State<Arc<Site>>, uri: Uri, headers: HeaderMap) -> Response {
     let visitor = site.visitor(&headers).await;
@@ -161,7 +168,8 @@ fn page(
     problem: Option<String>,
 ) -> Response {
     let models = site.models();
-    let Entered { message, model, servers } = entered;
+    // What a person has entered, or somebody else has asked: without what hides or moves text.
+    let Entered { message, model, servers } = entered.clean();
     let model = if model.is_empty() { models.first().cloned().unwrap_or_default() } else { model };
     let base = format!("{}/v1", site.public_url);
     let asked = if message.is_empty() { EXAMPLE } else { &message };
