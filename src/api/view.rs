@@ -21,6 +21,8 @@ const RESULT_URL: HeaderName = HeaderName::from_static("x-result-url");
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 /// After the provider has taken the request, how long its first words may decide about the status.
 const FIRST_WORDS: Duration = Duration::from_secs(2);
+/// How long the end of a run that is kept may take to be written before it is told.
+const TO_WRITE: Duration = Duration::from_secs(5);
 /// Most bytes of chunks that are sent as one piece.
 const PIECE_BYTES: usize = 64 << 10;
 
@@ -54,7 +56,9 @@ pub async fn whole(started: Started) -> Result<Response, ApiError> {
         return Err(vanished_run().into());
     }
     kept(&events).await?;
-    let mut response = Response::new(Body::from(answer.finish()?.to_string()));
+    let answer = answer.finish()?;
+    ended_for_all(&events).await;
+    let mut response = Response::new(Body::from(answer.to_string()));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     name_run(&mut response, &run_id, result_url.as_deref());
     Ok(response)
@@ -65,6 +69,12 @@ async fn kept(events: &Viewer) -> Result<(), ApiError> {
     if events.created().await { Ok(()) } else { Err(unwritable().into()) }
 }
 
+/// Who has seen the end of a run that is kept finds it ended, wherever they ask.
+async fn ended_for_all(events: &Viewer) {
+    // An answer that is there is not withheld because the store hangs.
+    let _ = timeout(TO_WRITE, events.ended()).await;
+}
+
 /// The run as an event stream. The head is held back until it is clear that there is an answer, so that failures
 /// keep their status.
 ///
@@ -72,10 +82,11 @@ async fn kept(events: &Viewer) -> Result<(), ApiError> {
 /// The run's own, if it fails before its first words.
 pub async fn stream(started: Started, keep_alive_seconds: u64) -> Result<Response, ApiError> {
     let Started { run_id, result_url, model, created, include_usage, output, mut events, task, .. } = started;
-    let early = first_words(&mut events).await?;
+    let mut early = first_words(&mut events).await?;
     kept(&events).await?;
     let mut chunks = Chunks::new(run_id.clone(), model, created, output, include_usage);
     let mut first = Vec::with_capacity(1024);
+    let last = early.pop_if(|event| event.is_last());
     for event in early {
         chunks.write(event, &mut first);
     }
@@ -85,6 +96,7 @@ pub async fn stream(started: Started, keep_alive_seconds: u64) -> Result<Respons
         events,
         keep_alive,
         first: Some(first).filter(|bytes| !bytes.is_empty()),
+        last,
         _task: task,
     });
     let mut response = Response::new(Body::from_stream(stream::unfold(state, next)));
@@ -141,6 +153,8 @@ struct Streaming {
     events: Viewer,
     keep_alive: Duration,
     first: Option<Vec<u8>>,
+    /// The end, which comes when everything before it is sent.
+    last: Option<RunEvent>,
     _task: Option<CancelOnDrop>,
 }
 
@@ -159,14 +173,20 @@ impl Streaming {
         }
         let mut out = Vec::new();
         while out.is_empty() && !self.chunks.is_ended() {
+            if let Some(last) = self.last.take() {
+                ended_for_all(&self.events).await;
+                self.chunks.write(last, &mut out);
+                break;
+            }
             match timeout(self.keep_alive, self.events.next()).await {
                 Err(_) => sse::comment(&mut out, "keep-alive"),
                 Ok(Some(event)) => {
-                    self.chunks.write(event, &mut out);
+                    self.take(event, &mut out);
                     while out.len() < PIECE_BYTES
+                        && self.last.is_none()
                         && let Some(event) = self.events.ready()
                     {
-                        self.chunks.write(event, &mut out);
+                        self.take(event, &mut out);
                     }
                 }
                 Ok(None) => {
@@ -175,5 +195,13 @@ impl Streaming {
             }
         }
         if out.is_empty() { None } else { Some(out.into()) }
+    }
+
+    fn take(&mut self, event: RunEvent, out: &mut Vec<u8>) {
+        if event.is_last() {
+            self.last = Some(event);
+        } else {
+            self.chunks.write(event, out);
+        }
     }
 }

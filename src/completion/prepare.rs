@@ -271,7 +271,9 @@ impl Prepared {
         let begun = resume.as_ref().and_then(|resume| resume.begun.clone());
         let (messages, is_changed) = match begun {
             Some(begun) => (begun.into_bytes(), false),
-            None if resume.is_some() => (conversation::joined(&caller_saw), false),
+            None if resume.as_ref().is_some_and(Resume::has_begun) => {
+                (conversation::joined(&caller_saw), false)
+            }
             None => {
                 let whose = logins.whose(&target);
                 let messages = parts.memory.put_back(&whose, toolset.json().is_some(), &caller_saw).await;

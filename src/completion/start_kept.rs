@@ -278,13 +278,26 @@ fn keys(incoming: &Incoming, keep: &Keep, request: &[u8], now: i64) -> Vec<Key> 
         let target = serde_json::to_vec(&incoming.target.kept()).unwrap_or_default();
         let user = incoming.who.user(&incoming.request, &incoming.headers).ok().flatten();
         let options = serde_json::to_vec(&incoming.options).unwrap_or_default();
-        let credential = incoming.headers.get("x-mcp-authorization").map(http::HeaderValue::as_bytes);
+        let kept = format!("{:?} {} {}", keep.kind, keep.stored, Value::Object(keep.metadata.clone()));
+        // What providers are told beside the body; headers of tracing are other ones each time.
+        let told = |name: &http::HeaderName| {
+            name.as_str().starts_with("openai-") || name.as_str().starts_with("anthropic-")
+        };
+        let headers = incoming
+            .forwarded
+            .iter()
+            .filter(|(name, _)| told(name))
+            .chain(incoming.headers.iter().filter(|(name, _)| *name == "x-mcp-authorization"));
+        let headers: Vec<u8> = headers
+            .flat_map(|(name, value)| [name.as_str().as_bytes(), b"\0", value.as_bytes(), b"\0"].concat())
+            .collect();
         let tools = incoming.request.raw("tools").unwrap_or_default();
-        let parts: [&[u8]; 6] = [
+        let parts: [&[u8]; 7] = [
+            kept.as_bytes(),
             &target,
             user.as_deref().unwrap_or_default().as_bytes(),
             &options,
-            credential.unwrap_or_default(),
+            &headers,
             tools.as_bytes(),
             request,
         ];

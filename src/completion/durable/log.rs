@@ -295,6 +295,11 @@ impl Log {
         self.state().visibility == Visibility::Private
     }
 
+    /// Whether everybody may read it.
+    pub fn is_public(&self) -> bool {
+        self.state().visibility == Visibility::Public
+    }
+
     /// Somebody changed who may read it.
     pub fn set_visibility(&self, visibility: Visibility) {
         let mut state = self.state();

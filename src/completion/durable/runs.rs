@@ -205,7 +205,7 @@ impl Runs {
         }
         let now = self.0.clock.unix_milliseconds();
         let row = self.0.store.find_run(id).await?;
-        Ok(row.filter(|row| row.expires_at.is_none_or(|at| at > now)))
+        Ok(row.filter(|row| row.ended_at.is_none() || row.expires_at.is_none_or(|at| at > now)))
     }
 
     /// Follows a run from its event `first`, which may be any number: one that is not there begins from the start.
