@@ -11,8 +11,8 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::ApiError;
-use super::error::vanished_run;
-use crate::completion::event::RunEvent;
+use super::error::{moved, vanished_run};
+use crate::completion::event::{RunError, RunEvent};
 use crate::completion::{Answer, CancelOnDrop, Chunks, Started, Viewer, unwritable};
 use crate::sse;
 
@@ -53,7 +53,7 @@ pub async fn whole(started: Started) -> Result<Response, ApiError> {
     }
     drop(task);
     if !ended {
-        return Err(vanished_run().into());
+        return Err(gone(result_url.as_deref()).into());
     }
     kept(&events).await?;
     let answer = answer.finish()?;
@@ -82,7 +82,7 @@ async fn ended_for_all(events: &Viewer) {
 /// The run's own, if it fails before its first words.
 pub async fn stream(started: Started, keep_alive_seconds: u64) -> Result<Response, ApiError> {
     let Started { run_id, result_url, model, created, include_usage, output, mut events, task, .. } = started;
-    let mut early = first_words(&mut events).await?;
+    let mut early = first_words(&mut events, result_url.as_deref()).await?;
     kept(&events).await?;
     let mut chunks = Chunks::new(run_id.clone(), model, created, output, include_usage);
     let mut first = Vec::with_capacity(1024);
@@ -95,6 +95,7 @@ pub async fn stream(started: Started, keep_alive_seconds: u64) -> Result<Respons
         chunks,
         events,
         keep_alive,
+        result_url: result_url.clone(),
         first: Some(first).filter(|bytes| !bytes.is_empty()),
         last,
         _task: task,
@@ -117,7 +118,7 @@ fn name_run(response: &mut Response, run_id: &str, result_url: Option<&str>) {
     }
 }
 
-async fn first_words(events: &mut Viewer) -> Result<Vec<RunEvent>, ApiError> {
+async fn first_words(events: &mut Viewer, result_url: Option<&str>) -> Result<Vec<RunEvent>, ApiError> {
     let mut early = Vec::new();
     let mut deadline: Option<Instant> = None;
     loop {
@@ -128,7 +129,7 @@ async fn first_words(events: &mut Viewer) -> Result<Vec<RunEvent>, ApiError> {
                 Err(_) => return Ok(early),
             },
         };
-        match event.ok_or_else(vanished_run)? {
+        match event.ok_or_else(|| gone(result_url))? {
             RunEvent::Error(error) => return Err(error.into()),
             // A person must see the link now.
             event @ RunEvent::Waiting { .. } => {
@@ -147,11 +148,18 @@ async fn first_words(events: &mut Viewer) -> Result<Vec<RunEvent>, ApiError> {
     }
 }
 
+/// Why events stop without an end: a run that is kept goes on elsewhere.
+fn gone(result_url: Option<&str>) -> RunError {
+    result_url.map_or_else(vanished_run, moved)
+}
+
 /// A stream being sent. Dropping it, when the client leaves, ends the run.
 struct Streaming {
     chunks: Chunks,
     events: Viewer,
     keep_alive: Duration,
+    /// Of a run that is kept.
+    result_url: Option<String>,
     first: Option<Vec<u8>>,
     /// The end, which comes when everything before it is sent.
     last: Option<RunEvent>,
@@ -190,7 +198,7 @@ impl Streaming {
                     }
                 }
                 Ok(None) => {
-                    self.chunks.write(RunEvent::Error(vanished_run()), &mut out);
+                    self.chunks.write(RunEvent::Error(gone(self.result_url.as_deref())), &mut out);
                 }
             }
         }

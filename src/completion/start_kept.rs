@@ -22,6 +22,7 @@ use super::{Engine, held};
 use crate::crypto::sha256;
 use crate::id::{random_id, random_id_of};
 use crate::openai::{ChatRequest, ErrorBody, ErrorKind};
+use crate::rate_limit::RetryAfterSeconds;
 use crate::store::{self, Claimed, NewKey, RunRow, RunUsage};
 
 /// How long a task that is not stored is kept after it was made, in milliseconds: a day.
@@ -42,6 +43,13 @@ fn conflict() -> Error {
     Error::Ended(ended(409, ErrorBody::new(ErrorKind::InvalidRequest, code, message)))
 }
 
+fn too_many(after: RetryAfterSeconds) -> Error {
+    let message =
+        format!("too many runs are started by callers that nobody vouches for; try again in {} s", after.0);
+    let body = ErrorBody::new(ErrorKind::RateLimit, Some("rate_limit_exceeded"), message);
+    Error::Ended(RunError { retry_after: Some(after.0.to_string()), ..ended(429, body) })
+}
+
 fn store_failed(error: &store::Error) -> Error {
     tracing::error!(%error, "a run could not be kept");
     Error::Ended(unwritable())
@@ -58,6 +66,9 @@ impl Engine {
     /// Starts a run that is kept. Only what can be checked at once is an error; the rest is part of the run.
     pub(super) async fn start_kept(&self, incoming: Incoming, keep: Keep) -> Result<Started, Error> {
         let parts = &self.parts;
+        if !incoming.who.application.verified {
+            parts.runs.count_stranger(incoming.who.application.place).map_err(too_many)?;
+        }
         let has_tools = incoming.request.raw("tools").is_some_and(|tools| tools.trim() != "[]");
         let id = if has_tools { random_id_of("run_", LONG_ID) } else { random_id("run_") };
         let has_credentials = has_credentials(&incoming.request, &incoming.headers, &incoming.target);
@@ -80,7 +91,9 @@ impl Engine {
         let owner = checked.logins.owner.as_ref();
         let now = parts.clock.unix_milliseconds();
         let runs = &parts.runs;
-        let expires_at = (!keep.stored).then(|| match checked.options.cache_seconds {
+        // Whoever nobody vouches for keeps what has ended well.
+        let is_vouched_for = checked.logins.application.verified;
+        let expires_at = (!keep.stored || !is_vouched_for).then(|| match checked.options.cache_seconds {
             Some(seconds) if keep.kind == Kind::Completion => now + i64::from(seconds) * 1000,
             _ => now + UNSTORED,
         });
@@ -365,7 +378,7 @@ fn carry_out(runs: Runs, log: Arc<Log>, body: impl Future<Output = ()> + Send + 
 }
 
 /// A run that ended without saying how: a defect of ours.
-fn broke_off() -> RunError {
+pub(super) fn broke_off() -> RunError {
     ended(500, ErrorBody::new(ErrorKind::Server, None, "the run ended unexpectedly; please report this"))
 }
 
