@@ -216,7 +216,7 @@ fn start(text: Option<&str>, frame: &Frame, local: bool) -> String {
         },
         model: or("demo"),
         other_model: or(""),
-        samples: Samples::new(&base, &or("demo"), &message, &[server.clone()], local),
+        samples: Samples::new(&base, &or("demo"), &message, std::slice::from_ref(&server), local),
         message,
         servers: server,
         base,
