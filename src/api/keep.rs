@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::chat::Asked;
 use super::{ApiError, App};
-use crate::completion::{Keep, Kind, Who};
+use crate::completion::{Idempotency, Keep, Kind, Who};
 use crate::crypto::sha256;
 use crate::identity::{Caller, CallerKind};
 use crate::openai::{ChatRequest, InvalidField};
@@ -125,7 +125,7 @@ fn idempotency(
     caller: &Caller,
     headers: &HeaderMap,
     request: &ChatRequest,
-) -> Result<Option<([u8; 32], [u8; 32])>, InvalidField> {
+) -> Result<Option<Idempotency>, InvalidField> {
     let wrong = |why: &str| InvalidField::new("Idempotency-Key", format!("`Idempotency-Key` {why}"));
     let mut given = headers.get_all("idempotency-key").iter();
     let Some(key) = given.next() else { return Ok(None) };
@@ -147,5 +147,6 @@ fn idempotency(
     }
     asked.push(0);
     asked.extend_from_slice(request.body());
-    Ok(Some((sha256(format!("{}\n{own}{key}", own.len()).as_bytes()), sha256(&asked))))
+    let key = sha256(format!("{}\n{own}{key}", own.len()).as_bytes());
+    Ok(Some(Idempotency { key, body: sha256(&asked) }))
 }

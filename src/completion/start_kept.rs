@@ -9,7 +9,7 @@ use http::HeaderMap;
 use serde_json::Value;
 
 use super::durable::{
-    Keep, KeptApplication, KeptState, Kind, Log, Resume, Runs, Stop, Told, Viewer, Visibility,
+    Idempotency, Keep, KeptApplication, KeptState, Kind, Log, Resume, Runs, Stop, Told, Viewer, Visibility,
     has_credentials, kept_request, title,
 };
 use super::engine::Started;
@@ -264,7 +264,7 @@ pub(super) type Key = (&'static str, [u8; 32], [u8; 32], i64);
 
 fn keys(incoming: &Incoming, keep: &Keep, request: &[u8], now: i64) -> Vec<Key> {
     let mut keys = Vec::new();
-    if let Some((key, body)) = keep.idempotency {
+    if let Some(Idempotency { key, body }) = keep.idempotency {
         keys.push(("idempotency", key, body, now + IDEMPOTENCY));
     }
     if let Some(seconds) = incoming.options.cache_seconds {

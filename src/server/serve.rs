@@ -8,7 +8,7 @@ use super::router::router;
 use super::{Error, Opened, Started, WithoutKeys, listen, open};
 use crate::api::App;
 use crate::clock::Clock;
-use crate::completion::{Engine, HiddenTurns, Runs};
+use crate::completion::{Engine, EngineParts, HiddenTurns, Runs};
 use crate::config::{Environment, Settings};
 use crate::connections::{self, Connections};
 use crate::egress::{self, Egress};
@@ -108,17 +108,17 @@ pub async fn serve_until(
     );
     runs.register().await?;
     let providers = Arc::new(providers);
-    let engine = Arc::new(Engine::new(
-        &settings,
+    let parts = EngineParts {
         egress,
         upstream,
-        connections.clone(),
-        Arc::clone(&metrics),
-        clock.clone(),
-        runs.clone(),
-        Arc::clone(&providers),
+        connections: connections.clone(),
+        metrics: Arc::clone(&metrics),
+        clock: clock.clone(),
+        runs: runs.clone(),
+        providers: Arc::clone(&providers),
         memory,
-    ));
+    };
+    let engine = Arc::new(Engine::new(&settings, parts));
     let rate_limit = Arc::new(RateLimit::default());
     let parts = web::Parts {
         connections: connections.clone(),

@@ -53,6 +53,8 @@ impl Store {
             for sql in REST_OF_ONE {
                 open.execute(sql, values![project, id]).await?;
             }
+            // Those of a run whose time is over have a time of their own.
+            open.delete_hidden_turns(project, id).await?;
             open.commit().await?;
             self.wipe().await;
             return Ok(true);

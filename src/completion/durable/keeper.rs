@@ -15,6 +15,8 @@ use crate::store::{Error, Listener, RunRow};
 
 /// What instances are told by: somebody has asked for the end of a run.
 pub(super) const CANCEL: &str = "runs_cancel";
+/// What instances are told by: a run was deleted, and nothing of it is to be remembered.
+pub(super) const FORGET: &str = "runs_forget ";
 /// Runs that are taken over at once.
 const MOST_ADOPTED: i64 = 100;
 /// How often is looked for what is too old to keep.
@@ -156,6 +158,14 @@ impl Inner {
                         for log in wanted.iter().filter_map(|(_, id)| self.journal.find(id)) {
                             log.end_early(Stop::Cancelled);
                         }
+                    }
+                }
+                Some(topic) if topic.starts_with(FORGET) => {
+                    // In the store, too: this instance may just have been writing them.
+                    if let Some((project, id)) = topic[FORGET.len()..].rsplit_once(' ')
+                        && let Err(error) = self.memory.forget_run(project, id).await
+                    {
+                        tracing::debug!(%error, "hidden turns of a deleted run stay until they expire");
                     }
                 }
                 Some(topic) => {

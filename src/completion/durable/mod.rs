@@ -17,7 +17,7 @@ mod step;
 mod tell;
 mod viewer;
 
-pub use kept::{Keep, Kind};
+pub use kept::{Idempotency, Keep, Kind};
 pub(super) use log::{Log, Stop};
 pub use record::{Reader, Record, Status, Visibility};
 pub(super) use resume::{Known, Pending, Resume};

@@ -44,7 +44,7 @@ pub(super) struct Inner {
     pub settings: config::Run,
     public_url: String,
     /// The turns that callers did not see.
-    memory: HiddenTurns,
+    pub memory: HiddenTurns,
     /// Runs that have ended, by project and id: their journals are to be made small.
     ended: mpsc::UnboundedSender<Ended>,
     /// Runs of other processes that somebody here follows.
@@ -326,6 +326,7 @@ impl Runs {
         }
         self.0.store.delete_run(&row.project, id).await?;
         self.0.memory.forget_run(&row.project, id).await?;
+        self.0.store.notify(&format!("{}{} {id}", super::keeper::FORGET, row.project)).await;
         Ok(Changed::Done(Box::new(record)))
     }
 
