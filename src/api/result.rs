@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::any_host::nothing_at;
 use super::runs::{follow, json_response, read, view};
-use super::stored::{completion, output_of};
+use super::stored::completion;
 use super::{ApiError, App};
 use crate::completion::event::RunEvent;
 use crate::completion::render::{Output, Renderer};
@@ -127,7 +127,7 @@ async fn markdown(app: &App, record: &Record, query: Option<&str>) -> Result<Res
         Part::Prompt => prompt(record),
         Part::Context => context(record),
         Part::Result if wanted.codeblock.is_some() => content(app, record, Output::Events).await?,
-        Part::Result => with_state(record, content(app, record, output_of(record)).await?),
+        Part::Result => with_state(record, content(app, record, record.output).await?),
     };
     let (kind, text) = match wanted.codeblock {
         Some(which) => {
@@ -152,7 +152,7 @@ async fn markdown(app: &App, record: &Record, query: Option<&str>) -> Result<Res
 async fn json(app: &App, record: &Record, query: Option<&str>) -> Result<Response, ApiError> {
     let wanted = Wanted::read(query)?;
     let mut whole = view(app, record).await?;
-    let result = content(app, record, output_of(record)).await?;
+    let result = content(app, record, record.output).await?;
     let part = match wanted.part {
         Some(Part::Prompt) => Some(json!({ "prompt": prompt(record), "messages": record.messages() })),
         Some(Part::Context) => Some(json!({ "context": context(record) })),
@@ -162,7 +162,7 @@ async fn json(app: &App, record: &Record, query: Option<&str>) -> Result<Respons
     if let Some(part) = part {
         return Ok(json_response(StatusCode::OK, &part));
     }
-    whole["request"] = Value::Object(record.request.clone());
+    whole["request"] = Value::Object(record.shown_request());
     whole["result"] = result.into();
     whole["completion"] = completion(app, record).await?.unwrap_or(Value::Null);
     let mut response = json_response(StatusCode::OK, &whole);

@@ -11,7 +11,6 @@ use serde_json::{Map, Value, json};
 
 use super::runs::{done, json_response, not_found, read};
 use super::{ApiError, App, body, keep};
-use crate::completion::render::Output;
 use crate::completion::{Answer, Record, Status};
 use crate::identity::Surface;
 use crate::openai::InvalidField;
@@ -179,7 +178,7 @@ pub(super) async fn completion(app: &App, record: &Record) -> Result<Option<Valu
     if !is_completion(record) {
         return Ok(None);
     }
-    let output = output_of(record);
+    let output = record.output;
     let created = record.created_at.div_euclid(1000);
     let mut answer = Answer::new(record.id.clone(), record.model.clone(), created, output);
     for event in app.runs().events(record).await? {
@@ -204,12 +203,6 @@ pub(super) async fn completion(app: &App, record: &Record) -> Result<Option<Valu
     completion.insert("input_user".into(), asked("user"));
     completion.insert("request_id".into(), record.id.as_str().into());
     Ok(Some(Value::Object(completion)))
-}
-
-/// How tool activity appears in the run's `content`, as its request wanted it.
-pub(super) fn output_of(record: &Record) -> Output {
-    let wanted = record.request.get("toolgate").and_then(|options| options.get("output"));
-    wanted.and_then(|wanted| serde_json::from_value(wanted.clone()).ok()).unwrap_or_default()
 }
 
 fn page(data: Vec<Value>, has_more: bool) -> Value {

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::state::KeptState;
+use crate::completion::render::Output;
 use crate::store::{RunRow, RunSummary};
 
 /// Where a run is in its life.
@@ -140,13 +142,17 @@ pub struct Record {
     pub completion_tokens: i64,
     pub turns: i64,
     pub tool_calls: i64,
+    /// How tool activity appears in the run's `content`.
+    pub output: Output,
     /// Whether the reader may change it.
     pub is_own: bool,
 }
 
 impl Record {
     pub(super) fn of(row: &RunRow, reader: &Reader) -> Self {
+        let state: Option<KeptState> = serde_json::from_slice(&row.state).ok();
         Record {
+            output: state.map(|state| state.options.output).unwrap_or_default(),
             id: row.id.clone(),
             project: row.project.clone(),
             user: row.user.clone(),
@@ -176,6 +182,7 @@ impl Record {
     pub(super) fn listed(row: RunSummary, reader: &Reader) -> Self {
         Record {
             is_own: reader.is_owner(&row.project, &row.user, &row.person),
+            output: Output::default(),
             id: row.id,
             project: row.project,
             user: row.user,
@@ -198,6 +205,16 @@ impl Record {
             turns: row.usage.turns,
             tool_calls: row.usage.tool_calls,
         }
+    }
+
+    /// What the reader may see of the request: its owner all, others what was asked of whom.
+    pub fn shown_request(&self) -> Map<String, Value> {
+        if self.is_own {
+            return self.request.clone();
+        }
+        let shown = ["model", "messages"].into_iter();
+        let shown = shown.filter_map(|key| Some((key.to_owned(), self.request.get(key)?.clone())));
+        shown.collect()
     }
 
     /// The messages of the request.

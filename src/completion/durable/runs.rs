@@ -1,6 +1,7 @@
 //! The runs that are kept, as the edges see them: found, followed, listed, cancelled, changed, deleted.
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -47,6 +48,8 @@ pub(super) struct Inner {
     pub memory: HiddenTurns,
     /// Runs that have ended, by project and id: their journals are to be made small.
     ended: mpsc::UnboundedSender<Ended>,
+    /// The process is about to stop: it takes over nothing any more.
+    pub is_stopping: AtomicBool,
     /// Runs of other processes that somebody here follows.
     followed: Mutex<HashMap<Arc<str>, Weak<Log>>>,
     /// Ids of runs of other processes that have something new; an empty one is all of them.
@@ -88,7 +91,9 @@ impl Runs {
         let news = broadcast::Sender::new(NEWS_AHEAD);
         let followed = Mutex::default();
         let (ended, to_tidy) = mpsc::unbounded_channel();
-        let inner = Inner { store, clock, journal, settings, public_url, followed, news, memory, ended };
+        let is_stopping = AtomicBool::new(false);
+        let inner =
+            Inner { store, clock, journal, settings, public_url, is_stopping, followed, news, memory, ended };
         (Runs(Arc::new(inner)), Work { writer, to_tidy })
     }
 
@@ -149,11 +154,12 @@ impl Runs {
     pub(in crate::completion) async fn take_over(
         &self,
         row: &RunRow,
+        is_chosen: bool,
         told: Option<Told>,
     ) -> Result<(Arc<Log>, Resume), Error> {
         let (events, steps, place) = self.0.journal_of(row).await?;
         let resume = Resume::read(&events, steps);
-        let log = Log::taken_over(row, events, place, told, self.0.journal.clone());
+        let log = Log::taken_over(row, events, place, is_chosen, told, self.0.journal.clone());
         self.0.journal.add(&log);
         Ok((log, resume))
     }
@@ -208,7 +214,12 @@ impl Runs {
     /// When the store fails.
     pub async fn follow(&self, record: &Record, first: usize) -> Result<LogViewer, Error> {
         let log = self.log(record).await?;
-        let there = log.watch_settled().borrow().events;
+        let there = || log.watch_settled().borrow().events;
+        if first > there() && log.is_followed() {
+            // Its reader may have seen more at the process that carries the run out.
+            self.0.catch_up(&log).await?;
+        }
+        let there = there();
         let first = if first > there { 0 } else { first };
         Ok(Viewer::of_settled(log, first, record.is_own))
     }
@@ -249,7 +260,10 @@ impl Runs {
         let (inner, weak, id) = (Arc::clone(&self.0), Arc::downgrade(&log), Arc::clone(&log.id));
         tokio::spawn(async move {
             inner.keep_up(&weak, &id, &mut news).await;
-            inner.followed.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+            let mut followed = inner.followed.lock().unwrap_or_else(PoisonError::into_inner);
+            if followed.get(&id).is_some_and(|now| now.ptr_eq(&weak)) {
+                followed.remove(&id);
+            }
         });
         Ok(log)
     }

@@ -95,7 +95,7 @@ impl LogViewer {
             if let Some(found) = self.ready() {
                 return Some(found);
             }
-            if is_lost || self.is_at_end() || !self.may_read() {
+            if is_lost || self.log.is_handed_over() || self.is_at_end() || !self.may_read() {
                 return None;
             }
             let changed = match &mut self.there {
@@ -116,6 +116,10 @@ impl LogViewer {
             return None;
         }
         let event = self.log.event(self.next)?;
+        // Who has read the end finds it in the store.
+        if event.is_last() && !self.log.may_tell_end() {
+            return None;
+        }
         self.next += 1;
         Some((self.next - 1, event))
     }
