@@ -96,6 +96,13 @@ impl Message {
             .with(Action::Link { path: format!("/{id}"), words: "Back to the result".to_owned() })
     }
 
+    pub fn too_large_form() -> Self {
+        Message::new(
+            "This is too long",
+            &["A page takes less text than this. Go back and shorten it, or send it from a program."],
+        )
+    }
+
     // Links
 
     pub fn unknown_link() -> Self {

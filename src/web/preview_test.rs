@@ -254,6 +254,10 @@ fn pages(text: Option<&str>) -> Vec<(&'static str, String)> {
         ),
         ("signed-out", message(Message::signed_out(Some(2)))),
         ("foreign-form", message(Message::foreign_form())),
+        ("too-large-form", message(Message::too_large_form())),
+        ("unknown-run", message(Message::unknown_run(Some(&or("run_0123456789"))))),
+        ("not-your-run", message(Message::not_your_run(&or("run_0123456789")))),
+        ("still-running", message(Message::still_running(&or("run_0123456789")))),
         ("unsafe-target", message(Message::unsafe_target())),
         ("broken", message(Message::broken())),
     ]

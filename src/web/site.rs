@@ -151,16 +151,29 @@ impl Site {
     /// # Errors
     /// The page that says so.
     pub(super) async fn form(&self, headers: &HeaderMap, body: Body) -> Result<(Visitor, Fields), Response> {
+        self.form_within(headers, body, form::LARGEST).await
+    }
+
+    /// As [`Site::form`], of at most `largest` bytes.
+    ///
+    /// # Errors
+    /// The page that says so.
+    pub(super) async fn form_within(
+        &self,
+        headers: &HeaderMap,
+        body: Body,
+        largest: usize,
+    ) -> Result<(Visitor, Fields), Response> {
         let visitor = self.visitor(headers).await;
         let known = Some(&visitor.browser).filter(|_| !visitor.is_new);
         let origin = self.own_origin(headers);
-        match form::read(headers, body, known, &origin).await {
+        match form::read(headers, body, known, &origin, largest).await {
             Ok(fields) => Ok((visitor, fields)),
             Err(Refused::Foreign) => {
                 Err(self.message(&visitor, StatusCode::FORBIDDEN, Message::foreign_form()))
             }
             Err(Refused::TooLarge) => {
-                Err(self.message(&visitor, StatusCode::PAYLOAD_TOO_LARGE, Message::foreign_form()))
+                Err(self.message(&visitor, StatusCode::PAYLOAD_TOO_LARGE, Message::too_large_form()))
             }
         }
     }

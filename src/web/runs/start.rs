@@ -21,6 +21,8 @@ use crate::web::site::{Site, Visitor};
 
 /// What the demo's model and tools can answer.
 const EXAMPLE: &str = "Roll 2 dice and tell me the time in Tokyo";
+/// Largest form, in bytes. A character that is no ASCII takes up to twelve.
+const LARGEST: usize = 1 << 20;
 /// Most MCP servers of one form.
 const MOST_SERVERS: usize = 16;
 /// Longest message about what is wrong, in characters.
@@ -65,7 +67,7 @@ pub(in crate::web) async fn show(State(site): State<Arc<Site>>, uri: Uri, header
 
 /// `POST /`: starts a run and leads to its page.
 pub(in crate::web) async fn start(State(site): State<Arc<Site>>, headers: HeaderMap, body: Body) -> Response {
-    let (visitor, fields) = match site.form(&headers, body).await {
+    let (visitor, fields) = match site.form_within(&headers, body, LARGEST).await {
         Ok(sent) => sent,
         Err(refused) => return refused,
     };

@@ -267,7 +267,9 @@ impl View {
 
     fn finish(&mut self, reason: &FinishReason) {
         self.end();
-        if let Some(notice) = block::Notice::finish(reason) {
+        // Most ends are announced by the gateway itself.
+        let is_said = matches!(self.blocks.last(), Some(Shown { block: Block::Notice(_), .. }));
+        if let Some(notice) = block::Notice::finish(reason).filter(|_| !is_said) {
             self.add(Block::Notice(notice));
         }
     }

@@ -139,6 +139,21 @@ fn a_login_link_that_is_no_web_address_is_no_link() {
 }
 
 #[test]
+fn an_end_is_said_once() {
+    let notice = crate::completion::event::Notice {
+        code: "cancelled".into(),
+        message: "The run was cancelled.".into(),
+    };
+    let end = RunEvent::Finish { reason: FinishReason::Cancelled };
+    assert_eq!(html(&[says("a"), RunEvent::Notice(notice), end.clone()]).matches("note").count(), 1);
+    assert!(html(&[says("a"), end]).contains("Stopped, as somebody asked"));
+    assert_eq!(
+        html(&[says("a"), RunEvent::Finish { reason: FinishReason::Model("stop".into()) }]),
+        "<p>a</p>\n"
+    );
+}
+
+#[test]
 fn an_error_says_what_to_do() {
     let error = json!({ "message": "api.example.com answered 429.", "code": "rate_limit_exceeded" });
     let error = RunError { status: 429, error, retry_after: None, login: None };

@@ -28,7 +28,7 @@ pub async fn finished(browser: &mut Browser, path: &str) -> Answer {
 }
 
 /// The stream of a page.
-async fn live(browser: &Browser, path: &str) -> Stream {
+pub async fn live(browser: &Browser, path: &str) -> Stream {
     Stream::new(browser.open_stream(&format!("{path}/live")).await)
 }
 
@@ -47,7 +47,7 @@ fn shown(messages: &[Value]) -> Vec<String> {
 }
 
 /// A stream that says one thing, and the other when the gate opens.
-fn in_two(one: &str, other: &str, gate: &Gate) -> Reply {
+pub fn in_two(one: &str, other: &str, gate: &Gate) -> Reply {
     let text = |text: &str| event(&delta(&json!({ "content": text })));
     let end = [event(&finish("stop")), event(&usage()), "data: [DONE]\n\n".into()];
     let mut pieces = vec![text(one), Piece::Wait(gate.clone()), text(other)];
@@ -155,6 +155,15 @@ async fn what_is_wrong_with_the_form_is_said_beside_what_was_entered() {
         assert!(html.contains(words) && html.contains("role=\"alert\""), "{words}: {html}");
         assert!(fields[1].1 == " " || html.contains("kept &#60;b&#62;</textarea>"), "{html}");
     }
+    let long = "ö".repeat(100_000);
+    assert_eq!(
+        anna.submit(&page, "/", &[("model", "nope"), ("message", &long), ("servers", "")]).await.status,
+        404
+    );
+    let too_long =
+        anna.submit(&page, "/", &[("model", "nope"), ("message", &long.repeat(2)), ("servers", "")]).await;
+    assert_eq!(too_long.status, 413);
+    assert!(too_long.text().contains("This is too long"));
     let many = "https://s.example/mcp ".repeat(17);
     let answer = anna.submit(&page, "/", &[("model", "m"), ("message", "x"), ("servers", &many)]).await;
     assert_eq!(answer.status, 400);

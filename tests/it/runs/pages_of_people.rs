@@ -2,13 +2,21 @@
 
 use toolgate::config::{EgressAllow, Settings};
 
-use super::pages::{finished, start};
+use super::pages::{finished, in_two, live, start};
 use crate::support::issuer::{Issuer, PUBLIC, entry, sign_in};
-use crate::support::{Answer, Browser, FakeProvider, Gateway, text_stream};
+use crate::support::{Answer, Browser, FakeProvider, FakeTool, Gate, Gateway, Protected, text_stream};
 
 async fn gateway(issuer: &Issuer, change: impl FnOnce(&mut Settings)) -> Gateway {
     let provider = FakeProvider::answering(|_| text_stream("the answer")).await;
-    Gateway::configured(&provider, |settings| {
+    gateway_with(&provider, issuer, change).await
+}
+
+async fn gateway_with(
+    provider: &FakeProvider,
+    issuer: &Issuer,
+    change: impl FnOnce(&mut Settings),
+) -> Gateway {
+    Gateway::configured(provider, |settings| {
         settings.public_url = Some(PUBLIC.into());
         settings.sign_in = vec![entry("company", issuer)];
         settings.sign_in_may_complete = true;
@@ -117,13 +125,23 @@ async fn who_has_the_address_of_an_unlisted_run_reads_it_and_changes_nothing() {
 #[tokio::test]
 async fn somebody_who_reads_is_shut_out_when_the_run_becomes_private() {
     let issuer = Issuer::start(false).await;
-    let gateway = gateway(&issuer, |_| {}).await;
+    let gate = Gate::new();
+    let provider = FakeProvider::start(vec![in_two("so far", "secret", &gate)]).await;
+    let gateway = gateway_with(&provider, &issuer, |_| {}).await;
     let mut anna = person(&gateway, &issuer, "anna").await;
     let path = start(&mut anna, &[]).await;
-    finished(&mut anna, &path).await;
     let mut nobody = Browser::new(&gateway.client);
     assert_eq!(nobody.visit(&path).await.status, 200);
+    let (mut own, mut foreign) = (live(&anna, &path).await, live(&nobody, &path).await);
+    for stream in [&mut own, &mut foreign] {
+        stream.until(|message| message["elements"].to_string().contains("so far")).await;
+    }
     set(&mut anna, &path, "private").await;
+    gate.open();
+    own.until(|message| message["ended"] == true).await;
+    while let Some(message) = foreign.next().await {
+        assert!(!message.to_string().contains("secret"), "{message}");
+    }
     assert_eq!(nobody.visit(&path).await.status, 404);
     let there = nobody.visit(&path).await.text();
     assert!(there.contains(&format!("/login?return_to={path}")), "who is its owner can sign in: {there}");
@@ -147,4 +165,24 @@ async fn nobody_starts_runs_at_the_operators_expense_unless_allowed() {
     assert!(answer.text().contains("has not allowed people to start runs"));
     assert!(anna.visit("/runs").await.text().contains("Nothing here yet"));
     assert_eq!(nobody.visit("/runs").await.header("location"), Some("/login?return_to=/runs"));
+}
+
+#[tokio::test]
+async fn login_links_are_not_for_all_the_world() {
+    let issuer = Issuer::start(false).await;
+    let mcp = Protected::start(vec![FakeTool::text("t", "x")]).await;
+    let gateway = gateway(&issuer, |_| {}).await;
+    let mut anna = person(&gateway, &issuer, "anna").await;
+    let path = start(&mut anna, &[("servers", &mcp.url())]).await;
+    live(&anna, &path).await.until(|message| message["waits"] == true).await;
+    let mut nobody = Browser::new(&gateway.client);
+    for (visibility, is_shown) in [("unlisted", true), ("public", false)] {
+        set(&mut anna, &path, visibility).await;
+        assert!(anna.visit(&path).await.text().contains("/connect/"), "{visibility}");
+        let page = nobody.visit(&path).await.text();
+        assert!(page.contains("Waiting for you to log in") || page.contains("A login is needed"), "{page}");
+        assert_eq!(page.contains("/connect/"), is_shown, "{visibility}: {page}");
+        let message = live(&nobody, &path).await.next().await.unwrap().to_string();
+        assert_eq!(message.contains("/connect/"), is_shown, "{visibility}: {message}");
+    }
 }
