@@ -1,5 +1,6 @@
 //! The two viewers of a run over HTTP, and the answer of a relayed request.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -49,7 +50,8 @@ pub async fn whole(started: Started) -> Result<Response, ApiError> {
     let mut ended = false;
     while let Some(event) = events.next().await {
         ended |= event.is_last();
-        answer.add(event);
+        // Only here, where nobody else sees it.
+        answer.add(Arc::unwrap_or_clone(event));
     }
     drop(task);
     if !ended {
@@ -88,7 +90,7 @@ pub async fn stream(started: Started, keep_alive_seconds: u64) -> Result<Respons
     let mut first = Vec::with_capacity(1024);
     let last = early.pop_if(|event| event.is_last());
     for event in early {
-        chunks.write(event, &mut first);
+        chunks.write(&event, &mut first);
     }
     let keep_alive = Duration::from_secs(keep_alive_seconds.max(1));
     let state = Box::new(Streaming {
@@ -117,7 +119,7 @@ fn name_run(response: &mut Response, run_id: &str, result_url: Option<&str>) {
     }
 }
 
-async fn first_words(events: &mut Viewer) -> Result<Vec<RunEvent>, ApiError> {
+async fn first_words(events: &mut Viewer) -> Result<Vec<Arc<RunEvent>>, ApiError> {
     let mut early = Vec::new();
     let mut deadline: Option<Instant> = None;
     loop {
@@ -128,18 +130,15 @@ async fn first_words(events: &mut Viewer) -> Result<Vec<RunEvent>, ApiError> {
                 Err(_) => return Ok(early),
             },
         };
-        match event.ok_or_else(vanished_run)? {
-            RunEvent::Error(error) => return Err(error.into()),
-            // A person must see the link now.
-            event @ RunEvent::Waiting { .. } => {
-                early.push(event);
-                return Ok(early);
-            }
+        let event = event.ok_or_else(vanished_run)?;
+        match &*event {
+            RunEvent::Error(error) => return Err(error.clone().into()),
             RunEvent::Accepted => deadline = Some(Instant::now() + FIRST_WORDS),
-            event @ (RunEvent::Notice(_)
-            | RunEvent::AuthorizationRequired(_)
-            | RunEvent::AuthorizationBatch(_)) => early.push(event),
-            event => {
+            RunEvent::Notice(_) | RunEvent::AuthorizationRequired(_) | RunEvent::AuthorizationBatch(_) => {
+                early.push(event);
+            }
+            // A person must see the link now: `Waiting` is among them.
+            _ => {
                 early.push(event);
                 return Ok(early);
             }
@@ -154,7 +153,7 @@ struct Streaming {
     keep_alive: Duration,
     first: Option<Vec<u8>>,
     /// The end, which comes when everything before it is sent.
-    last: Option<RunEvent>,
+    last: Option<Arc<RunEvent>>,
     _task: Option<CancelOnDrop>,
 }
 
@@ -175,7 +174,7 @@ impl Streaming {
         while out.is_empty() && !self.chunks.is_ended() {
             if let Some(last) = self.last.take() {
                 ended_for_all(&self.events).await;
-                self.chunks.write(last, &mut out);
+                self.chunks.write(&last, &mut out);
                 break;
             }
             match timeout(self.keep_alive, self.events.next()).await {
@@ -190,18 +189,18 @@ impl Streaming {
                     }
                 }
                 Ok(None) => {
-                    self.chunks.write(RunEvent::Error(vanished_run()), &mut out);
+                    self.chunks.write(&RunEvent::Error(vanished_run()), &mut out);
                 }
             }
         }
         if out.is_empty() { None } else { Some(out.into()) }
     }
 
-    fn take(&mut self, event: RunEvent, out: &mut Vec<u8>) {
+    fn take(&mut self, event: Arc<RunEvent>, out: &mut Vec<u8>) {
         if event.is_last() {
             self.last = Some(event);
         } else {
-            self.chunks.write(event, out);
+            self.chunks.write(&event, out);
         }
     }
 }

@@ -83,6 +83,8 @@ struct State {
     is_changed: bool,
     told: Option<Told>,
     is_queued: bool,
+    /// Another process has it.
+    is_lost: bool,
 }
 
 /// What one write brings into the store.
@@ -179,6 +181,7 @@ impl Log {
             is_changed: false,
             told: None,
             is_queued: false,
+            is_lost: false,
         };
         Log {
             project: row.project.as_str().into(),
@@ -206,25 +209,26 @@ impl Log {
     ///
     /// # Errors
     /// [`Gone`] when the run is another process's now.
-    pub fn push(&self, event: RunEvent) -> Result<(), Gone> {
-        if self.settled.borrow().lost {
-            return Err(Gone);
-        }
+    pub fn push(&self, event: impl Into<Arc<RunEvent>>) -> Result<(), Gone> {
+        let event = event.into();
         let is_last = event.is_last();
-        let (number, is_too_large) = {
+        let (number, is_too_large, is_new) = {
             let mut state = self.state();
-            if state.ended_at.is_some() {
+            if state.is_lost || state.ended_at.is_some() {
                 return Err(Gone);
             }
-            state.note(&event, self.clock.unix_milliseconds());
-            state.events.push(Arc::new(event));
-            (state.events.len(), state.bytes > MOST_BYTES)
+            state.note(&event, &self.clock);
+            state.events.push(event);
+            let is_new = !std::mem::replace(&mut state.is_queued, true);
+            (state.events.len(), state.bytes > MOST_BYTES, is_new)
         };
         self.there.send_replace(number);
         if is_too_large && !is_last {
             self.end_early(Stop::TooLarge);
         }
-        self.queue(is_last);
+        if let Some(journal) = &self.journal {
+            journal.queue(&self.id, is_new, is_last);
+        }
         Ok(())
     }
 
@@ -453,6 +457,7 @@ impl Log {
 
     /// Another process has the run.
     pub(super) fn lose(&self) {
+        self.state().is_lost = true;
         self.settled.send_modify(|settled| settled.lost = true);
         self.there.send_modify(|_| {});
         self.end_early(Stop::HandedOver);
@@ -461,7 +466,7 @@ impl Log {
 
 impl State {
     /// What an event means for the run.
-    fn note(&mut self, event: &RunEvent, now: i64) {
+    fn note(&mut self, event: &RunEvent, clock: &Clock) {
         self.bytes += event.weight();
         let status = match event {
             RunEvent::Accepted
@@ -490,7 +495,7 @@ impl State {
             _ => {}
         }
         if event.is_last() {
-            self.ended_at = Some(now);
+            self.ended_at = Some(clock.unix_milliseconds());
         }
         if let Some(status) = status.filter(|status| *status != self.status) {
             self.status = status;
