@@ -162,7 +162,7 @@ async fn json(app: &App, record: &Record, query: Option<&str>) -> Result<Respons
     if let Some(part) = part {
         return Ok(json_response(StatusCode::OK, &part));
     }
-    whole["request"] = Value::Object(record.request.clone());
+    whole["request"] = Value::Object(record.shown_request());
     whole["result"] = result.into();
     whole["completion"] = completion(app, record).await?.unwrap_or(Value::Null);
     let mut response = json_response(StatusCode::OK, &whole);

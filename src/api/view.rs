@@ -22,8 +22,6 @@ const RESULT_URL: HeaderName = HeaderName::from_static("x-result-url");
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 /// After the provider has taken the request, how long its first words may decide about the status.
 const FIRST_WORDS: Duration = Duration::from_secs(2);
-/// How long the end of a run that is kept may take to be written before it is told.
-const TO_WRITE: Duration = Duration::from_secs(5);
 /// Most bytes of chunks that are sent as one piece.
 const PIECE_BYTES: usize = 64 << 10;
 
@@ -58,9 +56,7 @@ pub async fn whole(started: Started) -> Result<Response, ApiError> {
         return Err(vanished_run().into());
     }
     kept(&events).await?;
-    let answer = answer.finish()?;
-    ended_for_all(&events).await;
-    let mut response = Response::new(Body::from(answer.to_string()));
+    let mut response = Response::new(Body::from(answer.finish()?.to_string()));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     name_run(&mut response, &run_id, result_url.as_deref());
     Ok(response)
@@ -71,12 +67,6 @@ async fn kept(events: &Viewer) -> Result<(), ApiError> {
     if events.created().await { Ok(()) } else { Err(unwritable().into()) }
 }
 
-/// Who has seen the end of a run that is kept finds it ended, wherever they ask.
-async fn ended_for_all(events: &Viewer) {
-    // An answer that is there is not withheld because the store hangs.
-    let _ = timeout(TO_WRITE, events.ended()).await;
-}
-
 /// The run as an event stream. The head is held back until it is clear that there is an answer, so that failures
 /// keep their status.
 ///
@@ -84,11 +74,10 @@ async fn ended_for_all(events: &Viewer) {
 /// The run's own, if it fails before its first words.
 pub async fn stream(started: Started, keep_alive_seconds: u64) -> Result<Response, ApiError> {
     let Started { run_id, result_url, model, created, include_usage, output, mut events, task, .. } = started;
-    let mut early = first_words(&mut events).await?;
+    let early = first_words(&mut events).await?;
     kept(&events).await?;
     let mut chunks = Chunks::new(run_id.clone(), model, created, output, include_usage);
     let mut first = Vec::with_capacity(1024);
-    let last = early.pop_if(|event| event.is_last());
     for event in early {
         chunks.write(&event, &mut first);
     }
@@ -98,7 +87,6 @@ pub async fn stream(started: Started, keep_alive_seconds: u64) -> Result<Respons
         events,
         keep_alive,
         first: Some(first).filter(|bytes| !bytes.is_empty()),
-        last,
         _task: task,
     });
     let mut response = Response::new(Body::from_stream(stream::unfold(state, next)));
@@ -152,8 +140,6 @@ struct Streaming {
     events: Viewer,
     keep_alive: Duration,
     first: Option<Vec<u8>>,
-    /// The end, which comes when everything before it is sent.
-    last: Option<Arc<RunEvent>>,
     _task: Option<CancelOnDrop>,
 }
 
@@ -172,20 +158,14 @@ impl Streaming {
         }
         let mut out = Vec::new();
         while out.is_empty() && !self.chunks.is_ended() {
-            if let Some(last) = self.last.take() {
-                ended_for_all(&self.events).await;
-                self.chunks.write(&last, &mut out);
-                break;
-            }
             match timeout(self.keep_alive, self.events.next()).await {
                 Err(_) => sse::comment(&mut out, "keep-alive"),
                 Ok(Some(event)) => {
-                    self.take(event, &mut out);
+                    self.chunks.write(&event, &mut out);
                     while out.len() < PIECE_BYTES
-                        && self.last.is_none()
                         && let Some(event) = self.events.ready()
                     {
-                        self.take(event, &mut out);
+                        self.chunks.write(&event, &mut out);
                     }
                 }
                 Ok(None) => {
@@ -194,13 +174,5 @@ impl Streaming {
             }
         }
         if out.is_empty() { None } else { Some(out.into()) }
-    }
-
-    fn take(&mut self, event: Arc<RunEvent>, out: &mut Vec<u8>) {
-        if event.is_last() {
-            self.last = Some(event);
-        } else {
-            self.chunks.write(&event, out);
-        }
     }
 }

@@ -50,7 +50,7 @@ async fn guide(output: Output) -> Result<(), Failure> {
     let gateway = server::serve_until(
         settings,
         &nothing,
-        egress::system_lookup(),
+        server::World::default(),
         // Nobody to tell means that the tour has failed already.
         |started| _ = tell_address.send(started.addr),
         async { _ = ended.await },

@@ -171,7 +171,13 @@ impl Chunks {
         self.chunk(&[choice], self.include_usage.then_some(Value::Null), data, out);
     }
 
-    fn chunk(&self, choices: &[Choice<'_>], usage: Option<Value>, toolgate: Option<Value>, out: &mut Vec<u8>) {
+    fn chunk(
+        &self,
+        choices: &[Choice<'_>],
+        usage: Option<Value>,
+        toolgate: Option<Value>,
+        out: &mut Vec<u8>,
+    ) {
         let chunk = Chunk {
             id: &self.id,
             object: "chat.completion.chunk",

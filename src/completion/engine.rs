@@ -162,6 +162,7 @@ impl Engine {
 
     /// Ends every wait for a login with the links that were shown: the process stops.
     pub fn stop_waiting(&self) {
+        self.parts.runs.stop();
         self.parts.stopping.send_replace(true);
     }
 

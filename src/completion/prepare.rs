@@ -284,6 +284,9 @@ impl Prepared {
         let quirks = target.provider.quirks;
         let mut conversation = Conversation::new(&request, &target.model, messages, &toolset, quirks)?;
         let start = conversation.mark();
+        if sink.log().is_some() {
+            conversation.stream_for_viewers();
+        }
         if let Some(resume) = &resume {
             conversation.push_text(&resume.added);
         }

@@ -162,7 +162,9 @@ impl Engine {
             let url = state.as_ref().and_then(|state| state.webhook_url.clone());
             let wants_news = row.kind == Kind::Task.as_str() || url.is_some();
             let told = wants_news.then(|| told(&parts.runs, &row, url));
-            let (log, resume) = match parts.runs.take_over(&row, told).await {
+            let is_chosen = row.kind == Kind::Task.as_str()
+                || state.as_ref().is_some_and(|state| state.options.visibility.is_some());
+            let (log, resume) = match parts.runs.take_over(&row, is_chosen, told).await {
                 Ok(taken) => taken,
                 Err(error) => {
                     // It stays this process's; when this one is lost, another tries.
@@ -170,6 +172,9 @@ impl Engine {
                     return;
                 }
             };
+            if row.cancel_requested {
+                log.end_early(Stop::Cancelled);
+            }
             let sink = Sink::to_log(Arc::clone(&log));
             let body = async move {
                 if let Err(error) = engine.go_on(&row, state, sink.clone(), resume).await {
@@ -188,7 +193,8 @@ impl Engine {
         resume: Resume,
     ) -> Result<(), RunEvent> {
         if row.cancel_requested {
-            return Err(RunEvent::Finish { reason: FinishReason::Cancelled });
+            // It is ended by whoever carries it out.
+            return std::future::pending().await;
         }
         let failed = |code: &str, message: &str| {
             RunEvent::Error(ended(500, ErrorBody::new(ErrorKind::Server, Some(code), message)))
@@ -336,7 +342,9 @@ fn carry_out(runs: Runs, log: Arc<Log>, body: impl Future<Output = ()> + Send + 
             // Lost in the last moment: another process ends it.
             let _ = log.push(last);
         }
-        if !log.is_handed_over() {
+        if log.is_handed_over() {
+            runs.leave(std::slice::from_ref(&log)).await;
+        } else {
             let _ = tokio::time::timeout(TO_WRITE, log.ended()).await;
             runs.end(&log);
         }

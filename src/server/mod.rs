@@ -11,5 +11,5 @@ mod started;
 
 pub use error::Error;
 pub use open::{DATABASE_FILE, Opened, WithoutKeys, open};
-pub use serve::{serve, serve_until};
+pub use serve::{World, serve, serve_until};
 pub use started::Started;

@@ -30,20 +30,34 @@ pub async fn serve(
     environment: &Environment,
     ready: impl FnOnce(&Started),
 ) -> Result<(), Error> {
-    serve_until(settings, environment, egress::system_lookup(), ready, stop_signal()).await
+    serve_until(settings, environment, World::default(), ready, stop_signal()).await
 }
 
-/// As [`serve`], with a resolver and an end of the caller's choosing.
+/// What a gateway knows of the world by asking.
+pub struct World {
+    /// Where names lead.
+    pub lookup: egress::Lookup,
+    pub clock: Clock,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        World { lookup: egress::system_lookup(), clock: Clock::system() }
+    }
+}
+
+/// As [`serve`], in a world and with an end of the caller's choosing.
 ///
 /// # Errors
 /// [`Error`] when it cannot start.
 pub async fn serve_until(
     mut settings: Settings,
     environment: &Environment,
-    lookup: egress::Lookup,
+    world: World,
     ready: impl FnOnce(&Started),
     stop: impl Future<Output = ()>,
 ) -> Result<(), Error> {
+    let World { lookup, clock } = world;
     let local = settings.is_local();
     let listener = listen::bind(settings.listen)?;
     let address = listener.local_addr().map_err(|error| Error::listen(settings.listen, &error))?;
@@ -68,7 +82,6 @@ pub async fn serve_until(
     for provider in providers.active() {
         metrics.provider(&provider.name);
     }
-    let clock = Clock::system();
     let demo = local.then(|| demo::router(clock.clone(), egress.clone()));
     let variable = |name: &str| environment.get(name).map(str::to_owned);
     let connections = Connections::new(connections::Parts {
@@ -171,11 +184,11 @@ pub async fn serve_until(
     let sweeping = app.sessions.clone();
     let (watched, keeping, resuming) = (runs.clone(), runs.clone(), Arc::clone(&app.engine));
     let remembering = Arc::clone(&app);
-    let (writing, is_stopping) = (runs.clone(), app.engine.stopping());
+    let writing = runs.clone();
     let tasks = [
         tokio::spawn(async move { writing.work(journal).await }),
         tokio::spawn(async move { watched.watch().await }),
-        tokio::spawn(async move { keeping.keep(is_stopping, |row| resuming.resume(row)).await }),
+        tokio::spawn(async move { keeping.keep(|row| resuming.resume(row)).await }),
         tokio::spawn(keys::watch(source, keyring)),
         tokio::spawn(async move { watching.callers.watch().await }),
         tokio::spawn(async move { listening.watch().await }),

@@ -119,6 +119,18 @@ impl Journal {
         Ok(())
     }
 
+    /// The store has more of the run than is known here, as when a write succeeded that was said to have failed: whoever
+    /// takes it, goes on from there.
+    async fn give_up(&self, log: &Log) {
+        tracing::warn!(run.id = &*log.id, "a run is read anew");
+        log.close();
+        log.lose();
+        self.remove(&log.id);
+        if let Err(error) = self.0.store.release_runs(&self.instance(), &[log.id.to_string()]).await {
+            tracing::warn!(%error, "a run is left until this process is missed");
+        }
+    }
+
     async fn write(&self, taken: &mut [(Arc<Log>, Taken)]) -> Result<bool, Error> {
         let now = self.0.clock.unix_milliseconds();
         let instance = self.instance();
@@ -183,8 +195,8 @@ impl Writer {
                         tracing::error!(%error, "no new name could be registered");
                     }
                 }
-                // One of them cannot be written, and must not keep the others from it.
-                Err(error) if !matches!(error, Error::Unavailable(_)) => self.write_one_by_one(taken).await,
+                // Nobody else's runs are held up by one that cannot be written.
+                Err(Error::Exists) => self.write_one_by_one(&mut taken).await,
                 Err(error) => {
                     let since = *failing_since.get_or_insert_with(Instant::now);
                     tracing::warn!(%error, runs = taken.len(), "runs could not be written; trying again");
@@ -200,45 +212,14 @@ impl Writer {
         }
     }
 
-    async fn write_one_by_one(&self, taken: Vec<(Arc<Log>, Taken)>) {
-        for (log, part) in taken {
-            let mut one = [(Arc::clone(&log), part)];
-            match self.journal.write(&mut one).await {
-                Ok(true) => self.settle(&one).await,
-                Ok(false) | Err(Error::Unavailable(_)) => log.unsettle(&one[0].1),
-                Err(error) => match self.is_there(&log, &one[0].1).await {
-                    // A write whose answer was lost may have come about.
-                    Ok(Some(true)) => self.settle(&one).await,
-                    Ok(Some(false)) => {
-                        log.is_created();
-                        log.unsettle(&one[0].1);
-                    }
-                    Ok(None) => {
-                        tracing::error!(%error, run.id = &*log.id, "a run cannot be written; it ends here");
-                        log.lose();
-                        self.journal.remove(&log.id);
-                    }
-                    Err(_) => log.unsettle(&one[0].1),
-                },
+    async fn write_one_by_one(&self, taken: &mut [(Arc<Log>, Taken)]) {
+        for one in taken.chunks_mut(1) {
+            match self.journal.write(one).await {
+                Ok(true) => self.settle(one).await,
+                Err(Error::Exists) => self.journal.give_up(&one[0].0).await,
+                // Seen again, and dealt with, at the next write.
+                Ok(false) | Err(_) => one.iter().for_each(|(log, part)| log.unsettle(part)),
             }
-        }
-    }
-
-    /// Whether what was to be written is in the store; `None` when the run is not this process's there.
-    async fn is_there(&self, log: &Log, part: &Taken) -> Result<Option<bool>, Error> {
-        let store = &self.journal.0.store;
-        let own = store.find_run(&log.id).await?.filter(|row| row.owner == *self.journal.instance());
-        if own.is_none() {
-            return Ok(None);
-        }
-        let last = store.last_batch(&log.project, &log.id).await?;
-        let Some(batch) = &part.batch else { return Ok(Some(true)) };
-        match last {
-            Some((place, first, number)) if place == batch.place => {
-                Ok(((first, number) == (batch.first, batch.number)).then_some(true))
-            }
-            Some((place, ..)) if place > batch.place => Ok(None),
-            _ => Ok(Some(false)),
         }
     }
 

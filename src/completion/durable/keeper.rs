@@ -3,13 +3,12 @@
 //! A lease is the process's, not the run's: every write of the journal first touches the process's own row, and who
 //! declares a process dead changes that row. So a process that stood still and wakes cannot write another event.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::watch;
-use tokio::time::Instant;
-
 use super::journal::NEWS;
-use super::log::Stop;
+use super::log::{Log, Stop};
 use super::runs::{Inner, Runs};
 use crate::store::{Error, Listener, RunRow};
 
@@ -19,10 +18,12 @@ pub(super) const CANCEL: &str = "runs_cancel";
 pub(super) const FORGET: &str = "runs_forget ";
 /// Runs that are taken over at once.
 const MOST_ADOPTED: i64 = 100;
-/// How often is looked for what is too old to keep.
-const SELDOM: Duration = Duration::from_secs(30);
+/// How often is looked for what is too old to keep, in milliseconds.
+const SELDOM: i64 = 30_000;
 /// Runs that are forgotten in one piece.
 const PIECE: u64 = 200;
+/// How long what is left of runs may take to be written when the process stops.
+const TO_SETTLE: Duration = Duration::from_secs(5);
 /// Names of dead processes are kept for so long, in milliseconds: a day.
 const NAMES_KEPT: i64 = 24 * 3_600_000;
 
@@ -36,22 +37,20 @@ impl Runs {
         inner.store.register_instance(&inner.journal.instance(), inner.now()).await
     }
 
-    /// Keeps runs alive until the process ends. `resume` goes on with one that was taken over; who is stopping takes
-    /// none.
-    pub async fn keep(&self, stopping: watch::Receiver<bool>, resume: impl Fn(RunRow)) {
+    /// Keeps runs alive until the process ends. `resume` goes on with one that was taken over.
+    pub async fn keep(&self, resume: impl Fn(RunRow)) {
         let inner = &self.0;
         let beat = Duration::from_secs(inner.settings.lease_seconds.max(1)) / 3;
         let mut is_first = true;
-        let mut swept = Instant::now();
+        let mut swept = inner.now();
         loop {
-            let takes_over = !*stopping.borrow();
-            if let Err(error) = inner.beat(is_first, takes_over, &resume).await {
+            if let Err(error) = inner.beat(is_first, &resume).await {
                 tracing::warn!(%error, "runs of other processes could not be looked after");
             } else {
                 is_first = false;
             }
-            if swept.elapsed() > SELDOM {
-                swept = Instant::now();
+            if inner.now() - swept > SELDOM {
+                swept = inner.now();
                 if let Err(error) = self.forget_old().await {
                     tracing::debug!(%error, "old runs could not be forgotten yet");
                 }
@@ -82,22 +81,42 @@ impl Runs {
         Ok(())
     }
 
+    /// Takes over nothing from now on: the process is about to stop.
+    pub fn stop(&self) {
+        self.0.is_stopping.store(true, Ordering::Relaxed);
+    }
+
     /// Leaves the runs of this process to others: it stops.
     pub async fn hand_over(&self) {
+        self.stop();
+        self.leave(&self.0.journal.all()).await;
+        // Nobody needs to miss it before they take what is left.
+        let (name, now) = (self.0.journal.instance(), self.0.now());
+        if let Err(error) = self.0.store.declare_dead(&name, Some(i64::MAX), now).await {
+            tracing::debug!(%error, "others have to miss this process");
+        }
+    }
+
+    /// Leaves these runs to whoever takes them.
+    pub(in crate::completion) async fn leave(&self, logs: &[Arc<Log>]) {
         let inner = &self.0;
-        let logs = inner.journal.all();
-        for log in &logs {
-            log.end_early(Stop::HandedOver);
+        let logs: Vec<&Arc<Log>> = logs.iter().filter(|log| !log.is_lost() && log.close()).collect();
+        if logs.is_empty() {
+            return;
         }
         let settled = async {
             for log in &logs {
                 log.settled_or_lost().await;
             }
         };
-        let _ = tokio::time::timeout(Duration::from_secs(5), settled).await;
+        let _ = tokio::time::timeout(TO_SETTLE, settled).await;
         let ids: Vec<String> = logs.iter().map(|log| log.id.to_string()).collect();
         if let Err(error) = inner.store.release_runs(&inner.journal.instance(), &ids).await {
             tracing::warn!(%error, "runs could not be handed over; others take them when this process is missed");
+        }
+        for log in logs {
+            log.lose();
+            inner.journal.remove(&log.id);
         }
     }
 }
@@ -107,20 +126,21 @@ impl Inner {
         self.clock.unix_milliseconds()
     }
 
-    async fn beat(&self, is_first: bool, takes_over: bool, resume: &impl Fn(RunRow)) -> Result<(), Error> {
+    async fn beat(&self, is_first: bool, resume: &impl Fn(RunRow)) -> Result<(), Error> {
         let (now, own) = (self.now(), self.journal.instance());
         let mut open = self.store.begin().await?;
         let is_alive = open.still_alive(&own, now).await?;
         open.commit().await?;
+        let is_stopping = self.is_stopping.load(Ordering::Relaxed);
         if !is_alive {
-            return self.journal.start_anew().await;
+            return if is_stopping { Ok(()) } else { self.journal.start_anew().await };
         }
         for (_, id) in self.store.list_cancel_requested(&own).await? {
             if let Some(log) = self.journal.find(&id) {
                 log.end_early(Stop::Cancelled);
             }
         }
-        if !takes_over {
+        if is_stopping {
             return Ok(());
         }
         let lease = i64::try_from(self.settings.lease_seconds.saturating_mul(1000)).unwrap_or(i64::MAX);

@@ -83,8 +83,8 @@ struct State {
     is_changed: bool,
     told: Option<Told>,
     is_queued: bool,
-    /// Another process has it.
-    is_lost: bool,
+    /// Takes nothing any more: another process goes on from what is there.
+    is_closed: bool,
 }
 
 /// What one write brings into the store.
@@ -126,6 +126,7 @@ impl Log {
         row: &RunRow,
         events: Vec<Arc<RunEvent>>,
         place: i64,
+        is_chosen: bool,
         told: Option<Told>,
         journal: Journal,
     ) -> Arc<Self> {
@@ -137,8 +138,10 @@ impl Log {
         {
             let mut state = log.state();
             state.place = place;
-            state.is_chosen = visibility != Visibility::Unlisted || row.kind == "task";
+            state.is_chosen = is_chosen || visibility != Visibility::Unlisted;
             state.told = told;
+            // The row knows only what was used when its status last changed.
+            state.usage = usage_of(&state.events);
         }
         log.settled.send_modify(|settled| {
             settled.created = true;
@@ -181,7 +184,7 @@ impl Log {
             is_changed: false,
             told: None,
             is_queued: false,
-            is_lost: false,
+            is_closed: false,
         };
         Log {
             project: row.project.as_str().into(),
@@ -214,7 +217,7 @@ impl Log {
         let is_last = event.is_last();
         let (number, is_too_large, is_new) = {
             let mut state = self.state();
-            if state.is_lost || state.ended_at.is_some() {
+            if state.ended_at.is_some() || state.is_closed {
                 return Err(Gone);
             }
             state.note(&event, &self.clock);
@@ -248,8 +251,14 @@ impl Log {
     /// # Errors
     /// [`Gone`] when the run is another process's now, or is to end.
     pub async fn step(&self, step: Step, wait: bool) -> Result<(), Gone> {
+        if self.is_lost() {
+            return Err(Gone);
+        }
         let number = {
             let mut state = self.state();
+            if state.is_closed {
+                return Err(Gone);
+            }
             state.steps.push(step);
             state.steps_written + state.steps.len()
         };
@@ -305,6 +314,32 @@ impl Log {
             }
             is_first
         });
+        // Viewers of a run that goes on elsewhere look there.
+        self.there.send_modify(|_| {});
+        self.settled.send_modify(|_| {});
+    }
+
+    /// Takes nothing any more, so that another process can go on from what is there; true the first time.
+    pub(super) fn close(&self) -> bool {
+        let was_closed = std::mem::replace(&mut self.state().is_closed, true);
+        self.end_early(Stop::HandedOver);
+        !was_closed
+    }
+
+    /// Whether another process has it.
+    pub(super) fn is_lost(&self) -> bool {
+        self.settled.borrow().lost
+    }
+
+    /// Whether it is only read here.
+    pub(super) fn is_followed(&self) -> bool {
+        self.journal.is_none()
+    }
+
+    /// Whether its end may be told: it is in the store, or never will be.
+    pub(super) fn may_tell_end(&self) -> bool {
+        let settled = *self.settled.borrow();
+        settled.ended || settled.lost || self.is_followed() || *self.stop.borrow() == Some(Stop::Unwritable)
     }
 
     /// Whether a request is answered by it as it goes: who re-attaches is none.
@@ -349,9 +384,14 @@ impl Log {
 
     /// Until everything of it is in the store, or it is another process's.
     pub async fn settled_or_lost(&self) {
-        let number = self.state().events.len();
+        let (events, steps) = {
+            let state = self.state();
+            (state.events.len(), state.steps_written + state.steps.len())
+        };
         let mut settled = self.settled.subscribe();
-        let _ = settled.wait_for(|settled| settled.lost || settled.events >= number).await;
+        let is_there =
+            |settled: &Settled| settled.created && settled.events >= events && settled.steps >= steps;
+        let _ = settled.wait_for(|settled| settled.lost || is_there(settled)).await;
     }
 
     /// Whether its last event is there.
@@ -438,11 +478,10 @@ impl Log {
             let after = Settled { lost, ..taken.after };
             std::mem::replace(settled, after) != after
         });
-    }
-
-    /// The run is in the store, whatever became of the rest.
-    pub(super) fn is_created(&self) {
-        self.state().new = None;
+        if taken.after.ended {
+            // Viewers may be told of it now.
+            self.there.send_modify(|_| {});
+        }
     }
 
     /// It is not, and is to be written again.
@@ -457,7 +496,7 @@ impl Log {
 
     /// Another process has the run.
     pub(super) fn lose(&self) {
-        self.state().is_lost = true;
+        self.state().is_closed = true;
         self.settled.send_modify(|settled| settled.lost = true);
         self.there.send_modify(|_| {});
         self.end_early(Stop::HandedOver);
@@ -468,6 +507,7 @@ impl State {
     /// What an event means for the run.
     fn note(&mut self, event: &RunEvent, clock: &Clock) {
         self.bytes += event.weight();
+        count(&mut self.usage, event);
         let status = match event {
             RunEvent::Accepted
             | RunEvent::TurnStarted { .. }
@@ -480,12 +520,6 @@ impl State {
             _ => None,
         };
         match event {
-            RunEvent::TurnStarted { turn, .. } => self.usage.turns = i64::from(*turn),
-            RunEvent::ToolCall(_) => self.usage.tool_calls += 1,
-            RunEvent::Usage(usage) => {
-                self.usage.prompt_tokens += tokens(usage, "prompt_tokens");
-                self.usage.completion_tokens += tokens(usage, "completion_tokens");
-            }
             RunEvent::Finish { reason } => self.reason = Some(short(reason.as_str())),
             RunEvent::Error(error) => {
                 let code = error.error.get("code").and_then(Value::as_str);
@@ -517,6 +551,26 @@ fn status_of(reason: &FinishReason) -> Status {
         | FinishReason::Time
         | FinishReason::AuthorizationRequired => Status::Incomplete,
         FinishReason::Cancelled => Status::Cancelled,
+    }
+}
+
+fn usage_of(events: &[Arc<RunEvent>]) -> RunUsage {
+    let mut usage = RunUsage::default();
+    for event in events {
+        count(&mut usage, event);
+    }
+    usage
+}
+
+fn count(used: &mut RunUsage, event: &RunEvent) {
+    match event {
+        RunEvent::TurnStarted { turn, .. } => used.turns = i64::from(*turn),
+        RunEvent::ToolCall(_) => used.tool_calls += 1,
+        RunEvent::Usage(usage) => {
+            used.prompt_tokens += tokens(usage, "prompt_tokens");
+            used.completion_tokens += tokens(usage, "completion_tokens");
+        }
+        _ => {}
     }
 }
 

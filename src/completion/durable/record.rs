@@ -131,8 +131,6 @@ pub struct Record {
     pub metadata: Map<String, Value>,
     /// What the caller asked, without credentials.
     pub request: Map<String, Value>,
-    /// How tool activity appears in its `content`, as its request wanted it.
-    pub output: Output,
     /// Tools of a user who is logged in were used.
     pub used_logins: bool,
     /// Milliseconds since 1970, as the next three.
@@ -144,14 +142,17 @@ pub struct Record {
     pub completion_tokens: i64,
     pub turns: i64,
     pub tool_calls: i64,
+    /// How tool activity appears in the run's `content`.
+    pub output: Output,
     /// Whether the reader may change it.
     pub is_own: bool,
 }
 
 impl Record {
     pub(super) fn of(row: &RunRow, reader: &Reader) -> Self {
-        let state = serde_json::from_slice::<KeptState>(&row.state).ok();
+        let state: Option<KeptState> = serde_json::from_slice(&row.state).ok();
         Record {
+            output: state.map(|state| state.options.output).unwrap_or_default(),
             id: row.id.clone(),
             project: row.project.clone(),
             user: row.user.clone(),
@@ -164,7 +165,6 @@ impl Record {
             stored: row.stored,
             metadata: serde_json::from_slice(&row.metadata).unwrap_or_default(),
             request: serde_json::from_slice(&row.request).unwrap_or_default(),
-            output: state.map(|state| state.options.output).unwrap_or_default(),
             used_logins: row.used_logins,
             created_at: row.created_at,
             changed_at: row.changed_at,
@@ -178,10 +178,11 @@ impl Record {
         }
     }
 
-    /// A run of a list: without its request, and what it wanted.
+    /// A run of a list: without its request.
     pub(super) fn listed(row: RunSummary, reader: &Reader) -> Self {
         Record {
             is_own: reader.is_owner(&row.project, &row.user, &row.person),
+            output: Output::default(),
             id: row.id,
             project: row.project,
             user: row.user,
@@ -194,7 +195,6 @@ impl Record {
             stored: row.stored,
             metadata: serde_json::from_slice(&row.metadata).unwrap_or_default(),
             request: Map::new(),
-            output: Output::default(),
             used_logins: row.used_logins,
             created_at: row.created_at,
             changed_at: row.changed_at,
@@ -205,6 +205,16 @@ impl Record {
             turns: row.usage.turns,
             tool_calls: row.usage.tool_calls,
         }
+    }
+
+    /// What the reader may see of the request: its owner all, others what was asked of whom.
+    pub fn shown_request(&self) -> Map<String, Value> {
+        if self.is_own {
+            return self.request.clone();
+        }
+        let shown = ["model", "messages"].into_iter();
+        let shown = shown.filter_map(|key| Some((key.to_owned(), self.request.get(key)?.clone())));
+        shown.collect()
     }
 
     /// The messages of the request.

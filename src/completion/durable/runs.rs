@@ -1,6 +1,7 @@
 //! The runs that are kept, as the edges see them: found, followed, listed, cancelled, changed, deleted.
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -28,6 +29,9 @@ const ROWS: i64 = 500;
 const LOOK: Duration = Duration::from_secs(1);
 /// How long a run that is to be deleted may take to end.
 const TO_END: Duration = Duration::from_secs(15);
+/// Runs that have ended whose journals are made small in one go, and how often.
+const TOGETHER: usize = 16;
+const TIDY_EVERY: Duration = Duration::from_millis(100);
 /// News that a follower may be behind.
 const NEWS_AHEAD: usize = 1024;
 /// What ids of runs begin with.
@@ -47,6 +51,8 @@ pub(super) struct Inner {
     pub memory: HiddenTurns,
     /// Runs that have ended, by project and id: their journals are to be made small.
     ended: mpsc::UnboundedSender<Ended>,
+    /// The process is about to stop: it takes over nothing any more.
+    pub is_stopping: AtomicBool,
     /// Runs of other processes that somebody here follows.
     followed: Mutex<HashMap<Arc<str>, Weak<Log>>>,
     /// Ids of runs of other processes that have something new; an empty one is all of them.
@@ -88,7 +94,9 @@ impl Runs {
         let news = broadcast::Sender::new(NEWS_AHEAD);
         let followed = Mutex::default();
         let (ended, to_tidy) = mpsc::unbounded_channel();
-        let inner = Inner { store, clock, journal, settings, public_url, followed, news, memory, ended };
+        let is_stopping = AtomicBool::new(false);
+        let inner =
+            Inner { store, clock, journal, settings, public_url, is_stopping, followed, news, memory, ended };
         (Runs(Arc::new(inner)), Work { writer, to_tidy })
     }
 
@@ -149,11 +157,12 @@ impl Runs {
     pub(in crate::completion) async fn take_over(
         &self,
         row: &RunRow,
+        is_chosen: bool,
         told: Option<Told>,
     ) -> Result<(Arc<Log>, Resume), Error> {
         let (events, steps, place) = self.0.journal_of(row).await?;
         let resume = Resume::read(&events, steps);
-        let log = Log::taken_over(row, events, place, told, self.0.journal.clone());
+        let log = Log::taken_over(row, events, place, is_chosen, told, self.0.journal.clone());
         self.0.journal.add(&log);
         Ok((log, resume))
     }
@@ -169,14 +178,27 @@ impl Runs {
     pub async fn work(&self, work: Work) {
         let Work { writer, mut to_tidy } = work;
         let tidying = async {
-            // One at a time: nobody waits for it.
-            while let Some((project, id)) = to_tidy.recv().await {
-                if let Err(error) = self.0.store.compact_run(&project, &id).await {
-                    tracing::debug!(%error, "a run's journal stays as it is");
+            let mut ended = Vec::new();
+            while to_tidy.recv_many(&mut ended, TOGETHER).await > 0 {
+                if let Err(error) = self.tidy(&ended).await {
+                    tracing::debug!(%error, runs = ended.len(), "journals of runs stay as they are");
                 }
+                if ended.len() < TOGETHER {
+                    // Nobody waits for it, and there may be more of them in a moment.
+                    tokio::time::sleep(TIDY_EVERY).await;
+                }
+                ended.clear();
             }
         };
         tokio::join!(writer.work(), tidying);
+    }
+
+    async fn tidy(&self, ended: &[Ended]) -> Result<(), Error> {
+        let mut open = self.0.store.begin().await?;
+        for (project, id) in ended {
+            open.compact_run(project, id).await?;
+        }
+        open.commit().await
     }
 
     /// The address of a run's result.
@@ -208,7 +230,12 @@ impl Runs {
     /// When the store fails.
     pub async fn follow(&self, record: &Record, first: usize) -> Result<LogViewer, Error> {
         let log = self.log(record).await?;
-        let there = log.watch_settled().borrow().events;
+        let there = || log.watch_settled().borrow().events;
+        if first > there() && log.is_followed() {
+            // Its reader may have seen more at the process that carries the run out.
+            self.0.catch_up(&log).await?;
+        }
+        let there = there();
         let first = if first > there { 0 } else { first };
         Ok(Viewer::of_settled(log, first, record.is_own))
     }
@@ -249,7 +276,10 @@ impl Runs {
         let (inner, weak, id) = (Arc::clone(&self.0), Arc::downgrade(&log), Arc::clone(&log.id));
         tokio::spawn(async move {
             inner.keep_up(&weak, &id, &mut news).await;
-            inner.followed.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+            let mut followed = inner.followed.lock().unwrap_or_else(PoisonError::into_inner);
+            if followed.get(&id).is_some_and(|now| now.ptr_eq(&weak)) {
+                followed.remove(&id);
+            }
         });
         Ok(log)
     }

@@ -64,13 +64,6 @@ impl Viewer {
             Viewer::OneOfMany(viewer) => viewer.log.created().await,
         }
     }
-
-    /// Until the end of the run, which this viewer has read, is in the store, when it is to be.
-    pub async fn ended(&self) {
-        if let Viewer::OneOfMany(viewer @ LogViewer { there: Some(_), .. }) = self {
-            viewer.log.ended().await;
-        }
-    }
 }
 
 impl Drop for LogViewer {
@@ -103,10 +96,10 @@ impl LogViewer {
             if let Some(found) = self.ready() {
                 return Some(found);
             }
-            if is_lost || self.is_at_end() || !self.may_read() {
+            if is_lost || self.log.is_handed_over() || self.is_at_end() || !self.may_read() {
                 return None;
             }
-            // Who sees each event as it happens need not be woken when it is in the store.
+            // Who sees each event as it happens is not woken when it is in the store.
             let changed = match &mut self.there {
                 Some(there) => there.changed().await,
                 None => self.settled.changed().await,
@@ -122,6 +115,10 @@ impl LogViewer {
             return None;
         }
         let event = self.log.event(self.next)?;
+        // Who has read the end finds it in the store.
+        if event.is_last() && !self.log.may_tell_end() {
+            return None;
+        }
         self.next += 1;
         Some((self.next - 1, event))
     }

@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use toolgate::clock::Clock;
 use toolgate::config::{Environment, Models, Provider, Secret, Settings};
 use toolgate::egress::{self, Lookup};
+use toolgate::server::World;
 
 use super::{Client, FakeProvider, PATIENCE, Place};
 
@@ -34,7 +36,18 @@ impl Gateway {
     }
 
     /// Where the settings name no place to keep things, it gets one of its own.
-    pub async fn start(mut settings: Settings, lookup: Lookup) -> Gateway {
+    pub async fn start(settings: Settings, lookup: Lookup) -> Gateway {
+        Gateway::start_in(settings, World { lookup, clock: Clock::system() }).await
+    }
+
+    /// As [`Gateway::configured`], at a time of the test's choosing.
+    pub async fn at(clock: &Clock, provider: &FakeProvider, change: impl FnOnce(&mut Settings)) -> Gateway {
+        let mut settings = settings(provider);
+        change(&mut settings);
+        Gateway::start_in(settings, World { clock: clock.clone(), ..World::default() }).await
+    }
+
+    async fn start_in(mut settings: Settings, world: World) -> Gateway {
         let place = if settings.data.is_none() && settings.store.url.is_none() {
             let place = Place::new().await;
             place.give_to(&mut settings);
@@ -49,7 +62,7 @@ impl Gateway {
             let ready = move |started: &toolgate::server::Started| {
                 let _ = ready.send(started.addr);
             };
-            toolgate::server::serve_until(settings, &Environment::default(), lookup, ready, until)
+            toolgate::server::serve_until(settings, &Environment::default(), world, ready, until)
                 .await
                 .expect("the gateway starts");
         });
