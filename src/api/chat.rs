@@ -40,7 +40,7 @@ pub(super) async fn complete(
     if request.raw("messages").is_none() {
         return Err(InvalidField::new("messages", "`messages` is missing").into());
     }
-    let is_stored = request.raw("store") == Some("true");
+    let is_stored = keep::is_stored(&request)?;
     if !is_stored && !app.engine.is_needed(&request, &headers, &options, || Who::of(caller))? {
         let body =
             if target.model.is_empty() { request.body().clone() } else { request.with_model(&target.model) };

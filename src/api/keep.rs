@@ -79,7 +79,11 @@ async fn keep(
     })
 }
 
-fn is_stored(request: &ChatRequest) -> Result<bool, InvalidField> {
+/// Whether the caller wants the result kept for good.
+///
+/// # Errors
+/// 400 when `store` is something else than true, false or null.
+pub(super) fn is_stored(request: &ChatRequest) -> Result<bool, InvalidField> {
     Ok(request.get::<bool>("store", "true or false")?.unwrap_or(false))
 }
 

@@ -238,15 +238,17 @@ impl Log {
         Ok(())
     }
 
-    /// Adds events of another process, which are in the store.
-    pub fn follow(&self, events: Vec<RunEvent>) {
+    /// Adds events of another process, which are in the store, from the number `first` on. Those that are known, because
+    /// two have looked at the same time, are left out.
+    pub fn follow(&self, first: usize, events: Vec<RunEvent>) {
         let number = {
             let mut state = self.state();
-            state.events.extend(events.into_iter().map(Arc::new));
+            let known = state.events.len().saturating_sub(first);
+            state.events.extend(events.into_iter().skip(known).map(Arc::new));
             state.events.len()
         };
-        self.settled.send_modify(|settled| settled.events = number);
-        self.there.send_replace(number);
+        self.settled.send_modify(|settled| settled.events = settled.events.max(number));
+        self.there.send_modify(|there| *there = number.max(*there));
     }
 
     /// Writes down what is needed to go on. With `wait`, returns when it is in the store.

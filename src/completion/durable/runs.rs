@@ -449,7 +449,7 @@ impl Inner {
                 next += batch.len().saturating_sub(known);
                 events.extend(batch.into_iter().skip(known));
             }
-            log.follow(events);
+            log.follow(first, events);
             if is_all {
                 return Ok(());
             }

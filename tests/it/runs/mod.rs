@@ -1,5 +1,15 @@
-//! Runs that are kept, and their pages.
+//! Runs that are kept: they survive crashes, are watched by many, are found, changed and deleted by whom they belong to,
+//! and have pages.
 
+mod contract;
+mod crashes;
+mod interleavings;
+mod keeping;
+mod outside;
 mod pages;
 mod pages_attacks;
 mod pages_of_people;
+mod scene;
+mod secrets;
+mod viewers;
+mod watcher;

@@ -39,7 +39,7 @@ fn telling(id: &str) -> RunRow {
 async fn fill(pair: &Pair, expires_at: Option<i64>) {
     let tells = |number: usize| number.is_multiple_of(2);
     let runs = (0..40).map(|number| match tells(number) {
-        true => RunRow { expires_at, ..telling(&format!("r{number:02}")) },
+        true => RunRow { expires_at, ended_at: expires_at.map(|_| 1), ..telling(&format!("r{number:02}")) },
         false => run(&format!("r{number:02}")),
     });
     pair.create(&runs.collect::<Vec<_>>()).await;
@@ -86,6 +86,8 @@ async fn a_run_whose_time_is_over_leaves_no_byte_behind() {
     assert_eq!(pair.other.expire_runs(1000, 100).await.unwrap(), 17);
     assert_eq!(pair.other.expire_runs(1000, 100).await.unwrap(), 0);
     assert_wiped(&pair).await;
+    pair.create(&[RunRow { expires_at: Some(900), ..run("r99") }]).await;
+    assert_eq!(pair.other.expire_runs(1000, 100).await.unwrap(), 0, "it goes on");
 }
 
 #[tokio::test]
@@ -127,7 +129,7 @@ async fn a_key_goes_with_its_time_and_its_run_stays() {
 #[tokio::test]
 async fn a_run_that_is_deleted_while_its_events_are_written_goes_with_them() {
     let pair = Pair::new().await;
-    pair.create(&[RunRow { expires_at: Some(900), ..run("r1") }, run("r2")]).await;
+    pair.create(&[RunRow { expires_at: Some(900), ended_at: Some(1), ..run("r1") }, run("r2")]).await;
     for (deletion, name) in [("expiry", "r1"), ("deletion", "r2")] {
         let mut open = pair.one.begin().await.unwrap();
         assert!(open.still_alive("one", 500).await.unwrap());
@@ -197,7 +199,7 @@ async fn pages_that_are_put_in_order_while_runs_go_keep_nothing_of_them() {
         for number in 0..30 {
             let tells = next(2) == 0;
             let mut run = run(&format!("r{number:02}"));
-            run.expires_at = tells.then_some(5);
+            (run.expires_at, run.ended_at) = (tells.then_some(5), tells.then_some(1));
             let word = if tells { CANARY } else { "harmless-12345" };
             pair.create(&[run.clone()]).await;
             let mut events = Vec::new();

@@ -60,6 +60,7 @@ impl Program {
 /// The program while it serves. Killed when dropped.
 pub struct Running {
     pub client: Client,
+    address: SocketAddr,
     child: Child,
 }
 
@@ -73,8 +74,11 @@ impl Program {
         command.env_clear().envs(self.0.iter().cloned());
         let log = std::fs::File::create(place.folder().join(format!("{}.log", address.port()))).unwrap();
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        let mut running =
-            Running { client: Client::new(address), child: command.spawn().expect("the program starts") };
+        let mut running = Running {
+            client: Client::new(address),
+            address,
+            child: command.spawn().expect("the program starts"),
+        };
         let listening = async {
             while TcpStream::connect(address).await.is_err() {
                 let ended = running.child.try_wait().expect("it is our own");
@@ -92,6 +96,34 @@ impl Running {
     pub fn kill(&mut self) {
         self.child.kill().expect("it runs");
         self.child.wait().expect("it ends");
+    }
+
+    /// Asks it to stop (SIGTERM).
+    pub fn terminate(&self) {
+        self.signal("-TERM");
+    }
+
+    /// Waits until it takes no connections any more.
+    pub async fn until_closed(&self) {
+        let closing = async {
+            while TcpStream::connect(self.address).await.is_ok() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, closing).await.expect("the listener closes");
+    }
+
+    /// Waits until it has ended by itself, and gives its code.
+    pub async fn until_ended(&mut self) -> Option<i32> {
+        let ending = async {
+            loop {
+                if let Some(ended) = self.child.try_wait().expect("it is our own") {
+                    return ended.code();
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, ending).await.expect("it ends")
     }
 
     /// Stops it where it stands (SIGSTOP).
