@@ -187,3 +187,11 @@ pub(super) fn vanished_run() -> RunError {
     let error = ErrorBody::new(ErrorKind::Server, None, "the run ended unexpectedly; please report this");
     RunError { status: 500, error: error.into_value(), retry_after: None, login: None }
 }
+
+/// A run that goes on in another process.
+pub(super) fn moved(result_url: &str) -> RunError {
+    let message =
+        format!("the gateway is being restarted; the run goes on, and its result will be at {result_url}");
+    let error = ErrorBody::new(ErrorKind::Server, Some("run_moved"), message).with("url", result_url.into());
+    RunError { status: 503, error: error.into_value(), retry_after: None, login: None }
+}

@@ -60,7 +60,9 @@ fn with_prompt(request: &ChatRequest, record: &Record) -> Result<ChatRequest, In
         fields.retain(|field| !field.starts_with("\"model\":"));
         fields.push(format!("\"model\":{}", Value::from(record.model.as_str())));
     }
-    if request.raw("tools").is_none()
+    // Their addresses may hold keys.
+    if record.is_callers
+        && request.raw("tools").is_none()
         && let Some(tools) = record.request.get("tools")
     {
         fields.retain(|field| !field.starts_with("\"tools\":"));

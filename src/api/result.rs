@@ -193,7 +193,12 @@ fn context(record: &Record) -> String {
     let tools = record.request.get("tools").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     let servers = tools.iter().filter(|tool| tool.get("type").is_some_and(|kind| kind == "mcp"));
     let addresses = servers.filter_map(|tool| tool.get("server_url").or_else(|| tool.get("url"))?.as_str());
-    addresses.map(|address| format!("- {address}\n")).collect()
+    let shown = addresses.map(|address| match url::Url::parse(address) {
+        Ok(_) if record.is_callers => format!("- {address}\n"),
+        Ok(url) => format!("- {}\n", url.origin().ascii_serialization()),
+        Err(_) => String::new(),
+    });
+    shown.collect()
 }
 
 /// The run's `content` so far.

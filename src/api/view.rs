@@ -11,8 +11,8 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::ApiError;
-use super::error::vanished_run;
-use crate::completion::event::RunEvent;
+use super::error::{moved, vanished_run};
+use crate::completion::event::{RunError, RunEvent};
 use crate::completion::{Answer, CancelOnDrop, Chunks, Started, Viewer, unwritable};
 use crate::sse;
 
@@ -21,6 +21,8 @@ const RESULT_URL: HeaderName = HeaderName::from_static("x-result-url");
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 /// After the provider has taken the request, how long its first words may decide about the status.
 const FIRST_WORDS: Duration = Duration::from_secs(2);
+/// How long the end of a run that is kept may take to be written before it is told.
+const TO_WRITE: Duration = Duration::from_secs(5);
 /// Most bytes of chunks that are sent as one piece.
 const PIECE_BYTES: usize = 64 << 10;
 
@@ -51,10 +53,12 @@ pub async fn whole(started: Started) -> Result<Response, ApiError> {
     }
     drop(task);
     if !ended {
-        return Err(vanished_run().into());
+        return Err(gone(result_url.as_deref()).into());
     }
     kept(&events).await?;
-    let mut response = Response::new(Body::from(answer.finish()?.to_string()));
+    let answer = answer.finish()?;
+    ended_for_all(&events).await;
+    let mut response = Response::new(Body::from(answer.to_string()));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     name_run(&mut response, &run_id, result_url.as_deref());
     Ok(response)
@@ -65,6 +69,12 @@ async fn kept(events: &Viewer) -> Result<(), ApiError> {
     if events.created().await { Ok(()) } else { Err(unwritable().into()) }
 }
 
+/// Who has seen the end of a run that is kept finds it ended, wherever they ask.
+async fn ended_for_all(events: &Viewer) {
+    // An answer that is there is not withheld because the store hangs.
+    let _ = timeout(TO_WRITE, events.ended()).await;
+}
+
 /// The run as an event stream. The head is held back until it is clear that there is an answer, so that failures
 /// keep their status.
 ///
@@ -72,10 +82,11 @@ async fn kept(events: &Viewer) -> Result<(), ApiError> {
 /// The run's own, if it fails before its first words.
 pub async fn stream(started: Started, keep_alive_seconds: u64) -> Result<Response, ApiError> {
     let Started { run_id, result_url, model, created, include_usage, output, mut events, task, .. } = started;
-    let early = first_words(&mut events).await?;
+    let mut early = first_words(&mut events, result_url.as_deref()).await?;
     kept(&events).await?;
     let mut chunks = Chunks::new(run_id.clone(), model, created, output, include_usage);
     let mut first = Vec::with_capacity(1024);
+    let last = early.pop_if(|event| event.is_last());
     for event in early {
         chunks.write(event, &mut first);
     }
@@ -84,7 +95,9 @@ pub async fn stream(started: Started, keep_alive_seconds: u64) -> Result<Respons
         chunks,
         events,
         keep_alive,
+        result_url: result_url.clone(),
         first: Some(first).filter(|bytes| !bytes.is_empty()),
+        last,
         _task: task,
     });
     let mut response = Response::new(Body::from_stream(stream::unfold(state, next)));
@@ -105,7 +118,7 @@ fn name_run(response: &mut Response, run_id: &str, result_url: Option<&str>) {
     }
 }
 
-async fn first_words(events: &mut Viewer) -> Result<Vec<RunEvent>, ApiError> {
+async fn first_words(events: &mut Viewer, result_url: Option<&str>) -> Result<Vec<RunEvent>, ApiError> {
     let mut early = Vec::new();
     let mut deadline: Option<Instant> = None;
     loop {
@@ -116,7 +129,7 @@ async fn first_words(events: &mut Viewer) -> Result<Vec<RunEvent>, ApiError> {
                 Err(_) => return Ok(early),
             },
         };
-        match event.ok_or_else(vanished_run)? {
+        match event.ok_or_else(|| gone(result_url))? {
             RunEvent::Error(error) => return Err(error.into()),
             // A person must see the link now.
             event @ RunEvent::Waiting { .. } => {
@@ -135,12 +148,21 @@ async fn first_words(events: &mut Viewer) -> Result<Vec<RunEvent>, ApiError> {
     }
 }
 
+/// Why events stop without an end: a run that is kept goes on elsewhere.
+fn gone(result_url: Option<&str>) -> RunError {
+    result_url.map_or_else(vanished_run, moved)
+}
+
 /// A stream being sent. Dropping it, when the client leaves, ends the run.
 struct Streaming {
     chunks: Chunks,
     events: Viewer,
     keep_alive: Duration,
+    /// Of a run that is kept.
+    result_url: Option<String>,
     first: Option<Vec<u8>>,
+    /// The end, which comes when everything before it is sent.
+    last: Option<RunEvent>,
     _task: Option<CancelOnDrop>,
 }
 
@@ -159,21 +181,35 @@ impl Streaming {
         }
         let mut out = Vec::new();
         while out.is_empty() && !self.chunks.is_ended() {
+            if let Some(last) = self.last.take() {
+                ended_for_all(&self.events).await;
+                self.chunks.write(last, &mut out);
+                break;
+            }
             match timeout(self.keep_alive, self.events.next()).await {
                 Err(_) => sse::comment(&mut out, "keep-alive"),
                 Ok(Some(event)) => {
-                    self.chunks.write(event, &mut out);
+                    self.take(event, &mut out);
                     while out.len() < PIECE_BYTES
+                        && self.last.is_none()
                         && let Some(event) = self.events.ready()
                     {
-                        self.chunks.write(event, &mut out);
+                        self.take(event, &mut out);
                     }
                 }
                 Ok(None) => {
-                    self.chunks.write(RunEvent::Error(vanished_run()), &mut out);
+                    self.chunks.write(RunEvent::Error(gone(self.result_url.as_deref())), &mut out);
                 }
             }
         }
         if out.is_empty() { None } else { Some(out.into()) }
+    }
+
+    fn take(&mut self, event: RunEvent, out: &mut Vec<u8>) {
+        if event.is_last() {
+            self.last = Some(event);
+        } else {
+            self.chunks.write(event, out);
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! A call is repeated only after the server has refused to run it: with another token, after a login, or after a page
 //! that it wanted opened first. A call that has become a task is not repeated at all: the task is asked about.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -39,19 +40,21 @@ pub struct Executed {
     pub took: Duration,
     /// What a person must do before the call can be made: the run ends, unless the caller has calls to answer.
     pub missing: Vec<Missing>,
+    /// The call may have been carried out.
+    pub sent: bool,
 }
 
 impl Executed {
     /// A call that another process made.
     pub fn known(result: ToolResult, started: Instant) -> Self {
         let outcome = if result.is_error { Outcome::ToolError } else { Outcome::Ok };
-        Executed { result, outcome, took: started.elapsed(), missing: Vec::new() }
+        Executed { result, outcome, took: started.elapsed(), missing: Vec::new(), sent: true }
     }
 
     /// A call that was not made.
     pub fn refused(reason: &str, started: Instant) -> Self {
         let (result, took) = (ToolResult::failure(reason), started.elapsed());
-        Executed { result, outcome: Outcome::Failed, took, missing: Vec::new() }
+        Executed { result, outcome: Outcome::Failed, took, missing: Vec::new(), sent: false }
     }
 }
 
@@ -105,6 +108,8 @@ pub struct Calling<'a> {
     pub place: usize,
     /// The task that the call has become in another process.
     pub task: Option<&'a TaskRef>,
+    /// It may have been carried out.
+    pub sent: AtomicBool,
 }
 
 /// What kept a call from being made.
@@ -187,7 +192,8 @@ pub async fn call(calling: &Calling<'_>, started: Instant) -> Result<Executed, G
     };
     let parts = &calling.logins.parts;
     let result = parts.links.broken_in_result(result).cut(parts.mcp.result_bytes);
-    Ok(Executed { result, outcome, took: started.elapsed(), missing })
+    let sent = calling.sent.load(Ordering::Relaxed);
+    Ok(Executed { result, outcome, took: started.elapsed(), missing, sent })
 }
 
 impl Calling<'_> {
@@ -217,6 +223,7 @@ impl Calling<'_> {
                 Err(Error::PageRequired(required)) => {
                     // It has taken the token, and time goes by: another one may be due, also more than once.
                     renewals = 0;
+                    self.not_made_unless(task).await?;
                     pages = Some(self.open_pages(pages.take(), *required, &patience).await?);
                     continue;
                 }
@@ -282,6 +289,7 @@ impl Calling<'_> {
         } else {
             self.sink.step_for_good(calling).await?;
         }
+        self.sent.store(true, Ordering::Relaxed);
         let follow = Following::new(self, patience, task);
         let parts = &self.logins.parts;
         let server = self.logins.server(&self.server.spec, access);
@@ -298,7 +306,10 @@ impl Calling<'_> {
         };
         let answer = tokio::select! {
             answer = asking => answer,
-            () = follow.stopping() => return Err(Kept::Waited(Came::Stopping, follow.shown())),
+            () = follow.stopping() => {
+                self.logins.hand_over(self.sink)?;
+                return Err(Kept::Waited(Came::Stopping, follow.shown()));
+            }
         };
         let shown = follow.shown();
         match &answer {
@@ -315,8 +326,14 @@ impl Calling<'_> {
         Ok(answer)
     }
 
+    /// As [`Calling::not_made`], for a call that is no task: a task that wants something goes on.
+    async fn not_made_unless(&self, task: &OpenTask) -> Result<(), Gone> {
+        if task.get().is_some() { Ok(()) } else { self.not_made().await }
+    }
+
     /// The server has refused to carry it out.
-    async fn not_made(&self) -> Result<(), Gone> {
+    pub(super) async fn not_made(&self) -> Result<(), Gone> {
+        self.sent.store(false, Ordering::Relaxed);
         let place = self.place;
         self.sink.step(|| Step::NotMade { place }).await
     }

@@ -22,6 +22,7 @@ use super::{Engine, held};
 use crate::crypto::sha256;
 use crate::id::{random_id, random_id_of};
 use crate::openai::{ChatRequest, ErrorBody, ErrorKind};
+use crate::rate_limit::RetryAfterSeconds;
 use crate::store::{self, Claimed, NewKey, RunRow, RunUsage};
 
 /// How long a task that is not stored is kept after it was made, in milliseconds: a day.
@@ -42,6 +43,13 @@ fn conflict() -> Error {
     Error::Ended(ended(409, ErrorBody::new(ErrorKind::InvalidRequest, code, message)))
 }
 
+fn too_many(after: RetryAfterSeconds) -> Error {
+    let message =
+        format!("too many runs are started by callers that nobody vouches for; try again in {} s", after.0);
+    let body = ErrorBody::new(ErrorKind::RateLimit, Some("rate_limit_exceeded"), message);
+    Error::Ended(RunError { retry_after: Some(after.0.to_string()), ..ended(429, body) })
+}
+
 fn store_failed(error: &store::Error) -> Error {
     tracing::error!(%error, "a run could not be kept");
     Error::Ended(unwritable())
@@ -58,6 +66,9 @@ impl Engine {
     /// Starts a run that is kept. Only what can be checked at once is an error; the rest is part of the run.
     pub(super) async fn start_kept(&self, incoming: Incoming, keep: Keep) -> Result<Started, Error> {
         let parts = &self.parts;
+        if !incoming.who.application.verified {
+            parts.runs.count_stranger(incoming.who.application.place).map_err(too_many)?;
+        }
         let has_tools = incoming.request.raw("tools").is_some_and(|tools| tools.trim() != "[]");
         let id = if has_tools { random_id_of("run_", LONG_ID) } else { random_id("run_") };
         let has_credentials = has_credentials(&incoming.request, &incoming.headers, &incoming.target);
@@ -80,7 +91,9 @@ impl Engine {
         let owner = checked.logins.owner.as_ref();
         let now = parts.clock.unix_milliseconds();
         let runs = &parts.runs;
-        let expires_at = (!keep.stored).then(|| match checked.options.cache_seconds {
+        // Whoever nobody vouches for keeps what has ended well.
+        let is_vouched_for = checked.logins.application.verified;
+        let expires_at = (!keep.stored || !is_vouched_for).then(|| match checked.options.cache_seconds {
             Some(seconds) if keep.kind == Kind::Completion => now + i64::from(seconds) * 1000,
             _ => now + UNSTORED,
         });
@@ -278,13 +291,26 @@ fn keys(incoming: &Incoming, keep: &Keep, request: &[u8], now: i64) -> Vec<Key> 
         let target = serde_json::to_vec(&incoming.target.kept()).unwrap_or_default();
         let user = incoming.who.user(&incoming.request, &incoming.headers).ok().flatten();
         let options = serde_json::to_vec(&incoming.options).unwrap_or_default();
-        let credential = incoming.headers.get("x-mcp-authorization").map(http::HeaderValue::as_bytes);
+        let kept = format!("{:?} {} {}", keep.kind, keep.stored, Value::Object(keep.metadata.clone()));
+        // What providers are told beside the body; headers of tracing are other ones each time.
+        let told = |name: &http::HeaderName| {
+            name.as_str().starts_with("openai-") || name.as_str().starts_with("anthropic-")
+        };
+        let headers = incoming
+            .forwarded
+            .iter()
+            .filter(|(name, _)| told(name))
+            .chain(incoming.headers.iter().filter(|(name, _)| *name == "x-mcp-authorization"));
+        let headers: Vec<u8> = headers
+            .flat_map(|(name, value)| [name.as_str().as_bytes(), b"\0", value.as_bytes(), b"\0"].concat())
+            .collect();
         let tools = incoming.request.raw("tools").unwrap_or_default();
-        let parts: [&[u8]; 6] = [
+        let parts: [&[u8]; 7] = [
+            kept.as_bytes(),
             &target,
             user.as_deref().unwrap_or_default().as_bytes(),
             &options,
-            credential.unwrap_or_default(),
+            &headers,
             tools.as_bytes(),
             request,
         ];
@@ -352,7 +378,7 @@ fn carry_out(runs: Runs, log: Arc<Log>, body: impl Future<Output = ()> + Send + 
 }
 
 /// A run that ended without saying how: a defect of ours.
-fn broke_off() -> RunError {
+pub(super) fn broke_off() -> RunError {
     ended(500, ErrorBody::new(ErrorKind::Server, None, "the run ended unexpectedly; please report this"))
 }
 

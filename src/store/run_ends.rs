@@ -86,7 +86,7 @@ impl Store {
     }
 
     async fn expire_piece(&self, now: i64, most: i64) -> Result<u64, Error> {
-        let sql = "SELECT project, id, owner FROM runs WHERE expires_at IS NOT NULL AND expires_at <= $1
+        let sql = "SELECT project, id, owner FROM runs WHERE expires_at IS NOT NULL AND expires_at <= $1 AND ended_at IS NOT NULL
             ORDER BY expires_at, id LIMIT $2";
         let mut open = self.begin().await?;
         let rows = open.rows(sql, values![now, most]).await?;
@@ -99,7 +99,8 @@ impl Store {
         for row in &rows {
             let (project, id, owner) = (row.text("project")?, row.text("id")?, row.text("owner")?);
             // One that has changed hands meanwhile is for the next time.
-            let sql = "DELETE FROM runs WHERE project = $1 AND id = $2 AND owner = $3 AND expires_at <= $4";
+            let sql = "DELETE FROM runs WHERE project = $1 AND id = $2 AND owner = $3 AND expires_at <= $4
+                AND ended_at IS NOT NULL";
             if open.execute(sql, values![&project, &id, owner, now]).await? == 1 {
                 deleted += 1;
                 for sql in REST_OF_ONE {

@@ -74,6 +74,8 @@ struct State {
     used_logins: bool,
     /// The run has become private, which is not in the store yet.
     is_hiding: bool,
+    /// It is kept for good only once it has ended well.
+    is_on_trial: bool,
     /// The caller chose who may read it.
     is_chosen: bool,
     visibility: Visibility,
@@ -177,6 +179,7 @@ impl Log {
             ended_at: row.ended_at,
             used_logins: row.used_logins,
             is_hiding: false,
+            is_on_trial: row.stored && row.expires_at.is_some(),
             is_chosen: true,
             visibility,
             usage: row.usage,
@@ -295,6 +298,11 @@ impl Log {
         self.state().visibility == Visibility::Private
     }
 
+    /// Whether everybody may read it.
+    pub fn is_public(&self) -> bool {
+        self.state().visibility == Visibility::Public
+    }
+
     /// Somebody changed who may read it.
     pub fn set_visibility(&self, visibility: Visibility) {
         let mut state = self.state();
@@ -302,6 +310,7 @@ impl Log {
         drop(state);
         // Viewers look whether they still may.
         self.there.send_modify(|_| {});
+        self.settled.send_modify(|_| {});
     }
 
     /// Asks the run to end.
@@ -448,6 +457,7 @@ impl Log {
             usage: state.usage,
             visibility: state.is_hiding.then(|| Visibility::Private.as_str().to_owned()),
             used_logins: state.used_logins,
+            keep: state.is_on_trial && state.status == Status::Completed,
         });
         (state.is_changed, state.is_hiding) = (false, false);
         let after = Settled {

@@ -98,10 +98,13 @@ impl Reader {
         self.is_owner(&row.project, &row.user, &row.person)
     }
 
+    /// Whether it is who sent the request: not a person whom an application sent it for.
+    fn is_caller(&self, project: &str, user: &str) -> bool {
+        self.namespace.as_deref() == Some(project) && self.only_user.as_deref().is_none_or(|own| own == user)
+    }
+
     fn is_owner(&self, project: &str, user: &str, person: &str) -> bool {
-        let by_key = self.namespace.as_deref() == Some(project)
-            && self.only_user.as_deref().is_none_or(|own| own == user);
-        by_key || (!person.is_empty() && self.person.iter().any(|id| id == person))
+        self.is_caller(project, user) || (!person.is_empty() && self.person.iter().any(|id| id == person))
     }
 
     /// Whether it may read the run.
@@ -131,6 +134,8 @@ pub struct Record {
     pub metadata: Map<String, Value>,
     /// What the caller asked, without credentials.
     pub request: Map<String, Value>,
+    /// How tool activity appears in its `content`, as its request wanted it.
+    pub output: Output,
     /// Tools of a user who is logged in were used.
     pub used_logins: bool,
     /// Milliseconds since 1970, as the next three.
@@ -142,15 +147,15 @@ pub struct Record {
     pub completion_tokens: i64,
     pub turns: i64,
     pub tool_calls: i64,
-    /// How tool activity appears in the run's `content`.
-    pub output: Output,
     /// Whether the reader may change it.
     pub is_own: bool,
+    /// Whether the reader sent the request, and may see all of it.
+    pub is_callers: bool,
 }
 
 impl Record {
     pub(super) fn of(row: &RunRow, reader: &Reader) -> Self {
-        let state: Option<KeptState> = serde_json::from_slice(&row.state).ok();
+        let state = serde_json::from_slice::<KeptState>(&row.state).ok();
         Record {
             output: state.map(|state| state.options.output).unwrap_or_default(),
             id: row.id.clone(),
@@ -175,13 +180,15 @@ impl Record {
             turns: row.usage.turns,
             tool_calls: row.usage.tool_calls,
             is_own: reader.owns(row),
+            is_callers: reader.is_caller(&row.project, &row.user),
         }
     }
 
-    /// A run of a list: without its request.
+    /// A run of a list: without its request, and what it wanted.
     pub(super) fn listed(row: RunSummary, reader: &Reader) -> Self {
         Record {
             is_own: reader.is_owner(&row.project, &row.user, &row.person),
+            is_callers: reader.is_caller(&row.project, &row.user),
             output: Output::default(),
             id: row.id,
             project: row.project,
@@ -207,9 +214,9 @@ impl Record {
         }
     }
 
-    /// What the reader may see of the request: its owner all, others what was asked of whom.
+    /// What the reader may see of the request: who sent it all, others what was asked of whom.
     pub fn shown_request(&self) -> Map<String, Value> {
-        if self.is_own {
+        if self.is_callers {
             return self.request.clone();
         }
         let shown = ["model", "messages"].into_iter();

@@ -1,6 +1,7 @@
 //! The runs that are kept, as the edges see them: found, followed, listed, cancelled, changed, deleted.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -21,6 +22,7 @@ use crate::completion::memory::HiddenTurns;
 use crate::completion::start_kept::{Claim, Key};
 use crate::config;
 use crate::connections::Connections;
+use crate::rate_limit::{RateLimit, RetryAfterSeconds};
 use crate::store::{Error, NewKey, RunFilter, RunRow, Store};
 
 /// Rows of events that are read at once.
@@ -31,6 +33,9 @@ const LOOK: Duration = Duration::from_secs(1);
 const TO_END: Duration = Duration::from_secs(15);
 /// News that a follower may be behind.
 const NEWS_AHEAD: usize = 1024;
+/// Kept runs that callers for whom nobody vouches may start in a minute: from one place, and together.
+const STRANGERS_RUNS: u32 = 30;
+const STRANGERS_TOGETHER: u32 = 600;
 /// What ids of runs begin with.
 const PREFIX: &str = "run_";
 
@@ -50,6 +55,12 @@ pub(super) struct Inner {
     ended: mpsc::UnboundedSender<Ended>,
     /// The process is about to stop: it takes over nothing any more.
     pub is_stopping: AtomicBool,
+    /// Counts runs of callers for whom nobody vouches.
+    strangers: RateLimit,
+    /// As above, where no number of places pushes their number out of memory.
+    strangers_together: RateLimit,
+    /// Runs that were this process's in the store alone when it last looked.
+    pub absent: Mutex<HashSet<String>>,
     /// Runs of other processes that somebody here follows.
     followed: Mutex<HashMap<Arc<str>, Weak<Log>>>,
     /// Ids of runs of other processes that have something new; an empty one is all of them.
@@ -92,9 +103,34 @@ impl Runs {
         let followed = Mutex::default();
         let (ended, to_tidy) = mpsc::unbounded_channel();
         let is_stopping = AtomicBool::new(false);
-        let inner =
-            Inner { store, clock, journal, settings, public_url, is_stopping, followed, news, memory, ended };
+        let inner = Inner {
+            store,
+            clock,
+            journal,
+            settings,
+            public_url,
+            is_stopping,
+            followed,
+            news,
+            memory,
+            ended,
+            absent: Mutex::default(),
+            strangers: RateLimit::default(),
+            strangers_together: RateLimit::default(),
+        };
         (Runs(Arc::new(inner)), Work { writer, to_tidy })
+    }
+
+    /// Counts a run that a caller starts for whom nobody vouches, by the place it comes from and together.
+    pub(in crate::completion) fn count_stranger(
+        &self,
+        place: Option<IpAddr>,
+    ) -> Result<(), RetryAfterSeconds> {
+        let inner = &self.0;
+        if let Some(place) = place {
+            inner.strangers.check(&format!("{place}").into(), STRANGERS_RUNS)?;
+        }
+        inner.strangers_together.check(&"together".into(), STRANGERS_TOGETHER)
     }
 
     /// Takes a run's keys, and makes the run, unless another one has them: then that one is given.
@@ -205,7 +241,7 @@ impl Runs {
         }
         let now = self.0.clock.unix_milliseconds();
         let row = self.0.store.find_run(id).await?;
-        Ok(row.filter(|row| row.expires_at.is_none_or(|at| at > now)))
+        Ok(row.filter(|row| row.ended_at.is_none() || row.expires_at.is_none_or(|at| at > now)))
     }
 
     /// Follows a run from its event `first`, which may be any number: one that is not there begins from the start.
@@ -316,6 +352,9 @@ impl Runs {
         self.0.store.update_run(&row.project, id, metadata.as_deref(), word, now).await?;
         if let (Some(visibility), Some(log)) = (visibility, self.0.journal.find(id)) {
             log.set_visibility(visibility);
+        }
+        if visibility.is_some() {
+            self.0.store.notify(&format!("{}{id}", super::keeper::CHANGED)).await;
         }
         self.again(id, reader).await
     }

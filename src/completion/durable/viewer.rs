@@ -64,6 +64,13 @@ impl Viewer {
             Viewer::OneOfMany(viewer) => viewer.log.created().await,
         }
     }
+
+    /// Until the end of the run, which this viewer has read, is in the store, when it is to be.
+    pub async fn ended(&self) {
+        if let Viewer::OneOfMany(viewer @ LogViewer { there: Some(_), .. }) = self {
+            viewer.log.ended().await;
+        }
+    }
 }
 
 impl Drop for LogViewer {
@@ -121,12 +128,24 @@ impl LogViewer {
             return None;
         }
         self.next += 1;
-        Some((self.next - 1, event))
+        Some((self.next - 1, self.shown(event)))
     }
 
     /// All events up to what is there now, without moving on.
     pub fn so_far(&self) -> Vec<Arc<RunEvent>> {
-        self.log.events(0, self.settled.borrow().events, usize::MAX)
+        if !self.may_read() {
+            return Vec::new();
+        }
+        let events = self.log.events(0, self.settled.borrow().events, usize::MAX);
+        events.into_iter().map(|event| self.shown(event)).collect()
+    }
+
+    /// The event as this viewer may see it.
+    fn shown(&self, event: Arc<RunEvent>) -> Arc<RunEvent> {
+        if self.is_own {
+            return event;
+        }
+        event.for_strangers(!self.log.is_public()).map_or(event, Arc::new)
     }
 
     fn may_read(&self) -> bool {

@@ -131,7 +131,7 @@ async fn a_run_that_is_deleted_while_its_events_are_written_goes_with_them() {
     for (deletion, name) in [("expiry", "r1"), ("deletion", "r2")] {
         let mut open = pair.one.begin().await.unwrap();
         assert!(open.still_alive("one", 500).await.unwrap());
-        open.append_events(vec![batch(name, 0, 0, 1)]).await.unwrap();
+        open.append_events("one", vec![batch(name, 0, 0, 1)]).await.unwrap();
         let other = pair.other.clone();
         let deleting = tokio::spawn(async move {
             match deletion {
@@ -142,7 +142,7 @@ async fn a_run_that_is_deleted_while_its_events_are_written_goes_with_them() {
         if pair.place.is_shared() {
             until_blocked(&pair.place, 1).await;
         }
-        open.append_events(vec![batch(name, 1, 1, 1)]).await.unwrap();
+        open.append_events("one", vec![batch(name, 1, 1, 1)]).await.unwrap();
         open.commit().await.unwrap();
         assert!(deleting.await.unwrap());
         assert!(journal(&pair.one, "one", 501, vec![batch(name, 2, 2, 1)], &[]).await.unwrap());
