@@ -1,5 +1,6 @@
 //! The two viewers of a run over HTTP, and the answer of a relayed request.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -21,8 +22,6 @@ const RESULT_URL: HeaderName = HeaderName::from_static("x-result-url");
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 /// After the provider has taken the request, how long its first words may decide about the status.
 const FIRST_WORDS: Duration = Duration::from_secs(2);
-/// How long the end of a run that is kept may take to be written before it is told.
-const TO_WRITE: Duration = Duration::from_secs(5);
 /// Most bytes of chunks that are sent as one piece.
 const PIECE_BYTES: usize = 64 << 10;
 
@@ -49,16 +48,15 @@ pub async fn whole(started: Started) -> Result<Response, ApiError> {
     let mut ended = false;
     while let Some(event) = events.next().await {
         ended |= event.is_last();
-        answer.add(event);
+        // Only here, where nobody else sees it.
+        answer.add(Arc::unwrap_or_clone(event));
     }
     drop(task);
     if !ended {
         return Err(gone(result_url.as_deref()).into());
     }
     kept(&events).await?;
-    let answer = answer.finish()?;
-    ended_for_all(&events).await;
-    let mut response = Response::new(Body::from(answer.to_string()));
+    let mut response = Response::new(Body::from(answer.finish()?.to_string()));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     name_run(&mut response, &run_id, result_url.as_deref());
     Ok(response)
@@ -69,12 +67,6 @@ async fn kept(events: &Viewer) -> Result<(), ApiError> {
     if events.created().await { Ok(()) } else { Err(unwritable().into()) }
 }
 
-/// Who has seen the end of a run that is kept finds it ended, wherever they ask.
-async fn ended_for_all(events: &Viewer) {
-    // An answer that is there is not withheld because the store hangs.
-    let _ = timeout(TO_WRITE, events.ended()).await;
-}
-
 /// The run as an event stream. The head is held back until it is clear that there is an answer, so that failures
 /// keep their status.
 ///
@@ -82,13 +74,12 @@ async fn ended_for_all(events: &Viewer) {
 /// The run's own, if it fails before its first words.
 pub async fn stream(started: Started, keep_alive_seconds: u64) -> Result<Response, ApiError> {
     let Started { run_id, result_url, model, created, include_usage, output, mut events, task, .. } = started;
-    let mut early = first_words(&mut events, result_url.as_deref()).await?;
+    let early = first_words(&mut events, result_url.as_deref()).await?;
     kept(&events).await?;
     let mut chunks = Chunks::new(run_id.clone(), model, created, output, include_usage);
     let mut first = Vec::with_capacity(1024);
-    let last = early.pop_if(|event| event.is_last());
     for event in early {
-        chunks.write(event, &mut first);
+        chunks.write(&event, &mut first);
     }
     let keep_alive = Duration::from_secs(keep_alive_seconds.max(1));
     let state = Box::new(Streaming {
@@ -97,7 +88,6 @@ pub async fn stream(started: Started, keep_alive_seconds: u64) -> Result<Respons
         keep_alive,
         result_url: result_url.clone(),
         first: Some(first).filter(|bytes| !bytes.is_empty()),
-        last,
         _task: task,
     });
     let mut response = Response::new(Body::from_stream(stream::unfold(state, next)));
@@ -118,7 +108,7 @@ fn name_run(response: &mut Response, run_id: &str, result_url: Option<&str>) {
     }
 }
 
-async fn first_words(events: &mut Viewer, result_url: Option<&str>) -> Result<Vec<RunEvent>, ApiError> {
+async fn first_words(events: &mut Viewer, result_url: Option<&str>) -> Result<Vec<Arc<RunEvent>>, ApiError> {
     let mut early = Vec::new();
     let mut deadline: Option<Instant> = None;
     loop {
@@ -129,18 +119,15 @@ async fn first_words(events: &mut Viewer, result_url: Option<&str>) -> Result<Ve
                 Err(_) => return Ok(early),
             },
         };
-        match event.ok_or_else(|| gone(result_url))? {
-            RunEvent::Error(error) => return Err(error.into()),
-            // A person must see the link now.
-            event @ RunEvent::Waiting { .. } => {
-                early.push(event);
-                return Ok(early);
-            }
+        let event = event.ok_or_else(|| gone(result_url))?;
+        match &*event {
+            RunEvent::Error(error) => return Err(error.clone().into()),
             RunEvent::Accepted => deadline = Some(Instant::now() + FIRST_WORDS),
-            event @ (RunEvent::Notice(_)
-            | RunEvent::AuthorizationRequired(_)
-            | RunEvent::AuthorizationBatch(_)) => early.push(event),
-            event => {
+            RunEvent::Notice(_) | RunEvent::AuthorizationRequired(_) | RunEvent::AuthorizationBatch(_) => {
+                early.push(event);
+            }
+            // A person must see the link now: `Waiting` is among them.
+            _ => {
                 early.push(event);
                 return Ok(early);
             }
@@ -161,8 +148,6 @@ struct Streaming {
     /// Of a run that is kept.
     result_url: Option<String>,
     first: Option<Vec<u8>>,
-    /// The end, which comes when everything before it is sent.
-    last: Option<RunEvent>,
     _task: Option<CancelOnDrop>,
 }
 
@@ -181,35 +166,21 @@ impl Streaming {
         }
         let mut out = Vec::new();
         while out.is_empty() && !self.chunks.is_ended() {
-            if let Some(last) = self.last.take() {
-                ended_for_all(&self.events).await;
-                self.chunks.write(last, &mut out);
-                break;
-            }
             match timeout(self.keep_alive, self.events.next()).await {
                 Err(_) => sse::comment(&mut out, "keep-alive"),
                 Ok(Some(event)) => {
-                    self.take(event, &mut out);
+                    self.chunks.write(&event, &mut out);
                     while out.len() < PIECE_BYTES
-                        && self.last.is_none()
                         && let Some(event) = self.events.ready()
                     {
-                        self.take(event, &mut out);
+                        self.chunks.write(&event, &mut out);
                     }
                 }
                 Ok(None) => {
-                    self.chunks.write(RunEvent::Error(gone(self.result_url.as_deref())), &mut out);
+                    self.chunks.write(&RunEvent::Error(gone(self.result_url.as_deref())), &mut out);
                 }
             }
         }
         if out.is_empty() { None } else { Some(out.into()) }
-    }
-
-    fn take(&mut self, event: RunEvent, out: &mut Vec<u8>) {
-        if event.is_last() {
-            self.last = Some(event);
-        } else {
-            self.chunks.write(event, out);
-        }
     }
 }

@@ -136,6 +136,47 @@ impl Transaction {
         }
         Ok(added)
     }
+
+    /// Turns the many small batches of a run that has ended into few, and says how many are left; `None` when there is
+    /// no such run, or it goes on. Numbers of events stay, places grow as before.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn compact_run(&mut self, project: &str, run: &str) -> Result<Option<u64>, Error> {
+        // Nobody deletes it, or does the same, meanwhile.
+        let ended =
+            "UPDATE runs SET ended_at = ended_at WHERE project = $1 AND id = $2 AND ended_at IS NOT NULL
+            RETURNING owner";
+        let Some(row) = self.row(ended, values![project, run]).await? else { return Ok(None) };
+        let owner = row.text("owner")?;
+        // Nobody goes on with it any more.
+        let sql = "UPDATE run_events SET steps = NULL WHERE project = $1 AND run = $2 AND steps IS NOT NULL";
+        self.execute(sql, values![project, run]).await?;
+        let (mut left, mut behind) = (0, i64::MIN);
+        // What the rows so far become, and of how many of them.
+        let mut full: Option<(RunBatch, u64)> = None;
+        loop {
+            let next = "SELECT * FROM run_events WHERE project = $1 AND run = $2 AND place > $3
+                ORDER BY place LIMIT $4";
+            let rows = self.rows(next, values![project, run, behind, PIECE]).await?;
+            let is_last = rows.len() < PIECE.unsigned_abs() as usize;
+            for row in &rows {
+                let batch = RunBatch::read_with_steps(row)?;
+                behind = batch.place;
+                match &mut full {
+                    Some((before, rows)) if before.size() + batch.size() <= FULL => {
+                        before.then(batch);
+                        *rows += 1;
+                    }
+                    _ => left += replace(self, &owner, full.replace((batch, 1)), behind).await?,
+                }
+            }
+            if is_last {
+                left += replace(self, &owner, full, i64::MAX).await?;
+                return Ok(Some(left));
+            }
+        }
+    }
 }
 
 impl Store {
@@ -192,43 +233,17 @@ impl Store {
         row.map(|row| Ok((row.int("place")?, row.int("first")?, row.int("number")?))).transpose()
     }
 
-    /// Turns the many small batches of a run that has ended into few, and says how many are left; `None` when there is
-    /// no such run, or it goes on. Numbers of events stay, places grow as before.
+    /// [`Transaction::compact_run`] alone.
     ///
     /// # Errors
     /// See [`Error`].
     pub async fn compact_run(&self, project: &str, run: &str) -> Result<Option<u64>, Error> {
         let mut open = self.begin().await?;
-        // Nobody deletes it, or does the same, meanwhile.
-        let ended =
-            "UPDATE runs SET ended_at = ended_at WHERE project = $1 AND id = $2 AND ended_at IS NOT NULL
-            RETURNING owner";
-        let Some(row) = open.row(ended, values![project, run]).await? else { return Ok(None) };
-        let owner = row.text("owner")?;
-        // Nobody goes on with it any more.
-        let sql = "UPDATE run_events SET steps = NULL WHERE project = $1 AND run = $2 AND steps IS NOT NULL";
-        open.execute(sql, values![project, run]).await?;
-        let (mut left, mut behind) = (0, i64::MIN);
-        let mut full: Option<RunBatch> = None;
-        loop {
-            let next = "SELECT * FROM run_events WHERE project = $1 AND run = $2 AND place > $3
-                ORDER BY place LIMIT $4";
-            let rows = open.rows(next, values![project, run, behind, PIECE]).await?;
-            let is_last = rows.len() < PIECE.unsigned_abs() as usize;
-            for row in &rows {
-                let batch = RunBatch::read_with_steps(row)?;
-                behind = batch.place;
-                match &mut full {
-                    Some(before) if before.size() + batch.size() <= FULL => before.then(batch),
-                    _ => left += replace(&mut open, &owner, full.replace(batch), behind).await?,
-                }
-            }
-            if is_last {
-                left += replace(&mut open, &owner, full, i64::MAX).await?;
-                open.commit().await?;
-                return Ok(Some(left));
-            }
+        let left = open.compact_run(project, run).await?;
+        if left.is_some() {
+            open.commit().await?;
         }
+        Ok(left)
     }
 }
 
@@ -236,10 +251,14 @@ impl Store {
 async fn replace(
     open: &mut Transaction,
     owner: &str,
-    batch: Option<RunBatch>,
+    full: Option<(RunBatch, u64)>,
     until: i64,
 ) -> Result<u64, Error> {
-    let Some(batch) = batch else { return Ok(0) };
+    let batch = match full {
+        None => return Ok(0),
+        Some((_, 1)) => return Ok(1),
+        Some((batch, _)) => batch,
+    };
     open.blank(Blank::Events(&batch.project, &batch.run, batch.place, until)).await?;
     let old = "DELETE FROM run_events WHERE project = $1 AND run = $2 AND place >= $3 AND place < $4";
     open.execute(old, values![&batch.project, &batch.run, batch.place, until]).await?;

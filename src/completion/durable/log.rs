@@ -215,25 +215,26 @@ impl Log {
     ///
     /// # Errors
     /// [`Gone`] when the run is another process's now.
-    pub fn push(&self, event: RunEvent) -> Result<(), Gone> {
-        if self.is_lost() {
-            return Err(Gone);
-        }
+    pub fn push(&self, event: impl Into<Arc<RunEvent>>) -> Result<(), Gone> {
+        let event = event.into();
         let is_last = event.is_last();
-        let (number, is_too_large) = {
+        let (number, is_too_large, is_new) = {
             let mut state = self.state();
             if state.ended_at.is_some() || state.is_closed {
                 return Err(Gone);
             }
-            state.note(&event, self.clock.unix_milliseconds());
-            state.events.push(Arc::new(event));
-            (state.events.len(), state.bytes > MOST_BYTES)
+            state.note(&event, &self.clock);
+            state.events.push(event);
+            let is_new = !std::mem::replace(&mut state.is_queued, true);
+            (state.events.len(), state.bytes > MOST_BYTES, is_new)
         };
         self.there.send_replace(number);
         if is_too_large && !is_last {
             self.end_early(Stop::TooLarge);
         }
-        self.queue(is_last);
+        if let Some(journal) = &self.journal {
+            journal.queue(&self.id, is_new, is_last);
+        }
         Ok(())
     }
 
@@ -487,6 +488,10 @@ impl Log {
             let after = Settled { lost, ..taken.after };
             std::mem::replace(settled, after) != after
         });
+        if taken.after.ended {
+            // Viewers may be told of it now.
+            self.there.send_modify(|_| {});
+        }
     }
 
     /// It is not, and is to be written again.
@@ -501,6 +506,7 @@ impl Log {
 
     /// Another process has the run.
     pub(super) fn lose(&self) {
+        self.state().is_closed = true;
         self.settled.send_modify(|settled| settled.lost = true);
         self.there.send_modify(|_| {});
         self.end_early(Stop::HandedOver);
@@ -509,7 +515,7 @@ impl Log {
 
 impl State {
     /// What an event means for the run.
-    fn note(&mut self, event: &RunEvent, now: i64) {
+    fn note(&mut self, event: &RunEvent, clock: &Clock) {
         self.bytes += event.weight();
         count(&mut self.usage, event);
         let status = match event {
@@ -533,7 +539,7 @@ impl State {
             _ => {}
         }
         if event.is_last() {
-            self.ended_at = Some(now);
+            self.ended_at = Some(clock.unix_milliseconds());
         }
         if let Some(status) = status.filter(|status| *status != self.status) {
             self.status = status;

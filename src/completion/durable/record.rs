@@ -134,8 +134,6 @@ pub struct Record {
     pub metadata: Map<String, Value>,
     /// What the caller asked, without credentials.
     pub request: Map<String, Value>,
-    /// How tool activity appears in its `content`, as its request wanted it.
-    pub output: Output,
     /// Tools of a user who is logged in were used.
     pub used_logins: bool,
     /// Milliseconds since 1970, as the next three.
@@ -147,6 +145,8 @@ pub struct Record {
     pub completion_tokens: i64,
     pub turns: i64,
     pub tool_calls: i64,
+    /// How tool activity appears in the run's `content`.
+    pub output: Output,
     /// Whether the reader may change it.
     pub is_own: bool,
     /// Whether the reader sent the request, and may see all of it.
@@ -184,7 +184,7 @@ impl Record {
         }
     }
 
-    /// A run of a list: without its request, and what it wanted.
+    /// A run of a list: without its request.
     pub(super) fn listed(row: RunSummary, reader: &Reader) -> Self {
         Record {
             is_own: reader.is_owner(&row.project, &row.user, &row.person),

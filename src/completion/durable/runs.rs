@@ -31,6 +31,9 @@ const ROWS: i64 = 500;
 const LOOK: Duration = Duration::from_secs(1);
 /// How long a run that is to be deleted may take to end.
 const TO_END: Duration = Duration::from_secs(15);
+/// Runs that have ended whose journals are made small in one go, and how often.
+const TOGETHER: usize = 16;
+const TIDY_EVERY: Duration = Duration::from_millis(100);
 /// News that a follower may be behind.
 const NEWS_AHEAD: usize = 1024;
 /// Kept runs that callers for whom nobody vouches may start in a minute: from one place, and together.
@@ -211,14 +214,27 @@ impl Runs {
     pub async fn work(&self, work: Work) {
         let Work { writer, mut to_tidy } = work;
         let tidying = async {
-            // One at a time: nobody waits for it.
-            while let Some((project, id)) = to_tidy.recv().await {
-                if let Err(error) = self.0.store.compact_run(&project, &id).await {
-                    tracing::debug!(%error, "a run's journal stays as it is");
+            let mut ended = Vec::new();
+            while to_tidy.recv_many(&mut ended, TOGETHER).await > 0 {
+                if let Err(error) = self.tidy(&ended).await {
+                    tracing::debug!(%error, runs = ended.len(), "journals of runs stay as they are");
                 }
+                if ended.len() < TOGETHER {
+                    // Nobody waits for it, and there may be more of them in a moment.
+                    tokio::time::sleep(TIDY_EVERY).await;
+                }
+                ended.clear();
             }
         };
         tokio::join!(writer.work(), tidying);
+    }
+
+    async fn tidy(&self, ended: &[Ended]) -> Result<(), Error> {
+        let mut open = self.0.store.begin().await?;
+        for (project, id) in ended {
+            open.compact_run(project, id).await?;
+        }
+        open.commit().await
     }
 
     /// The address of a run's result.
