@@ -127,6 +127,29 @@ export async function testResults(test, gateway, newServer) {
     await anna.close();
   });
 
+  await test("a page goes on by itself when the gateway was killed and came back", async () => {
+    const server = await newServer();
+    const killed = await harness.startGateway({ name: "gateway-killed" });
+    const anna = await person("anna", { javaScriptEnabled: true });
+    const address = await run(killed, anna, [{ text: "First. ", calls: [{ tool: "whoami", arguments: {} }] }, { text: "It said: {{tools}}" }], [server.url]);
+    await anna.page.waitForSelector(".alert.bad");
+    await harness.end(killed.child, "SIGKILL");
+    await killed.begin(killed.port);
+    const link = await harness.until("the link again", async () => {
+      await anna.page.waitForTimeout(200);
+      return anna.page.locator(".alert.bad a.button").first().getAttribute("href");
+    });
+    const other = await person("other");
+    await other.page.goto(link);
+    await other.press(/Continue to/);
+    await other.agree("anna");
+    await other.page.waitForURL(/\/oauth\/callback/);
+    await anna.page.waitForFunction(() => !document.body.classList.contains("live"), null, { timeout: 30_000 });
+    assert.match(await anna.text(), /done[\s\S]*It said: you are anna/);
+    assert.equal(anna.page.url(), address);
+    await Promise.all([anna.close(), other.close()]);
+  });
+
   await test("nothing that a model says runs, loads or leads astray", async () => {
     const anna = await person("anna", { javaScriptEnabled: true });
     const seen = watch(anna);
