@@ -48,8 +48,8 @@ fn with_prompt(request: &ChatRequest, record: &Record) -> Result<ChatRequest, In
     let prompt: Vec<String> =
         asked.map(|message| text_of(message.get("content"))).filter(|text| !text.trim().is_empty()).collect();
     let system = json!({ "role": "system", "content": prompt.join("\n\n") }).to_string();
-    let messages: Vec<&str> =
-        std::iter::once(system.as_str()).chain(own.iter().map(|message| message.get())).collect();
+    let system = Some(system.as_str()).filter(|_| !prompt.is_empty());
+    let messages: Vec<&str> = system.into_iter().chain(own.iter().map(|message| message.get())).collect();
     let mut fields: Vec<String> = request
         .fields()
         .filter(|(key, _)| *key != "messages")

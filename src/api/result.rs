@@ -127,7 +127,7 @@ async fn markdown(app: &App, record: &Record, query: Option<&str>) -> Result<Res
         Part::Prompt => prompt(record),
         Part::Context => context(record),
         Part::Result if wanted.codeblock.is_some() => content(app, record, Output::Events).await?,
-        Part::Result => with_state(record, content(app, record, record.output).await?),
+        Part::Result => with_state(record, content(app, record, shown(record)).await?),
     };
     let (kind, text) = match wanted.codeblock {
         Some(which) => {
@@ -152,7 +152,7 @@ async fn markdown(app: &App, record: &Record, query: Option<&str>) -> Result<Res
 async fn json(app: &App, record: &Record, query: Option<&str>) -> Result<Response, ApiError> {
     let wanted = Wanted::read(query)?;
     let mut whole = view(app, record).await?;
-    let result = content(app, record, record.output).await?;
+    let result = content(app, record, shown(record)).await?;
     let part = match wanted.part {
         Some(Part::Prompt) => Some(json!({ "prompt": prompt(record), "messages": record.messages() })),
         Some(Part::Context) => Some(json!({ "context": context(record) })),
@@ -220,6 +220,14 @@ async fn content(app: &App, record: &Record, output: Output) -> Result<String, A
         }
     }
     Ok(content)
+}
+
+/// How tool activity appears in the result: logins that are missing and failures are never hidden.
+fn shown(record: &Record) -> Output {
+    match record.output {
+        Output::Events => Output::Text,
+        other => other,
+    }
 }
 
 /// Who reads an unfinished result must see that it is.

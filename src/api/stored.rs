@@ -188,6 +188,9 @@ pub(super) async fn completion(app: &App, record: &Record) -> Result<Option<Valu
         answer.add((*event).clone());
     }
     let Ok(Value::Object(mut completion)) = answer.finish() else { return Ok(None) };
+    if !record.is_callers {
+        return Ok(Some(Value::Object(completion)));
+    }
     // What OpenAI tells of a stored completion, too.
     completion.insert("metadata".into(), Value::Object(record.metadata.clone()));
     let asked = |key: &str| record.request.get(key).cloned().unwrap_or(Value::Null);

@@ -179,9 +179,19 @@ impl Engine {
                 || state.as_ref().is_some_and(|state| state.options.visibility.is_some());
             let (log, resume) = match parts.runs.take_over(&row, is_chosen, told).await {
                 Ok(taken) => taken,
+                // It is taken up again when the store can be read.
+                Err(error @ store::Error::Unavailable(_)) => {
+                    tracing::warn!(%error, run.id = row.id, "a run could not be read yet");
+                    return;
+                }
                 Err(error) => {
-                    // It stays this process's; when this one is lost, another tries.
-                    tracing::error!(%error, run.id = row.id, "a run could not be read");
+                    tracing::error!(%error, run.id = row.id, "a run cannot be read, and ends");
+                    let message =
+                        "the run was kept by another version of the gateway, which this one cannot read";
+                    let body = ErrorBody::new(ErrorKind::Server, Some("run_unreadable"), message);
+                    if let Err(error) = parts.runs.give_up(&row, ended(500, body)).await {
+                        tracing::error!(%error, run.id = row.id, "the end of a run could not be written");
+                    }
                     return;
                 }
             };

@@ -153,13 +153,21 @@ impl RequestIds {
     }
 }
 
+/// Tasks, runs, their results and pages, and stored completions.
+fn is_about_runs(path: &str) -> bool {
+    let beginnings = ["/v1/tasks", "/v1/runs/", "/v1/chat/completions/", "/run_", "/runs"];
+    path == "/" || beginnings.iter().any(|beginning| path.starts_with(beginning))
+}
+
 fn endpoint(uri: &Uri) -> Endpoint {
     match uri.path() {
         "/v1/chat/completions" | "/chat/completions" => Endpoint::Completions,
+        path if path.starts_with("/run_") && path.ends_with("/chat/completions") => Endpoint::Completions,
         path if path.starts_with("/demo/") || path.starts_with("/.well-known/") => Endpoint::Other,
         path if path.ends_with("/chat/completions") => Endpoint::HostCompletions,
         path if path.ends_with("/models") => Endpoint::Models,
         "/healthz" | "/readyz" | "/metrics" => Endpoint::Other,
+        path if is_about_runs(path) => Endpoint::Runs,
         _ => Endpoint::Relay,
     }
 }

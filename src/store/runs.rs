@@ -52,6 +52,14 @@ pub struct RunRow {
     pub usage: RunUsage,
 }
 
+/// What of a run changes while it is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunState {
+    pub visibility: String,
+    /// Milliseconds since 1970.
+    pub ended_at: Option<i64>,
+}
+
 /// What a run has used so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RunUsage {
@@ -271,6 +279,18 @@ impl Store {
         let sql =
             "SELECT id FROM runs WHERE owner = $1 AND ended_at IS NULL ORDER BY created_at, id LIMIT $2";
         self.rows(sql, values![owner, most]).await?.iter().map(|row| row.text("id")).collect()
+    }
+
+    /// Who may read the run of this id, and when it ended.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn find_run_state(&self, id: &str) -> Result<Option<RunState>, Error> {
+        let row = self.row("SELECT visibility, ended_at FROM runs WHERE id = $1", values![id]).await?;
+        let read = |row: Row| {
+            Ok(RunState { visibility: row.text("visibility")?, ended_at: row.opt_int("ended_at")? })
+        };
+        row.map(read).transpose()
     }
 
     /// The run of this id, whosever it is. Who may read it is decided by who asks.

@@ -1,4 +1,4 @@
-//! The pages: connecting a server, signing in, one's account and connections. results of runs.
+//! The pages: connecting a server, signing in, one's account and connections, results of runs.
 //! Plain HTML that works without scripts.
 //!
 //! It holds no policy of its own: what a link may do is decided by `connections`, who somebody is by `identity`.

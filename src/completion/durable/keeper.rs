@@ -167,8 +167,16 @@ impl Inner {
     /// Lets go of runs that are this process's in the store, and not in its memory: their beginning broke off, or they could
     /// not be read. Each is taken up anew.
     async fn release_lost(&self, own: &str) -> Result<(), Error> {
+        let (now, lease) =
+            (self.now(), i64::try_from(self.settings.lease_seconds).unwrap_or(i64::MAX / 1000) * 1000);
+        if now - self.looked_at.load(Ordering::Relaxed) < lease {
+            return Ok(());
+        }
+        self.looked_at.store(now, Ordering::Relaxed);
         let ids = self.store.list_under_way(own, MOST_LOOKED_AT).await?;
-        let absent: HashSet<String> = ids.into_iter().filter(|id| self.journal.find(id).is_none()).collect();
+        let taking_up = self.taking_up.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let is_absent = |id: &String| !taking_up.contains(id) && self.journal.find(id).is_none();
+        let absent: HashSet<String> = ids.into_iter().filter(is_absent).collect();
         let before = {
             let mut absent_before = self.absent.lock().unwrap_or_else(PoisonError::into_inner);
             std::mem::replace(&mut *absent_before, absent.clone())
@@ -187,6 +195,7 @@ impl Inner {
             let rows = self.store.adopt_runs(from, to, MOST_ADOPTED, self.now()).await?;
             let is_all = rows.len() < usize::try_from(MOST_ADOPTED).unwrap_or(usize::MAX);
             for row in rows {
+                self.taking_up.lock().unwrap_or_else(PoisonError::into_inner).insert(row.id.clone());
                 resume(row);
             }
             if is_all {

@@ -3,8 +3,9 @@
 //! A run writes its events to a `log`; viewers read there, from any place and at their own pace. The `journal` brings
 //! what is new into the store, many runs at a time. `keeper` says that this process is alive, and takes over the runs
 //! of those that are not; `resume` goes on with one of them. `runs` is what the edges see, `record` one run as they
-//! see it.
+//! see it, `follow` how it is read.
 
+mod follow;
 mod journal;
 mod keeper;
 mod kept;
