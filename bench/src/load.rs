@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper::{Method, Request};
+use hyper::{HeaderMap, Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use memchr::memmem;
 use tokio::net::TcpStream;
@@ -75,6 +75,32 @@ impl Connection {
     }
 
     async fn exchange(&mut self, method: Method, path: &str, body: Bytes) -> Result<Answer, String> {
+        let started = Instant::now();
+        let (mut first, mut text) = (None, Vec::new());
+        let head = |_: &HeaderMap| {};
+        let (status, _) = self
+            .read(method, path, body, head, |data| {
+                first.get_or_insert_with(|| started.elapsed());
+                text.extend_from_slice(data);
+            })
+            .await?;
+        let total = started.elapsed();
+        if !status.is_success() {
+            let text = String::from_utf8_lossy(&text);
+            return Err(format!("{path}: status {status}: {}", text.chars().take(300).collect::<String>()));
+        }
+        Ok(Answer { first: first.unwrap_or(total), total, body: text })
+    }
+
+    /// Sends one request, and gives the answer's head and its pieces to those who want them as they come.
+    pub async fn read(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        on_head: impl FnOnce(&HeaderMap),
+        mut on_data: impl FnMut(&[u8]),
+    ) -> Result<(StatusCode, usize), String> {
         let mut request = Request::builder()
             .method(method)
             .uri(path)
@@ -89,25 +115,19 @@ impl Connection {
                 .header("mcp-name", "tool_0");
         }
         let request = request.body(Full::new(body)).map_err(|error| error.to_string())?;
-        let started = Instant::now();
         self.0.ready().await.map_err(|error| error.to_string())?;
         let response = self.0.send_request(request).await.map_err(|error| format!("{path}: {error}"))?;
         let status = response.status();
-        let mut response = response.into_body();
-        let (mut first, mut text) = (None, Vec::new());
+        on_head(response.headers());
+        let (mut response, mut bytes) = (response.into_body(), 0);
         while let Some(frame) = response.frame().await {
             let frame = frame.map_err(|error| format!("{path}: {error}"))?;
             if let Some(data) = frame.data_ref() {
-                first.get_or_insert_with(|| started.elapsed());
-                text.extend_from_slice(data);
+                bytes += data.len();
+                on_data(data);
             }
         }
-        let total = started.elapsed();
-        if !status.is_success() {
-            let text = String::from_utf8_lossy(&text);
-            return Err(format!("{path}: status {status}: {}", text.chars().take(300).collect::<String>()));
-        }
-        Ok(Answer { first: first.unwrap_or(total), total, body: text })
+        Ok((status, bytes))
     }
 
     /// Sends a shot and checks the answer.

@@ -19,7 +19,7 @@ mod stand;
 use std::process::ExitCode;
 
 const HELP: &str = "\
-toolgate-bench run [NAME…] --toolgate PROGRAM [--report FILE] [--quick] [--references-only]
+toolgate-bench run [NAME…] --toolgate PROGRAM [--report FILE] [--postgres URL] [--quick] [--references-only]
 toolgate-bench provider PORT | mcp PORT | protected PORT | proxy PORT PROVIDER_PORT";
 
 fn main() -> ExitCode {

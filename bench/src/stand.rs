@@ -123,16 +123,26 @@ impl Stand {
 
     /// Starts one more gateway; gives it with its port when it is healthy.
     pub async fn start_toolgate(&self) -> Result<(Process, u16), String> {
+        self.start_toolgate_on("data", None).await
+    }
+
+    /// The same with data of its own, which it finds again when it is started again, and perhaps a PostgreSQL.
+    pub async fn start_toolgate_on(
+        &self,
+        data: &str,
+        postgres: Option<&str>,
+    ) -> Result<(Process, u16), String> {
         let program = self.toolgate.as_ref().ok_or("no gateway was given")?;
         let port = free_port()?;
-        let config = self.folder.join("toolgate.toml");
+        let config = self.folder.join(format!("{data}.toml"));
+        let store = postgres.map(|url| format!("[store]\nurl = \"{url}\"\n")).unwrap_or_default();
         let text = format!(
-            "[[providers]]\nname = \"mock\"\nbase_url = \"http://127.0.0.1:{}/v1\"\napi_key = \"x\"\nmodels = [\"mock-model\"]\n",
+            "{store}[[providers]]\nname = \"mock\"\nbase_url = \"http://127.0.0.1:{}/v1\"\napi_key = \"x\"\nmodels = [\"mock-model\"]\n",
             self.provider
         );
         fs::write(&config, text).map_err(|error| error.to_string())?;
-        let log = self.folder.join("toolgate.log");
-        let (listen, data) = (format!("127.0.0.1:{port}"), self.folder.join("data"));
+        let log = self.folder.join(format!("{data}.log"));
+        let (listen, data) = (format!("127.0.0.1:{port}"), self.data(data));
         let arguments = [
             "serve",
             "--config",
@@ -148,6 +158,11 @@ impl Stand {
             return Err(problem);
         }
         Ok((process, port))
+    }
+
+    /// Where the gateway with this data keeps it.
+    pub fn data(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
     }
 }
 

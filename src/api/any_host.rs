@@ -22,7 +22,7 @@ use crate::openai::ErrorKind;
 /// 403 for hosts that policy refuses and for browsers that want to show the answer, 404 for paths that name no host, and those of chat completions.
 pub async fn any_host(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Response, ApiError> {
     let (head, body) = request.into_parts();
-    let (host, path) = split(&head.uri).ok_or_else(|| not_found(&head.uri))?;
+    let (host, path) = split(&head.uri).ok_or_else(|| nothing_at(&head.uri))?;
     no_page(&head.headers)?;
     let caller = app.admit(&head.headers, Surface::ProviderHost).await?;
     let caller = caller.from_peer(head.extensions.get(), &head.headers);
@@ -87,7 +87,8 @@ pub async fn method_not_allowed(method: Method) -> ApiError {
     )
 }
 
-fn not_found(uri: &Uri) -> ApiError {
+/// What is told of an address that leads nowhere.
+pub(super) fn nothing_at(uri: &Uri) -> ApiError {
     let path: String = uri.path().chars().take(200).collect();
     let hint = if path.starts_with("/v1/responses") {
         "the Responses API is not available; use chat completions (in LangChain: `use_responses_api=False`)"

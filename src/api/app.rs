@@ -20,14 +20,14 @@ use crate::upstream::{ProviderKey, Providers, Upstream};
 /// Everything that handlers share. Behind an `Arc`.
 pub struct App {
     pub settings: Settings,
-    pub callers: Callers,
+    pub callers: Arc<Callers>,
     pub sessions: Sessions,
     pub cookies: Cookies,
     pub providers: Arc<Providers>,
     pub engine: Arc<Engine>,
     pub connections: Connections,
     pub metrics: Arc<Metrics>,
-    pub rate_limit: RateLimit,
+    pub rate_limit: Arc<RateLimit>,
     pub store: Store,
     /// Seals what is stored.
     pub keyring: Keyring,
@@ -99,13 +99,25 @@ impl App {
             return Ok(Reader { person: person.ids().to_vec(), ..reader_of(&person_namespace) });
         }
         if has_key || self.settings.is_local() {
-            return Ok(reader_of(&self.admit(headers, Surface::V1).await?));
+            let caller = self.admit(headers, Surface::V1).await?;
+            // A key that anybody can make up is no reason to count its bearer less.
+            if caller.kind != CallerKind::PassThrough {
+                return Ok(reader_of(&caller));
+            }
+            self.count_stranger(headers, peer)?;
+            return Ok(reader_of(&caller));
         }
+        self.count_stranger(headers, peer)?;
+        Ok(Reader::default())
+    }
+
+    /// Counts a reader whom nobody vouches for, by where it comes from.
+    fn count_stranger(&self, headers: &HeaderMap, peer: Option<&Peer>) -> Result<(), ApiError> {
         if let Some(place) = peer.and_then(|peer| peer.place(headers)) {
             let most = self.settings.rate_limit.pages_per_minute;
             self.rate_limit.check(&format!("reader {place}").into(), most)?;
         }
-        Ok(Reader::default())
+        Ok(())
     }
 
     /// Whose key a provider of the configuration gets for this caller.

@@ -84,6 +84,8 @@ pub(super) fn incoming(caller: &Caller, asked: Asked<'_>, keep: Option<Keep>) ->
         http::header::ACCEPT,
         http::header::IF_NONE_MATCH,
         http::header::RANGE,
+        // The requests of a run are several, and none is another one's repetition.
+        http::HeaderName::from_static("idempotency-key"),
     ] {
         forwarded.remove(name);
     }

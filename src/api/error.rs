@@ -182,15 +182,16 @@ impl From<rate_limit::RetryAfterSeconds> for ApiError {
     }
 }
 
-/// A kept run that is carried out by another process from now on.
-pub(super) fn gone_on(result_url: &str) -> RunError {
-    let message = format!("the gateway stops here, and the run goes on: its result will be at {result_url}");
-    let error = ErrorBody::new(ErrorKind::Server, Some("run_goes_on"), message);
-    RunError { status: 503, error: error.into_value(), retry_after: None, login: None }
-}
-
 /// A run that ended without saying how: a defect of ours.
 pub(super) fn vanished_run() -> RunError {
     let error = ErrorBody::new(ErrorKind::Server, None, "the run ended unexpectedly; please report this");
     RunError { status: 500, error: error.into_value(), retry_after: None, login: None }
+}
+
+/// A run that goes on in another process.
+pub(super) fn moved(result_url: &str) -> RunError {
+    let message =
+        format!("the gateway is being restarted; the run goes on, and its result will be at {result_url}");
+    let error = ErrorBody::new(ErrorKind::Server, Some("run_moved"), message).with("url", result_url.into());
+    RunError { status: 503, error: error.into_value(), retry_after: None, login: None }
 }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::chat::Asked;
 use super::{ApiError, App};
-use crate::completion::{Keep, Kind, Who};
+use crate::completion::{Idempotency, Keep, Kind, Who};
 use crate::crypto::sha256;
 use crate::identity::{Caller, CallerKind};
 use crate::openai::{ChatRequest, InvalidField};
@@ -55,7 +55,7 @@ pub(super) async fn of_completion(
 /// 400 for fields of a wrong shape, 503 when the store fails.
 pub(super) async fn of_task(app: &App, caller: &Caller, asked: &Asked<'_>) -> Result<Keep, ApiError> {
     let stored = is_stored(&asked.request)?;
-    let idempotency = idempotency(&asked.headers, &asked.request)?;
+    let idempotency = idempotency(caller, &asked.headers, &asked.request)?;
     Ok(Keep { idempotency, ..keep(app, caller, asked, Kind::Task, stored).await? })
 }
 
@@ -123,11 +123,13 @@ async fn person(app: &App, caller: &Caller, asked: &Asked<'_>) -> Result<Option<
     }
 }
 
-/// The digests of the caller's `Idempotency-Key` and of what it asks with it.
+/// The digests of the caller's `Idempotency-Key` and of what it asks with it: the body, and the headers that say for whom
+/// and how.
 fn idempotency(
+    caller: &Caller,
     headers: &HeaderMap,
     request: &ChatRequest,
-) -> Result<Option<([u8; 32], [u8; 32])>, InvalidField> {
+) -> Result<Option<Idempotency>, InvalidField> {
     let wrong = |why: &str| InvalidField::new("Idempotency-Key", format!("`Idempotency-Key` {why}"));
     let mut given = headers.get_all("idempotency-key").iter();
     let Some(key) = given.next() else { return Ok(None) };
@@ -138,5 +140,17 @@ fn idempotency(
     if key.is_empty() || key.len() > LONGEST_IDEMPOTENCY_KEY {
         return Err(wrong("must have 1 to 255 characters"));
     }
-    Ok(Some((sha256(key.as_bytes()), sha256(request.body()))))
+    // People share a namespace, and no keys.
+    let own = caller.own_user().map_or("", |user| user);
+    let mut asked = Vec::with_capacity(request.body().len() + 64);
+    for (name, value) in headers {
+        if name.as_str().starts_with("x-toolgate-") || name == "x-mcp-authorization" {
+            asked.extend_from_slice(format!("{name} {}\n", value.len()).as_bytes());
+            asked.extend_from_slice(value.as_bytes());
+        }
+    }
+    asked.push(0);
+    asked.extend_from_slice(request.body());
+    let key = sha256(format!("{}\n{own}{key}", own.len()).as_bytes());
+    Ok(Some(Idempotency { key, body: sha256(&asked) }))
 }

@@ -48,8 +48,8 @@ fn with_prompt(request: &ChatRequest, record: &Record) -> Result<ChatRequest, In
     let prompt: Vec<String> =
         asked.map(|message| text_of(message.get("content"))).filter(|text| !text.trim().is_empty()).collect();
     let system = json!({ "role": "system", "content": prompt.join("\n\n") }).to_string();
-    let messages: Vec<&str> =
-        std::iter::once(system.as_str()).chain(own.iter().map(|message| message.get())).collect();
+    let system = Some(system.as_str()).filter(|_| !prompt.is_empty());
+    let messages: Vec<&str> = system.into_iter().chain(own.iter().map(|message| message.get())).collect();
     let mut fields: Vec<String> = request
         .fields()
         .filter(|(key, _)| *key != "messages")
@@ -60,7 +60,9 @@ fn with_prompt(request: &ChatRequest, record: &Record) -> Result<ChatRequest, In
         fields.retain(|field| !field.starts_with("\"model\":"));
         fields.push(format!("\"model\":{}", Value::from(record.model.as_str())));
     }
-    if request.raw("tools").is_none()
+    // Their addresses may hold keys.
+    if record.is_callers
+        && request.raw("tools").is_none()
         && let Some(tools) = record.request.get("tools")
     {
         fields.retain(|field| !field.starts_with("\"tools\":"));

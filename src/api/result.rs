@@ -10,8 +10,9 @@ use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use pulldown_cmark::{CodeBlockKind, Event, Parser, Tag, TagEnd};
 use serde_json::{Value, json};
 
+use super::any_host::nothing_at;
 use super::runs::{follow, json_response, read, view};
-use super::stored::{completion, output_of};
+use super::stored::completion;
 use super::{ApiError, App};
 use crate::completion::event::RunEvent;
 use crate::completion::render::{Output, Renderer};
@@ -71,6 +72,9 @@ pub async fn show(
     head: Parts,
 ) -> Result<Response, ApiError> {
     let (id, form) = Form::of(&segment, &head.uri, &head.headers);
+    if !id.starts_with("run_") {
+        return Err(nothing_at(&head.uri));
+    }
     let (record, _) = read(&app, id, &head).await?;
     match form {
         Form::Events => follow(&app, &record, &head.headers, &head.uri).await,
@@ -123,7 +127,7 @@ async fn markdown(app: &App, record: &Record, query: Option<&str>) -> Result<Res
         Part::Prompt => prompt(record),
         Part::Context => context(record),
         Part::Result if wanted.codeblock.is_some() => content(app, record, Output::Events).await?,
-        Part::Result => with_state(record, content(app, record, output_of(record)).await?),
+        Part::Result => with_state(record, content(app, record, shown(record)).await?),
     };
     let (kind, text) = match wanted.codeblock {
         Some(which) => {
@@ -148,7 +152,7 @@ async fn markdown(app: &App, record: &Record, query: Option<&str>) -> Result<Res
 async fn json(app: &App, record: &Record, query: Option<&str>) -> Result<Response, ApiError> {
     let wanted = Wanted::read(query)?;
     let mut whole = view(app, record).await?;
-    let result = content(app, record, output_of(record)).await?;
+    let result = content(app, record, shown(record)).await?;
     let part = match wanted.part {
         Some(Part::Prompt) => Some(json!({ "prompt": prompt(record), "messages": record.messages() })),
         Some(Part::Context) => Some(json!({ "context": context(record) })),
@@ -158,7 +162,7 @@ async fn json(app: &App, record: &Record, query: Option<&str>) -> Result<Respons
     if let Some(part) = part {
         return Ok(json_response(StatusCode::OK, &part));
     }
-    whole["request"] = Value::Object(record.request.clone());
+    whole["request"] = Value::Object(record.shown_request());
     whole["result"] = result.into();
     whole["completion"] = completion(app, record).await?.unwrap_or(Value::Null);
     let mut response = json_response(StatusCode::OK, &whole);
@@ -189,7 +193,12 @@ fn context(record: &Record) -> String {
     let tools = record.request.get("tools").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     let servers = tools.iter().filter(|tool| tool.get("type").is_some_and(|kind| kind == "mcp"));
     let addresses = servers.filter_map(|tool| tool.get("server_url").or_else(|| tool.get("url"))?.as_str());
-    addresses.map(|address| format!("- {address}\n")).collect()
+    let shown = addresses.map(|address| match url::Url::parse(address) {
+        Ok(_) if record.is_callers => format!("- {address}\n"),
+        Ok(url) => format!("- {}\n", url.origin().ascii_serialization()),
+        Err(_) => String::new(),
+    });
+    shown.collect()
 }
 
 /// The run's `content` so far.
@@ -211,6 +220,14 @@ async fn content(app: &App, record: &Record, output: Output) -> Result<String, A
         }
     }
     Ok(content)
+}
+
+/// How tool activity appears in the result: logins that are missing and failures are never hidden.
+fn shown(record: &Record) -> Output {
+    match record.output {
+        Output::Events => Output::Text,
+        other => other,
+    }
 }
 
 /// Who reads an unfinished result must see that it is.

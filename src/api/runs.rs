@@ -269,7 +269,7 @@ pub(super) fn summary(app: &App, record: &Record) -> Value {
         "visibility": record.visibility.as_str(),
         "used_logins": record.used_logins,
         "store": record.stored,
-        "metadata": record.metadata,
+        "metadata": if record.is_callers { Value::Object(record.metadata.clone()) } else { json!({}) },
         "turns": record.turns,
         "tool_calls": record.tool_calls,
         "usage": {

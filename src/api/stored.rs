@@ -11,7 +11,6 @@ use serde_json::{Map, Value, json};
 
 use super::runs::{done, json_response, not_found, read};
 use super::{ApiError, App, body, keep};
-use crate::completion::render::Output;
 use crate::completion::{Answer, Record, Status};
 use crate::identity::Surface;
 use crate::openai::InvalidField;
@@ -64,8 +63,11 @@ pub async fn list(State(app): State<Arc<App>>, head: Parts) -> Result<Response, 
     let has_more = found.len() > query.limit;
     found.truncate(query.limit);
     let mut data = Vec::with_capacity(found.len());
-    for record in &found {
-        data.extend(completion(&app, record).await?);
+    for listed in &found {
+        // How it is shown is said in its request, which lists do not have; deleted meanwhile, it is left out.
+        if let Some(record) = app.runs().find(&listed.id, &reader).await? {
+            data.extend(completion(&app, &record).await?);
+        }
     }
     Ok(json_response(StatusCode::OK, &page(data, has_more)))
 }
@@ -135,9 +137,10 @@ pub async fn update(
     request: Request<Body>,
 ) -> Result<Response, ApiError> {
     let (head, body) = request.into_parts();
-    let record = stored(&app, &id, &head).await?;
     let reader = app.reader(&head.headers, head.extensions.get()).await?;
+    // Read in any case: a connection with the rest of a request on it cannot be used again.
     let fields = body::read_request(body, &head.headers, app.settings.limits.body_bytes).await?;
+    let record = stored(&app, &id, &head).await?;
     let metadata = fields.get::<Map<String, Value>>("metadata", "an object")?;
     let metadata = metadata.ok_or_else(|| InvalidField::new("metadata", "`metadata` is missing"))?;
     keep::check_metadata(&metadata)?;
@@ -179,13 +182,15 @@ pub(super) async fn completion(app: &App, record: &Record) -> Result<Option<Valu
     if !is_completion(record) {
         return Ok(None);
     }
-    let output = output_of(record);
     let created = record.created_at.div_euclid(1000);
-    let mut answer = Answer::new(record.id.clone(), record.model.clone(), created, output);
+    let mut answer = Answer::new(record.id.clone(), record.model.clone(), created, record.output);
     for event in app.runs().events(record).await? {
         answer.add((*event).clone());
     }
     let Ok(Value::Object(mut completion)) = answer.finish() else { return Ok(None) };
+    if !record.is_callers {
+        return Ok(Some(Value::Object(completion)));
+    }
     // What OpenAI tells of a stored completion, too.
     completion.insert("metadata".into(), Value::Object(record.metadata.clone()));
     let asked = |key: &str| record.request.get(key).cloned().unwrap_or(Value::Null);
@@ -204,12 +209,6 @@ pub(super) async fn completion(app: &App, record: &Record) -> Result<Option<Valu
     completion.insert("input_user".into(), asked("user"));
     completion.insert("request_id".into(), record.id.as_str().into());
     Ok(Some(Value::Object(completion)))
-}
-
-/// How tool activity appears in the run's `content`, as its request wanted it.
-pub(super) fn output_of(record: &Record) -> Output {
-    let wanted = record.request.get("toolgate").and_then(|options| options.get("output"));
-    wanted.and_then(|wanted| serde_json::from_value(wanted.clone()).ok()).unwrap_or_default()
 }
 
 fn page(data: Vec<Value>, has_more: bool) -> Value {

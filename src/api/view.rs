@@ -1,5 +1,6 @@
 //! The two viewers of a run over HTTP, and the answer of a relayed request.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -11,7 +12,7 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::ApiError;
-use super::error::{gone_on, vanished_run};
+use super::error::{moved, vanished_run};
 use crate::completion::event::{RunError, RunEvent};
 use crate::completion::{Answer, CancelOnDrop, Chunks, Started, Viewer, unwritable};
 use crate::sse;
@@ -48,11 +49,12 @@ pub async fn whole(started: Started) -> Result<Response, ApiError> {
     let mut ended = false;
     while let Some(event) = events.next().await {
         ended |= event.is_last();
-        answer.add(event);
+        // Only here, where nobody else sees it.
+        answer.add(Arc::unwrap_or_clone(event));
     }
     drop(task);
     if !ended {
-        return Err(left(result_url.as_deref()).into());
+        return Err(gone(result_url.as_deref()).into());
     }
     let mut response = Response::new(Body::from(answer.finish()?.to_string()));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -77,7 +79,7 @@ pub async fn stream(started: Started, keep_alive_seconds: u64) -> Result<Respons
     let mut chunks = Chunks::new(run_id.clone(), model, created, output, include_usage);
     let mut first = Vec::with_capacity(1024);
     for event in early {
-        chunks.write(event, &mut first);
+        chunks.write(&event, &mut first);
     }
     let keep_alive = Duration::from_secs(keep_alive_seconds.max(1));
     let state = Box::new(Streaming {
@@ -106,12 +108,7 @@ fn name_run(response: &mut Response, run_id: &str, result_url: Option<&str>) {
     }
 }
 
-/// The run says nothing more here: it goes on elsewhere, if it is kept.
-fn left(result_url: Option<&str>) -> RunError {
-    result_url.map_or_else(vanished_run, gone_on)
-}
-
-async fn first_words(events: &mut Viewer, result_url: Option<&str>) -> Result<Vec<RunEvent>, ApiError> {
+async fn first_words(events: &mut Viewer, result_url: Option<&str>) -> Result<Vec<Arc<RunEvent>>, ApiError> {
     let mut early = Vec::new();
     let mut deadline: Option<Instant> = None;
     loop {
@@ -122,18 +119,15 @@ async fn first_words(events: &mut Viewer, result_url: Option<&str>) -> Result<Ve
                 Err(_) => return Ok(early),
             },
         };
-        match event.ok_or_else(|| left(result_url))? {
-            RunEvent::Error(error) => return Err(error.into()),
-            // A person must see the link now.
-            event @ RunEvent::Waiting { .. } => {
-                early.push(event);
-                return Ok(early);
-            }
+        let event = event.ok_or_else(|| gone(result_url))?;
+        match &*event {
+            RunEvent::Error(error) => return Err(error.clone().into()),
             RunEvent::Accepted => deadline = Some(Instant::now() + FIRST_WORDS),
-            event @ (RunEvent::Notice(_)
-            | RunEvent::AuthorizationRequired(_)
-            | RunEvent::AuthorizationBatch(_)) => early.push(event),
-            event => {
+            RunEvent::Notice(_) | RunEvent::AuthorizationRequired(_) | RunEvent::AuthorizationBatch(_) => {
+                early.push(event);
+            }
+            // A person must see the link now: `Waiting` is among them.
+            _ => {
                 early.push(event);
                 return Ok(early);
             }
@@ -141,13 +135,19 @@ async fn first_words(events: &mut Viewer, result_url: Option<&str>) -> Result<Ve
     }
 }
 
+/// Why events stop without an end: a run that is kept goes on elsewhere.
+fn gone(result_url: Option<&str>) -> RunError {
+    result_url.map_or_else(vanished_run, moved)
+}
+
 /// A stream being sent. Dropping it, when the client leaves, ends the run.
 struct Streaming {
     chunks: Chunks,
     events: Viewer,
     keep_alive: Duration,
-    first: Option<Vec<u8>>,
+    /// Of a run that is kept.
     result_url: Option<String>,
+    first: Option<Vec<u8>>,
     _task: Option<CancelOnDrop>,
 }
 
@@ -169,15 +169,15 @@ impl Streaming {
             match timeout(self.keep_alive, self.events.next()).await {
                 Err(_) => sse::comment(&mut out, "keep-alive"),
                 Ok(Some(event)) => {
-                    self.chunks.write(event, &mut out);
+                    self.chunks.write(&event, &mut out);
                     while out.len() < PIECE_BYTES
                         && let Some(event) = self.events.ready()
                     {
-                        self.chunks.write(event, &mut out);
+                        self.chunks.write(&event, &mut out);
                     }
                 }
                 Ok(None) => {
-                    self.chunks.write(RunEvent::Error(left(self.result_url.as_deref())), &mut out);
+                    self.chunks.write(&RunEvent::Error(gone(self.result_url.as_deref())), &mut out);
                 }
             }
         }

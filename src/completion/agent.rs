@@ -1,6 +1,7 @@
 //! The loop: call the model, execute its tool calls, give it the results, until it is done or a bound is reached.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
@@ -419,7 +420,16 @@ impl Agent {
                     _ => None,
                 };
                 // Boxed, because a call that waits for a login should not keep room for all that a call may do.
-                let calling = Calling { logins, sink, server, tool, call, place, task };
+                let calling = Calling {
+                    logins,
+                    sink,
+                    server,
+                    tool,
+                    call,
+                    place,
+                    task,
+                    sent: AtomicBool::new(task.is_some()),
+                };
                 let made = Box::pin(execute::call(&calling, started));
                 made.await?
             }
@@ -438,7 +448,7 @@ impl Agent {
         pending: &Pending,
     ) -> Result<(), End> {
         let ended = || {
-            let (result, missing) = (executed.result.clone(), !executed.missing.is_empty());
+            let (result, missing) = (executed.result.clone(), !executed.missing.is_empty() && !executed.sent);
             Step::Called { place, result, missing }
         };
         self.sink.step(ended).await?;

@@ -1,5 +1,7 @@
 //! A run as OpenAI's chunks: one id, one role, indices without gaps, one `finish_reason`, `[DONE]`.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -30,7 +32,7 @@ struct Chunk<'a> {
     model: &'a str,
     #[serde(flatten)]
     head: &'a Map<String, Value>,
-    choices: Vec<Choice>,
+    choices: &'a [Choice<'a>],
     #[serde(skip_serializing_if = "Option::is_none")]
     usage: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -38,12 +40,12 @@ struct Chunk<'a> {
 }
 
 #[derive(Serialize)]
-struct Choice {
+struct Choice<'a> {
     index: u32,
-    delta: Map<String, Value>,
+    delta: Cow<'a, Map<String, Value>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    logprobs: Option<Value>,
-    finish_reason: Option<String>,
+    logprobs: Option<&'a Value>,
+    finish_reason: Option<&'a str>,
 }
 
 impl Chunks {
@@ -69,13 +71,14 @@ impl Chunks {
     }
 
     /// Appends what `event` means to the stream.
-    pub fn write(&mut self, event: RunEvent, out: &mut Vec<u8>) {
-        let shown = self.renderer.event(&event);
+    pub fn write(&mut self, event: &RunEvent, out: &mut Vec<u8>) {
+        let shown = self.renderer.event(event);
         let data = event.data();
         match event {
-            RunEvent::TurnStarted { turn, mut head } => {
-                self.turns = turn;
-                if turn == 1 {
+            RunEvent::TurnStarted { turn, head } => {
+                self.turns = *turn;
+                if *turn == 1 {
+                    let mut head = head.clone();
                     if let Some(Value::String(model)) = head.remove("model") {
                         self.model = model;
                     }
@@ -83,20 +86,24 @@ impl Chunks {
                 }
                 self.begin(out);
             }
-            RunEvent::Delta { mut delta, logprobs } => {
-                if let (Some(shown), Some(Value::String(content))) = (&shown, delta.get_mut("content")) {
+            RunEvent::Delta { delta, logprobs } => {
+                let mut delta = Cow::Borrowed(delta);
+                if let Some(shown) = &shown
+                    && let Some(Value::String(content)) = delta.to_mut().get_mut("content")
+                {
                     content.insert_str(0, shown);
                 }
-                self.delta(delta, logprobs, None, out);
+                self.delta(delta, logprobs.as_ref(), None, out);
             }
-            RunEvent::CallerCall { index, mut call } => {
-                call.insert("index".into(), index.into());
+            RunEvent::CallerCall { index, call } => {
+                let mut call = call.clone();
+                call.insert("index".into(), (*index).into());
                 let delta = [("tool_calls".to_owned(), Value::Array(vec![Value::Object(call)]))]
                     .into_iter()
                     .collect();
-                self.delta(delta, None, None, out);
+                self.delta(Cow::Owned(delta), None, None, out);
             }
-            RunEvent::Usage(turn) => usage::add(&mut self.usage, turn),
+            RunEvent::Usage(turn) => usage::add(&mut self.usage, turn.clone()),
             RunEvent::Accepted => {}
             RunEvent::ToolCall(_)
             | RunEvent::ToolProgress { .. }
@@ -117,20 +124,20 @@ impl Chunks {
                 if shown.is_some() {
                     self.delta(content(shown), None, None, out);
                 }
-                self.fail(&error, out);
+                self.fail(error, out);
             }
         }
     }
 
     fn finish(&mut self, reason: &str, out: &mut Vec<u8>) {
         self.begin(out);
-        let choice =
-            Choice { index: 0, delta: Map::new(), logprobs: None, finish_reason: Some(reason.to_owned()) };
-        self.chunk(vec![choice], self.include_usage.then_some(Value::Null), None, out);
+        let delta = Cow::Owned(Map::new());
+        let choice = Choice { index: 0, delta, logprobs: None, finish_reason: Some(reason) };
+        self.chunk(&[choice], self.include_usage.then_some(Value::Null), None, out);
         if self.include_usage
             && let Some(usage) = usage::of_run(std::mem::take(&mut self.usage), self.turns)
         {
-            self.chunk(Vec::new(), Some(usage), None, out);
+            self.chunk(&[], Some(usage), None, out);
         }
         sse::done(out);
         self.ended = true;
@@ -148,23 +155,29 @@ impl Chunks {
             let delta = [("role".to_owned(), "assistant".into()), ("content".to_owned(), "".into())]
                 .into_iter()
                 .collect();
-            self.delta(delta, None, None, out);
+            self.delta(Cow::Owned(delta), None, None, out);
         }
     }
 
     fn delta(
         &mut self,
-        delta: Map<String, Value>,
-        logprobs: Option<Value>,
+        delta: Cow<'_, Map<String, Value>>,
+        logprobs: Option<&Value>,
         data: Option<Value>,
         out: &mut Vec<u8>,
     ) {
         self.begin(out);
         let choice = Choice { index: 0, delta, logprobs, finish_reason: None };
-        self.chunk(vec![choice], self.include_usage.then_some(Value::Null), data, out);
+        self.chunk(&[choice], self.include_usage.then_some(Value::Null), data, out);
     }
 
-    fn chunk(&self, choices: Vec<Choice>, usage: Option<Value>, toolgate: Option<Value>, out: &mut Vec<u8>) {
+    fn chunk(
+        &self,
+        choices: &[Choice<'_>],
+        usage: Option<Value>,
+        toolgate: Option<Value>,
+        out: &mut Vec<u8>,
+    ) {
         let chunk = Chunk {
             id: &self.id,
             object: "chat.completion.chunk",
@@ -181,6 +194,6 @@ impl Chunks {
     }
 }
 
-fn content(shown: Option<String>) -> Map<String, Value> {
-    shown.map(|shown| ("content".to_owned(), Value::String(shown))).into_iter().collect()
+fn content(shown: Option<String>) -> Cow<'static, Map<String, Value>> {
+    Cow::Owned(shown.map(|shown| ("content".to_owned(), Value::String(shown))).into_iter().collect())
 }

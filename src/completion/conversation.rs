@@ -122,6 +122,11 @@ impl Conversation {
         })
     }
 
+    /// Has the provider stream its answers, also where the caller wants one piece: others look on.
+    pub fn stream_for_viewers(&mut self) {
+        self.stream = true;
+    }
+
     /// The bound on completion tokens over all turns.
     pub fn token_budget(&self) -> Option<u64> {
         self.budget.map(|(_, most)| most)

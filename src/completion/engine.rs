@@ -47,6 +47,18 @@ pub(super) struct Parts {
     pub stopping: watch::Sender<bool>,
 }
 
+/// What an engine is made of.
+pub struct EngineParts {
+    pub egress: Egress,
+    pub upstream: Upstream,
+    pub connections: Connections,
+    pub metrics: Arc<Metrics>,
+    pub clock: Clock,
+    pub runs: Runs,
+    pub providers: Arc<Providers>,
+    pub memory: HiddenTurns,
+}
+
 /// A run under way. Dropping it cancels a run that is not kept: nobody else sees it.
 pub struct Started {
     pub run_id: String,
@@ -76,17 +88,8 @@ impl Drop for CancelOnDrop {
 
 impl Engine {
     /// An engine on the given parts.
-    pub fn new(
-        settings: &Settings,
-        egress: Egress,
-        upstream: Upstream,
-        connections: Connections,
-        metrics: Arc<Metrics>,
-        clock: Clock,
-        runs: Runs,
-        providers: Arc<Providers>,
-        memory: HiddenTurns,
-    ) -> Self {
+    pub fn new(settings: &Settings, parts: EngineParts) -> Self {
+        let EngineParts { egress, upstream, connections, metrics, clock, runs, providers, memory } = parts;
         let parts = Parts {
             upstream,
             tools: Tools::new(egress.clone(), &settings.mcp),

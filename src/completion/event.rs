@@ -303,6 +303,42 @@ impl RunEvent {
         }
     }
 
+    /// The event for somebody who does not own the run: addresses of servers without paths and queries, which may hold
+    /// keys, and, unless `with_links`, nothing to log in with. `None`: as it is.
+    pub fn for_strangers(&self, with_links: bool) -> Option<RunEvent> {
+        match self {
+            RunEvent::AuthorizationRequired(login) => {
+                let mut login = (**login).clone();
+                login.resource = origin(&login.resource);
+                if !with_links || login.kind == LinkKind::Elicitation {
+                    login.connect_url = None;
+                }
+                Some(RunEvent::AuthorizationRequired(Arc::new(login)))
+            }
+            RunEvent::AuthorizationBatch(batch) => Some(RunEvent::AuthorizationBatch(AuthorizationBatch {
+                connect_all_url: if with_links { batch.connect_all_url.clone() } else { String::new() },
+                resources: batch.resources.iter().map(|resource| origin(resource)).collect(),
+            })),
+            RunEvent::Waiting { seconds, resources } => {
+                let resources = resources.iter().map(|resource| origin(resource)).collect();
+                Some(RunEvent::Waiting { seconds: *seconds, resources })
+            }
+            RunEvent::Authorized { resource, host } => {
+                Some(RunEvent::Authorized { resource: origin(resource), host: host.clone() })
+            }
+            RunEvent::Error(error) => {
+                let kept = ["message", "type", "param", "code"];
+                let mut error = error.clone();
+                if let Value::Object(fields) = &mut error.error {
+                    fields.retain(|key, _| kept.contains(&key.as_str()));
+                }
+                error.login = None;
+                Some(RunEvent::Error(error))
+            }
+            _ => None,
+        }
+    }
+
     /// Whether nothing comes after it.
     pub fn is_last(&self) -> bool {
         matches!(self, RunEvent::Finish { .. } | RunEvent::Error(_))
@@ -327,4 +363,9 @@ impl RunEvent {
                 _ => 4 * FRAME,
             }
     }
+}
+
+/// Scheme, host and port of an address.
+fn origin(address: &str) -> String {
+    url::Url::parse(address).map_or_else(|_| String::new(), |url| url.origin().ascii_serialization())
 }

@@ -3,6 +3,7 @@
 //! A call is repeated only after the server has refused to run it: with another token, after a login, or after a page
 //! that it wanted opened first. A call that has become a task is not repeated at all: the task is asked about.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,7 +11,7 @@ use http::StatusCode;
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
-use super::durable::{Step, Stop};
+use super::durable::Step;
 use super::following::{Following, OpenTask};
 use super::held::explain as explain_wait;
 use super::logins::{Came, Logins, Missing, Refused, expired};
@@ -39,19 +40,21 @@ pub struct Executed {
     pub took: Duration,
     /// What a person must do before the call can be made: the run ends, unless the caller has calls to answer.
     pub missing: Vec<Missing>,
+    /// The call may have been carried out.
+    pub sent: bool,
 }
 
 impl Executed {
     /// A call that another process made.
     pub fn known(result: ToolResult, started: Instant) -> Self {
         let outcome = if result.is_error { Outcome::ToolError } else { Outcome::Ok };
-        Executed { result, outcome, took: started.elapsed(), missing: Vec::new() }
+        Executed { result, outcome, took: started.elapsed(), missing: Vec::new(), sent: true }
     }
 
     /// A call that was not made.
     pub fn refused(reason: &str, started: Instant) -> Self {
         let (result, took) = (ToolResult::failure(reason), started.elapsed());
-        Executed { result, outcome: Outcome::Failed, took, missing: Vec::new() }
+        Executed { result, outcome: Outcome::Failed, took, missing: Vec::new(), sent: false }
     }
 }
 
@@ -105,6 +108,8 @@ pub struct Calling<'a> {
     pub place: usize,
     /// The task that the call has become in another process.
     pub task: Option<&'a TaskRef>,
+    /// It may have been carried out.
+    pub sent: AtomicBool,
 }
 
 /// What kept a call from being made.
@@ -148,11 +153,6 @@ pub async fn call(calling: &Calling<'_>, started: Instant) -> Result<Executed, G
         task.set(kept);
     }
     let ended = calling.to_the_end(&arguments, &task).await;
-    if let (Err(Kept::Waited(Came::Stopping, _)), Some(log)) = (&ended, calling.sink.log()) {
-        // Another process waits on.
-        log.end_early(Stop::HandedOver);
-        return Err(Gone);
-    }
     let begun = if task.is_unsettled() { BEGUN } else { "The call was not made." };
     let (result, outcome) = match ended {
         Ok(raw) => match ToolResult::parse(&raw) {
@@ -192,7 +192,8 @@ pub async fn call(calling: &Calling<'_>, started: Instant) -> Result<Executed, G
     };
     let parts = &calling.logins.parts;
     let result = parts.links.broken_in_result(result).cut(parts.mcp.result_bytes);
-    Ok(Executed { result, outcome, took: started.elapsed(), missing })
+    let sent = calling.sent.load(Ordering::Relaxed);
+    Ok(Executed { result, outcome, took: started.elapsed(), missing, sent })
 }
 
 impl Calling<'_> {
@@ -220,9 +221,9 @@ impl Calling<'_> {
                 Err(Error::Unauthorized(challenge)) => challenge,
                 _ if logins.is_expiry(spec, access.as_ref(), &seen).await => expired(),
                 Err(Error::PageRequired(required)) => {
-                    self.not_made().await?;
                     // It has taken the token, and time goes by: another one may be due, also more than once.
                     renewals = 0;
+                    self.not_made_unless(task).await?;
                     pages = Some(self.open_pages(pages.take(), *required, &patience).await?);
                     continue;
                 }
@@ -257,7 +258,10 @@ impl Calling<'_> {
             if logins.on_auth != OnAuth::Wait || asked > MOST_LOGINS {
                 return Err(Kept::Missing(vec![missing]));
             }
-            self.not_made().await?;
+            // A task goes on all the same: it must not be called anew by whoever goes on with the run.
+            if task.get().is_none() {
+                self.not_made().await?;
+            }
             match logins.wait_for(std::slice::from_ref(&missing), self.sink).await? {
                 Came::All => renewals = 0,
                 came => return Err(Kept::Waited(came, vec![missing])),
@@ -265,8 +269,8 @@ impl Calling<'_> {
         }
     }
 
-    /// Asks the server to run the tool, once, or about the task that the call has become. Pages that it wants opened meanwhile are shown, and waited for when the
-    /// request waits.
+    /// Asks the server to run the tool, once, or about the task that the call has become. Pages that it wants opened
+    /// meanwhile are shown, and waited for when the request waits.
     pub(super) async fn once(
         &self,
         access: Option<&Access>,
@@ -285,6 +289,7 @@ impl Calling<'_> {
         } else {
             self.sink.step_for_good(calling).await?;
         }
+        self.sent.store(true, Ordering::Relaxed);
         let follow = Following::new(self, patience, task);
         let parts = &self.logins.parts;
         let server = self.logins.server(&self.server.spec, access);
@@ -301,7 +306,10 @@ impl Calling<'_> {
         };
         let answer = tokio::select! {
             answer = asking => answer,
-            () = follow.stopping() => return Err(Kept::Waited(Came::Stopping, follow.shown())),
+            () = follow.stopping() => {
+                self.logins.hand_over(self.sink)?;
+                return Err(Kept::Waited(Came::Stopping, follow.shown()));
+            }
         };
         let shown = follow.shown();
         match &answer {
@@ -318,8 +326,14 @@ impl Calling<'_> {
         Ok(answer)
     }
 
+    /// As [`Calling::not_made`], for a call that is no task: a task that wants something goes on.
+    async fn not_made_unless(&self, task: &OpenTask) -> Result<(), Gone> {
+        if task.get().is_some() { Ok(()) } else { self.not_made().await }
+    }
+
     /// The server has refused to carry it out.
-    async fn not_made(&self) -> Result<(), Gone> {
+    pub(super) async fn not_made(&self) -> Result<(), Gone> {
+        self.sent.store(false, Ordering::Relaxed);
         let place = self.place;
         self.sink.step(|| Step::NotMade { place }).await
     }

@@ -6,7 +6,6 @@
 use futures_util::future::join_all;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::durable::Stop;
 use super::event::{FinishReason, Notice, RunError, RunEvent};
 use super::gather::{Found, gather};
 use super::logins::{Came, Missing};
@@ -72,13 +71,6 @@ async fn wait(prepared: &Prepared, mut found: Found) -> Result<Next, Gone> {
     }
     logins.show(&found.logins(), sink).await?;
     let came = logins.wait_for(&needed, sink).await?;
-    if came == Came::Stopping
-        && let Some(log) = sink.log()
-    {
-        // Another process waits on.
-        log.end_early(Stop::HandedOver);
-        return Err(Gone);
-    }
     if let Some(notice) = explain(came, logins.wait.as_secs()) {
         sink.send(RunEvent::Notice(notice)).await?;
         return finish(sink).await;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::defuse::OwnLinks;
-use super::durable::Log;
+use super::durable::{Log, Stop};
 use super::engine::Parts;
 use super::event::{AuthorizationBatch, AuthorizationRequired, LinkKind, RunEvent};
 use super::options::OnAuth;
@@ -372,7 +372,10 @@ impl Logins {
         let waiting = Box::pin(self.parts.connections.wait(&flows, until));
         let waited = tokio::select! {
             waited = waiting => waited,
-            () = self.stopping() => return Ok(Came::Stopping),
+            () = self.stopping() => {
+                self.hand_over(sink)?;
+                return Ok(Came::Stopping);
+            }
         };
         match waited {
             Waited::Granted => {
@@ -384,6 +387,16 @@ impl Logins {
             Waited::Ended(_) => Ok(Came::Ended),
             Waited::TimedOut => Ok(Came::TimedOut),
         }
+    }
+
+    /// The process stops: a run that is kept goes on elsewhere, and its requests look there.
+    ///
+    /// # Errors
+    /// [`Gone`] for such a run.
+    pub fn hand_over(&self, sink: &Sink) -> Result<(), Gone> {
+        let Some(log) = sink.log() else { return Ok(()) };
+        log.end_early(Stop::HandedOver);
+        Err(Gone)
     }
 
     /// Ready when the process is asked to stop.

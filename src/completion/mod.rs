@@ -35,10 +35,10 @@ pub use agent::unreachable;
 pub use answer::Answer;
 pub use chunk::Chunks;
 pub use durable::{
-    Changed, Keep, Kind, LogViewer, Reader, Record, Runs, Status, Viewer, Visibility, Writer, is_run_id,
-    text_of,
+    Changed, Idempotency, Keep, Kind, LogViewer, Reader, Record, Runs, Status, Viewer, Visibility, Work,
+    is_run_id, text_of,
 };
-pub use engine::{CancelOnDrop, Engine, Started};
+pub use engine::{CancelOnDrop, Engine, EngineParts, Started};
 pub use memory::HiddenTurns;
 pub use options::{OnAuth, Options, StopWhen};
 pub use prepare::{Error, Incoming};

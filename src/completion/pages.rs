@@ -72,7 +72,10 @@ impl Calling<'_> {
                 Ok(()) => Ok(Pages { required, shown, asked }),
                 Err(_) => Err(Kept::Waited(Came::TimedOut, shown)),
             },
-            () = logins.stopping() => Err(Kept::Waited(Came::Stopping, shown)),
+            () = logins.stopping() => {
+                logins.hand_over(self.sink)?;
+                Err(Kept::Waited(Came::Stopping, shown))
+            }
         }
     }
 

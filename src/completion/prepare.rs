@@ -17,6 +17,7 @@ use super::logins::{Logins, Missing, UsedLogins};
 use super::memory::Seen;
 use super::options::{OnAuth, Options};
 use super::sink::Sink;
+use super::start_kept::broke_off;
 use super::toolset::Toolset;
 use super::who::{OtherUser, Who, scope};
 use super::{Engine, Started, held};
@@ -122,8 +123,10 @@ impl Engine {
     /// [`Error`]; then nothing was sent to the model.
     pub async fn start(&self, mut incoming: Incoming) -> Result<Started, Error> {
         if let Some(keep) = incoming.keep.take() {
-            // Boxed, because a run that nobody keeps should not carry room for it.
-            return Box::pin(self.start_kept(incoming, keep)).await;
+            // A task of its own: a client that leaves now must not leave half a run behind.
+            let engine = Engine { parts: Arc::clone(&self.parts) };
+            let started = tokio::spawn(async move { engine.start_kept(incoming, keep).await });
+            return started.await.unwrap_or_else(|_| Err(Error::Ended(broke_off())));
         }
         let mut checked = self.check(incoming, random_id("run_"), None)?;
         let found = checked.gather().await?;
@@ -271,7 +274,9 @@ impl Prepared {
         let begun = resume.as_ref().and_then(|resume| resume.begun.clone());
         let (messages, is_changed) = match begun {
             Some(begun) => (begun.into_bytes(), false),
-            None if resume.is_some() => (conversation::joined(&caller_saw), false),
+            None if resume.as_ref().is_some_and(Resume::has_begun) => {
+                (conversation::joined(&caller_saw), false)
+            }
             None => {
                 let whose = logins.whose(&target);
                 let messages = parts.memory.put_back(&whose, toolset.json().is_some(), &caller_saw).await;
@@ -284,6 +289,9 @@ impl Prepared {
         let quirks = target.provider.quirks;
         let mut conversation = Conversation::new(&request, &target.model, messages, &toolset, quirks)?;
         let start = conversation.mark();
+        if sink.log().is_some() {
+            conversation.stream_for_viewers();
+        }
         if let Some(resume) = &resume {
             conversation.push_text(&resume.added);
         }

@@ -20,19 +20,19 @@ pub struct Sink {
     seen: Option<Arc<Mutex<Seen>>>,
 }
 
-/// Events to an only viewer are boxed: a channel keeps room for 32 of its items however few there are, and ten thousand
+/// Events to an only viewer are pointers: a channel keeps room for 32 of its items however few there are, and ten thousand
 /// waiting requests have one each.
 #[derive(Clone)]
 enum Out {
     /// A viewer that reads slowly slows the run down, and so the provider.
-    Only(mpsc::Sender<Box<RunEvent>>),
+    Only(mpsc::Sender<Arc<RunEvent>>),
     /// Viewers read at their own pace, and the run does not wait for them.
     Log(Arc<Log>),
 }
 
 impl Sink {
     /// A sink and the end to read from, with room for `events`.
-    pub fn new(events: usize) -> (Self, mpsc::Receiver<Box<RunEvent>>) {
+    pub fn new(events: usize) -> (Self, mpsc::Receiver<Arc<RunEvent>>) {
         let (sender, receiver) = mpsc::channel(events);
         (Sink { out: Out::Only(sender), seen: None }, receiver)
     }
@@ -79,7 +79,7 @@ impl Sink {
             seen.note(&event);
         }
         match (room, &self.out) {
-            (Some(room), _) => room.send(Box::new(event)),
+            (Some(room), _) => room.send(Arc::new(event)),
             (None, Out::Log(log)) => log.push(event)?,
             (None, Out::Only(_)) => {}
         }
@@ -90,7 +90,7 @@ impl Sink {
     pub fn offer(&self, event: RunEvent) {
         match &self.out {
             // A full channel means a reader who is behind already; progress is not worth waiting for.
-            Out::Only(viewer) => drop(viewer.try_send(Box::new(event))),
+            Out::Only(viewer) => drop(viewer.try_send(Arc::new(event))),
             Out::Log(log) => drop(log.push(event)),
         }
     }

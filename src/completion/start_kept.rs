@@ -9,7 +9,7 @@ use http::HeaderMap;
 use serde_json::Value;
 
 use super::durable::{
-    Keep, KeptApplication, KeptState, Kind, Log, Resume, Runs, Stop, Told, Viewer, Visibility,
+    Idempotency, Keep, KeptApplication, KeptState, Kind, Log, Resume, Runs, Stop, Told, Viewer, Visibility,
     has_credentials, kept_request, title,
 };
 use super::engine::Started;
@@ -22,6 +22,7 @@ use super::{Engine, held};
 use crate::crypto::sha256;
 use crate::id::{random_id, random_id_of};
 use crate::openai::{ChatRequest, ErrorBody, ErrorKind};
+use crate::rate_limit::RetryAfterSeconds;
 use crate::store::{self, Claimed, NewKey, RunRow, RunUsage};
 
 /// How long a task that is not stored is kept after it was made, in milliseconds: a day.
@@ -30,6 +31,8 @@ const UNSTORED: i64 = 24 * 3_600_000;
 const IDEMPOTENCY: i64 = 24 * 3_600_000;
 /// Random characters in the address of a run with tools.
 const LONG_ID: usize = 32;
+/// How often a run is taken over before it is taken to be what ends its processes.
+const MOST_TAKEOVERS: i64 = 20;
 /// How long the end of a run may take to be written before it is given up.
 const TO_WRITE: Duration = Duration::from_secs(120);
 
@@ -38,6 +41,13 @@ fn conflict() -> Error {
     let message = "this `Idempotency-Key` was used for another request; use a new one";
     let code = Some("idempotency_key_reused");
     Error::Ended(ended(409, ErrorBody::new(ErrorKind::InvalidRequest, code, message)))
+}
+
+fn too_many(after: RetryAfterSeconds) -> Error {
+    let message =
+        format!("too many runs are started by callers that nobody vouches for; try again in {} s", after.0);
+    let body = ErrorBody::new(ErrorKind::RateLimit, Some("rate_limit_exceeded"), message);
+    Error::Ended(RunError { retry_after: Some(after.0.to_string()), ..ended(429, body) })
 }
 
 fn store_failed(error: &store::Error) -> Error {
@@ -56,6 +66,9 @@ impl Engine {
     /// Starts a run that is kept. Only what can be checked at once is an error; the rest is part of the run.
     pub(super) async fn start_kept(&self, incoming: Incoming, keep: Keep) -> Result<Started, Error> {
         let parts = &self.parts;
+        if !incoming.who.application.verified {
+            parts.runs.count_stranger(incoming.who.application.place).map_err(too_many)?;
+        }
         let has_tools = incoming.request.raw("tools").is_some_and(|tools| tools.trim() != "[]");
         let id = if has_tools { random_id_of("run_", LONG_ID) } else { random_id("run_") };
         let has_credentials = has_credentials(&incoming.request, &incoming.headers, &incoming.target);
@@ -78,7 +91,9 @@ impl Engine {
         let owner = checked.logins.owner.as_ref();
         let now = parts.clock.unix_milliseconds();
         let runs = &parts.runs;
-        let expires_at = (!keep.stored).then(|| match checked.options.cache_seconds {
+        // Whoever nobody vouches for keeps what has ended well.
+        let is_vouched_for = checked.logins.application.verified;
+        let expires_at = (!keep.stored || !is_vouched_for).then(|| match checked.options.cache_seconds {
             Some(seconds) if keep.kind == Kind::Completion => now + i64::from(seconds) * 1000,
             _ => now + UNSTORED,
         });
@@ -114,7 +129,8 @@ impl Engine {
         {
             return self.join(other, &checked).await;
         }
-        let told = (keep.kind == Kind::Task).then(|| told(runs, &row, state.webhook_url));
+        let wants_news = keep.kind == Kind::Task || state.webhook_url.is_some();
+        let told = wants_news.then(|| told(runs, &row, state.webhook_url));
         // A task's addresses are for whoever has them, and say so.
         let is_chosen = keep.visibility.is_some() || keep.kind == Kind::Task;
         let log = runs.begin(row, is_created, is_chosen, told);
@@ -157,14 +173,25 @@ impl Engine {
             tracing::info!(run.id = row.id, takeovers = row.takeovers, "a run is taken over");
             let state: Option<KeptState> = serde_json::from_slice(&row.state).ok();
             let url = state.as_ref().and_then(|state| state.webhook_url.clone());
-            let told = (row.kind == Kind::Task.as_str()).then(|| told(&parts.runs, &row, url));
+            let wants_news = row.kind == Kind::Task.as_str() || url.is_some();
+            let told = wants_news.then(|| told(&parts.runs, &row, url));
             let is_chosen = row.kind == Kind::Task.as_str()
                 || state.as_ref().is_some_and(|state| state.options.visibility.is_some());
             let (log, resume) = match parts.runs.take_over(&row, is_chosen, told).await {
                 Ok(taken) => taken,
+                // It is taken up again when the store can be read.
+                Err(error @ store::Error::Unavailable(_)) => {
+                    tracing::warn!(%error, run.id = row.id, "a run could not be read yet");
+                    return;
+                }
                 Err(error) => {
-                    // It stays this process's; when this one is lost, another tries.
-                    tracing::error!(%error, run.id = row.id, "a run could not be read");
+                    tracing::error!(%error, run.id = row.id, "a run cannot be read, and ends");
+                    let message =
+                        "the run was kept by another version of the gateway, which this one cannot read";
+                    let body = ErrorBody::new(ErrorKind::Server, Some("run_unreadable"), message);
+                    if let Err(error) = parts.runs.give_up(&row, ended(500, body)).await {
+                        tracing::error!(%error, run.id = row.id, "the end of a run could not be written");
+                    }
                     return;
                 }
             };
@@ -195,6 +222,10 @@ impl Engine {
         let failed = |code: &str, message: &str| {
             RunEvent::Error(ended(500, ErrorBody::new(ErrorKind::Server, Some(code), message)))
         };
+        if row.takeovers > MOST_TAKEOVERS {
+            let message = "the gateway was lost again and again during this run; send the request again";
+            return Err(failed("run_given_up", message));
+        }
         let state = state.ok_or_else(|| failed("run_unreadable", "the run was kept by another version"))?;
         if state.has_credentials {
             let message = "the gateway was restarted, and does not keep credentials that come with a request: send \
@@ -262,7 +293,7 @@ pub(super) type Key = (&'static str, [u8; 32], [u8; 32], i64);
 
 fn keys(incoming: &Incoming, keep: &Keep, request: &[u8], now: i64) -> Vec<Key> {
     let mut keys = Vec::new();
-    if let Some((key, body)) = keep.idempotency {
+    if let Some(Idempotency { key, body }) = keep.idempotency {
         keys.push(("idempotency", key, body, now + IDEMPOTENCY));
     }
     if let Some(seconds) = incoming.options.cache_seconds {
@@ -270,13 +301,26 @@ fn keys(incoming: &Incoming, keep: &Keep, request: &[u8], now: i64) -> Vec<Key> 
         let target = serde_json::to_vec(&incoming.target.kept()).unwrap_or_default();
         let user = incoming.who.user(&incoming.request, &incoming.headers).ok().flatten();
         let options = serde_json::to_vec(&incoming.options).unwrap_or_default();
-        let credential = incoming.headers.get("x-mcp-authorization").map(http::HeaderValue::as_bytes);
+        let kept = format!("{:?} {} {}", keep.kind, keep.stored, Value::Object(keep.metadata.clone()));
+        // What providers are told beside the body; headers of tracing are other ones each time.
+        let told = |name: &http::HeaderName| {
+            name.as_str().starts_with("openai-") || name.as_str().starts_with("anthropic-")
+        };
+        let headers = incoming
+            .forwarded
+            .iter()
+            .filter(|(name, _)| told(name))
+            .chain(incoming.headers.iter().filter(|(name, _)| *name == "x-mcp-authorization"));
+        let headers: Vec<u8> = headers
+            .flat_map(|(name, value)| [name.as_str().as_bytes(), b"\0", value.as_bytes(), b"\0"].concat())
+            .collect();
         let tools = incoming.request.raw("tools").unwrap_or_default();
-        let parts: [&[u8]; 6] = [
+        let parts: [&[u8]; 7] = [
+            kept.as_bytes(),
             &target,
             user.as_deref().unwrap_or_default().as_bytes(),
             &options,
-            credential.unwrap_or_default(),
+            &headers,
             tools.as_bytes(),
             request,
         ];
@@ -338,13 +382,13 @@ fn carry_out(runs: Runs, log: Arc<Log>, body: impl Future<Output = ()> + Send + 
             runs.leave(std::slice::from_ref(&log)).await;
         } else {
             let _ = tokio::time::timeout(TO_WRITE, log.ended()).await;
-            runs.end(&log).await;
+            runs.end(&log);
         }
     });
 }
 
 /// A run that ended without saying how: a defect of ours.
-fn broke_off() -> RunError {
+pub(super) fn broke_off() -> RunError {
     ended(500, ErrorBody::new(ErrorKind::Server, None, "the run ended unexpectedly; please report this"))
 }
 

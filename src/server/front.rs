@@ -20,6 +20,7 @@ use tower_service::Service;
 
 use super::router;
 use crate::api::{self, ApiError, App};
+use crate::completion::is_run_id;
 use crate::id::random_id;
 use crate::identity::Peer;
 use crate::openai::ErrorKind;
@@ -152,13 +153,21 @@ impl RequestIds {
     }
 }
 
+/// Tasks, runs, their results and pages, and stored completions.
+fn is_about_runs(path: &str) -> bool {
+    let beginnings = ["/v1/tasks", "/v1/runs/", "/v1/chat/completions/", "/run_", "/runs"];
+    path == "/" || beginnings.iter().any(|beginning| path.starts_with(beginning))
+}
+
 fn endpoint(uri: &Uri) -> Endpoint {
     match uri.path() {
         "/v1/chat/completions" | "/chat/completions" => Endpoint::Completions,
+        path if path.starts_with("/run_") && path.ends_with("/chat/completions") => Endpoint::Completions,
         path if path.starts_with("/demo/") || path.starts_with("/.well-known/") => Endpoint::Other,
         path if path.ends_with("/chat/completions") => Endpoint::HostCompletions,
         path if path.ends_with("/models") => Endpoint::Models,
         "/healthz" | "/readyz" | "/metrics" => Endpoint::Other,
+        path if is_about_runs(path) => Endpoint::Runs,
         _ => Endpoint::Relay,
     }
 }
@@ -212,8 +221,14 @@ fn is_page(path: &str) -> bool {
         || path.starts_with("/login/")
         || matches!(
             path,
-            "/oauth/callback" | "/connections" | "/account" | "/login" | "/demo/oauth/authorize"
+            "/" | "/runs"
+                | "/oauth/callback"
+                | "/connections"
+                | "/account"
+                | "/login"
+                | "/demo/oauth/authorize"
         )
+        || path.strip_prefix('/').is_some_and(is_run_id)
 }
 
 fn names_loopback(authority: &str) -> bool {
@@ -262,6 +277,11 @@ mod tests {
         let here = "127.0.0.1:8787";
         assert!(visit(Method::GET, "/connect/flw_1", here, "document"));
         assert!(visit(Method::GET, "/oauth/callback", here, "document"), "the way back");
+        let run = "/run_0123456789abcdefghjkmnpqrs";
+        assert!(visit(Method::GET, "/", here, "document") && visit(Method::GET, run, here, "document"));
+        assert!(!visit(Method::GET, &format!("{run}/live"), here, "empty"));
+        assert!(!visit(Method::POST, "/", here, "document") && !visit(Method::POST, run, here, "document"));
+        assert!(!visit(Method::GET, run, here, "iframe"));
         assert!(!visit(Method::POST, "/connect/flw_1", here, "document"), "a foreign form");
         assert!(!visit(Method::GET, "/connect/flw_1", here, "iframe"));
         assert!(!visit(Method::GET, "/connect/flw_1", here, "image"));

@@ -22,13 +22,13 @@ pub fn router(app: Arc<api::App>, demo: Option<Router>, site: Arc<web::Site>) ->
                 .delete(api::delete_stored_completion),
         )
         .route("/v1/chat/completions/{id}/messages", get(api::list_stored_messages))
-        .route("/{id}/chat/completions", post(api::complete_at))
+        .route("/{id}/chat/completions", post(api::complete_at).fallback(api::any_host))
         // runs and their results
         .route("/v1/tasks", post(api::create_task))
         .route("/v1/runs/{id}", get(api::find_run).post(api::change_run).delete(api::delete_run))
         .route("/v1/runs/{id}/events", get(api::follow_run))
         .route("/v1/runs/{id}/cancel", post(api::cancel_run))
-        .route("/{id}", get(result::show))
+        .route("/{id}", get(result::show).fallback(api::any_host))
         // models
         .route("/v1/models", get(api::list_models))
         .route("/v1/models/{*model}", get(api::find_model))
@@ -51,9 +51,11 @@ pub fn router(app: Arc<api::App>, demo: Option<Router>, site: Arc<web::Site>) ->
         .route("/readyz", get(api::readyz))
         .route("/metrics", get(api::metrics));
     // any provider by its address: /{provider-host}/{path}
-    let router =
-        router.method_not_allowed_fallback(api::method_not_allowed).fallback(api::any_host).with_state(app);
-    // pages: /connect, /oauth, /login, /account, /connections, /static
+    let router = router
+        .method_not_allowed_fallback(api::method_not_allowed)
+        .fallback(api::any_host)
+        .with_state(result::Shared { app, site: Arc::clone(&site) });
+    // pages: /, /runs, /connect, /oauth, /login, /account, /connections, /static
     let router = router.merge(web::router(site));
     // in local mode: /demo and its /.well-known
     match demo {

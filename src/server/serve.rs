@@ -11,7 +11,7 @@ use super::router::router;
 use super::{Error, Opened, Started, WithoutKeys, listen, open};
 use crate::api::App;
 use crate::clock::Clock;
-use crate::completion::{Engine, HiddenTurns, Runs};
+use crate::completion::{Engine, EngineParts, HiddenTurns, Runs};
 use crate::config::{Environment, Settings};
 use crate::connections::{self, Connections};
 use crate::egress::{self, Egress};
@@ -100,7 +100,7 @@ pub async fn serve_until(
         metrics: Arc::clone(&metrics),
     })
     .map_err(Error::Settings)?;
-    let callers = Callers::new(&settings, store.clone(), pepper);
+    let callers = Arc::new(Callers::new(&settings, store.clone(), pepper));
     callers.refresh().await?;
     let sign_in = SignIn::new(
         &settings.sign_in,
@@ -113,17 +113,6 @@ pub async fn serve_until(
     .map_err(Error::Settings)?;
     let sessions = Sessions::new(store.clone(), clock.clone(), sign_in.issuers());
     let cookies = Cookies::new(&public_url);
-    let parts = web::Parts {
-        connections: connections.clone(),
-        sign_in,
-        sessions: sessions.clone(),
-        cookies: cookies.clone(),
-        clock: clock.clone(),
-        public_url: public_url.clone(),
-        local,
-        pages_per_minute: if local { 0 } else { settings.rate_limit.pages_per_minute },
-    };
-    let site = Arc::new(web::Site::new(parts).map_err(Error::Settings)?);
     let memory = HiddenTurns::new(&settings.run, clock.clone()).kept_in(store.clone(), keyring.clone());
     let (runs, journal) = Runs::new(
         store.clone(),
@@ -135,17 +124,34 @@ pub async fn serve_until(
     );
     runs.register().await?;
     let providers = Arc::new(providers);
-    let engine = Arc::new(Engine::new(
-        &settings,
+    let parts = EngineParts {
         egress,
         upstream,
-        connections.clone(),
-        Arc::clone(&metrics),
-        clock,
-        runs.clone(),
-        Arc::clone(&providers),
+        connections: connections.clone(),
+        metrics: Arc::clone(&metrics),
+        clock: clock.clone(),
+        runs: runs.clone(),
+        providers: Arc::clone(&providers),
         memory,
-    ));
+    };
+    let engine = Arc::new(Engine::new(&settings, parts));
+    let rate_limit = Arc::new(RateLimit::default());
+    let parts = web::Parts {
+        connections: connections.clone(),
+        sign_in,
+        sessions: sessions.clone(),
+        cookies: cookies.clone(),
+        clock,
+        engine: Arc::clone(&engine),
+        providers: Arc::clone(&providers),
+        callers: Arc::clone(&callers),
+        rate_limit: Arc::clone(&rate_limit),
+        run: settings.run.clone(),
+        public_url: public_url.clone(),
+        local,
+        pages_per_minute: if local { 0 } else { settings.rate_limit.pages_per_minute },
+    };
+    let site = Arc::new(web::Site::new(parts).map_err(Error::Settings)?);
     let started = Started {
         addr: address,
         public_url,
@@ -161,7 +167,6 @@ pub async fn serve_until(
         keeps: location != Location::Memory,
     };
     let limits = settings.limits.clone();
-    let rate_limit = RateLimit::default();
     let app = Arc::new(App {
         settings,
         callers,
@@ -182,8 +187,9 @@ pub async fn serve_until(
     let sweeping = app.sessions.clone();
     let (watched, keeping, resuming) = (runs.clone(), runs.clone(), Arc::clone(&app.engine));
     let remembering = Arc::clone(&app);
+    let writing = runs.clone();
     let tasks = [
-        tokio::spawn(journal.work()),
+        tokio::spawn(async move { writing.work(journal).await }),
         tokio::spawn(async move { watched.watch().await }),
         tokio::spawn(async move { keeping.keep(|row| resuming.resume(row)).await }),
         tokio::spawn(keys::watch(source, keyring)),

@@ -54,7 +54,7 @@ pub use row::Row;
 pub use run_events::RunBatch;
 pub use run_keys::{Claimed, NewKey};
 pub use run_lists::{RunFilter, RunSummary};
-pub use runs::{RunChange, RunRow, RunUsage};
+pub use runs::{RunChange, RunRow, RunState, RunUsage};
 pub use sealed::*;
 pub use sessions::{Session, SignInRow};
 pub use transaction::Transaction;

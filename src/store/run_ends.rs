@@ -1,5 +1,6 @@
 //! Runs that go: on somebody's word, or because their time is over. With them goes every byte of them.
 
+use super::wipe::Blank;
 use super::{Error, Store, Transaction, values};
 
 /// Runs of one piece, so that nobody waits long for the writer.
@@ -14,6 +15,7 @@ const REST_OF_ONE: [&str; 2] = [
 impl Transaction {
     /// Deletes the runs of a project. Comes behind [`Transaction::hold_all_instances`].
     pub(super) async fn delete_runs_of(&mut self, project: &str) -> Result<u64, Error> {
+        self.blank(Blank::Project(project)).await?;
         let deleted = self.execute("DELETE FROM runs WHERE project = $1", values![project]).await?;
         for sql in ["DELETE FROM run_events WHERE project = $1", "DELETE FROM run_keys WHERE project = $1"] {
             self.execute(sql, values![project]).await?;
@@ -42,6 +44,7 @@ impl Store {
             let Some(row) = open.row(sql, values![project, id]).await? else { return Ok(false) };
             let owner = row.text("owner")?;
             open.hold_instances(vec![owner.clone()]).await?;
+            open.blank(Blank::Run(project, id)).await?;
             // Should it have changed hands meanwhile, the wrong one was held.
             let sql = "DELETE FROM runs WHERE project = $1 AND id = $2 AND owner = $3";
             if open.execute(sql, values![project, id, owner]).await? == 0 {
@@ -50,6 +53,8 @@ impl Store {
             for sql in REST_OF_ONE {
                 open.execute(sql, values![project, id]).await?;
             }
+            // Those of a run whose time is over have a time of their own.
+            open.delete_hidden_turns(project, id).await?;
             open.commit().await?;
             self.wipe().await;
             return Ok(true);
@@ -81,20 +86,21 @@ impl Store {
     }
 
     async fn expire_piece(&self, now: i64, most: i64) -> Result<u64, Error> {
-        let sql = "SELECT project, id, owner FROM runs WHERE expires_at IS NOT NULL AND expires_at <= $1
+        let sql = "SELECT project, id, owner FROM runs WHERE expires_at IS NOT NULL AND expires_at <= $1 AND ended_at IS NOT NULL
             ORDER BY expires_at, id LIMIT $2";
-        let rows = self.rows(sql, values![now, most]).await?;
-        if rows.is_empty() {
-            return Ok(0);
-        }
         let mut open = self.begin().await?;
+        let rows = open.rows(sql, values![now, most]).await?;
         let owners = rows.iter().map(|row| row.text("owner")).collect::<Result<_, _>>()?;
         open.hold_instances(owners).await?;
+        for row in &rows {
+            open.blank(Blank::Run(&row.text("project")?, &row.text("id")?)).await?;
+        }
         let mut deleted = 0;
         for row in &rows {
             let (project, id, owner) = (row.text("project")?, row.text("id")?, row.text("owner")?);
             // One that has changed hands meanwhile is for the next time.
-            let sql = "DELETE FROM runs WHERE project = $1 AND id = $2 AND owner = $3 AND expires_at <= $4";
+            let sql = "DELETE FROM runs WHERE project = $1 AND id = $2 AND owner = $3 AND expires_at <= $4
+                AND ended_at IS NOT NULL";
             if open.execute(sql, values![&project, &id, owner, now]).await? == 1 {
                 deleted += 1;
                 for sql in REST_OF_ONE {

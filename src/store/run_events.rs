@@ -7,6 +7,7 @@ use std::fmt;
 use std::fmt::Write as _;
 use std::sync::LazyLock;
 
+use super::wipe::Blank;
 use super::{Error, Row, Store, Transaction, Value, values};
 
 /// Batches in one statement; what is over goes one at a time.
@@ -101,34 +102,80 @@ pub(super) fn places(rows: usize, width: usize) -> String {
 static ADD_MANY: LazyLock<String> = LazyLock::new(|| add(TOGETHER));
 static ADD_ONE: LazyLock<String> = LazyLock::new(|| add(1));
 
-/// Events of a run that was deleted meanwhile are not kept: nothing would ever delete them.
+/// Events of a run that was deleted meanwhile are not kept: nothing would ever delete them. Nor are those of one that
+/// somebody else carries out.
 fn add(number: usize) -> String {
     format!(
         "INSERT INTO run_events (project, run, place, first, number, events, steps)
          SELECT v.column1, v.column2, v.column3, v.column4, v.column5, v.column6, v.column7
          FROM (VALUES {}) AS v
-         WHERE EXISTS (SELECT 1 FROM runs r WHERE r.project = v.column1 AND r.id = v.column2)",
-        places(number, WIDTH)
+         WHERE EXISTS (SELECT 1 FROM runs r
+            WHERE r.project = v.column1 AND r.id = v.column2 AND r.owner = ${})",
+        places(number, WIDTH),
+        number * WIDTH + 1
     )
 }
 
 impl Transaction {
-    /// Adds batches and says how many: fewer than were given when runs have been deleted. Comes behind
+    /// Adds batches of runs that `owner` carries out and says how many: fewer than were given when runs have been deleted or
+    /// taken over. Comes behind
     /// [`Transaction::still_alive`], which also keeps the runs of this instance from being deleted in between.
     ///
     /// # Errors
     /// [`Error::Exists`] when a place is taken: somebody else carries the run out.
-    pub async fn append_events(&mut self, batches: Vec<RunBatch>) -> Result<u64, Error> {
+    pub async fn append_events(&mut self, owner: &str, batches: Vec<RunBatch>) -> Result<u64, Error> {
         let mut added = 0;
         let mut left = batches.into_iter();
         while left.len() > 0 {
             let (sql, number): (&'static str, _) =
                 if left.len() >= TOGETHER { (&ADD_MANY, TOGETHER) } else { (&ADD_ONE, 1) };
-            let mut values = Vec::with_capacity(number * WIDTH);
+            let mut values = Vec::with_capacity(number * WIDTH + 1);
             left.by_ref().take(number).for_each(|batch| batch.add_to(&mut values));
+            values.push(Value::from(owner));
             added += self.execute(sql, values).await?;
         }
         Ok(added)
+    }
+
+    /// Turns the many small batches of a run that has ended into few, and says how many are left; `None` when there is
+    /// no such run, or it goes on. Numbers of events stay, places grow as before.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn compact_run(&mut self, project: &str, run: &str) -> Result<Option<u64>, Error> {
+        // Nobody deletes it, or does the same, meanwhile.
+        let ended =
+            "UPDATE runs SET ended_at = ended_at WHERE project = $1 AND id = $2 AND ended_at IS NOT NULL
+            RETURNING owner";
+        let Some(row) = self.row(ended, values![project, run]).await? else { return Ok(None) };
+        let owner = row.text("owner")?;
+        // Nobody goes on with it any more.
+        let sql = "UPDATE run_events SET steps = NULL WHERE project = $1 AND run = $2 AND steps IS NOT NULL";
+        self.execute(sql, values![project, run]).await?;
+        let (mut left, mut behind) = (0, i64::MIN);
+        // What the rows so far become, and of how many of them.
+        let mut full: Option<(RunBatch, u64)> = None;
+        loop {
+            let next = "SELECT * FROM run_events WHERE project = $1 AND run = $2 AND place > $3
+                ORDER BY place LIMIT $4";
+            let rows = self.rows(next, values![project, run, behind, PIECE]).await?;
+            let is_last = rows.len() < PIECE.unsigned_abs() as usize;
+            for row in &rows {
+                let batch = RunBatch::read_with_steps(row)?;
+                behind = batch.place;
+                match &mut full {
+                    Some((before, rows)) if before.size() + batch.size() <= FULL => {
+                        before.then(batch);
+                        *rows += 1;
+                    }
+                    _ => left += replace(self, &owner, full.replace((batch, 1)), behind).await?,
+                }
+            }
+            if is_last {
+                left += replace(self, &owner, full, i64::MAX).await?;
+                return Ok(Some(left));
+            }
+        }
     }
 }
 
@@ -186,47 +233,34 @@ impl Store {
         row.map(|row| Ok((row.int("place")?, row.int("first")?, row.int("number")?))).transpose()
     }
 
-    /// Turns the many small batches of a run that has ended into few, and says how many are left; `None` when there is
-    /// no such run, or it goes on. Numbers of events stay, places grow as before.
+    /// [`Transaction::compact_run`] alone.
     ///
     /// # Errors
     /// See [`Error`].
     pub async fn compact_run(&self, project: &str, run: &str) -> Result<Option<u64>, Error> {
         let mut open = self.begin().await?;
-        // Nobody deletes it, or does the same, meanwhile.
-        let ended =
-            "UPDATE runs SET ended_at = ended_at WHERE project = $1 AND id = $2 AND ended_at IS NOT NULL";
-        if open.execute(ended, values![project, run]).await? == 0 {
-            return Ok(None);
+        let left = open.compact_run(project, run).await?;
+        if left.is_some() {
+            open.commit().await?;
         }
-        let (mut left, mut behind) = (0, i64::MIN);
-        let mut full: Option<RunBatch> = None;
-        loop {
-            let next = "SELECT * FROM run_events WHERE project = $1 AND run = $2 AND place > $3
-                ORDER BY place LIMIT $4";
-            let rows = open.rows(next, values![project, run, behind, PIECE]).await?;
-            let is_last = rows.len() < PIECE.unsigned_abs() as usize;
-            for row in &rows {
-                let batch = RunBatch::read_with_steps(row)?;
-                behind = batch.place;
-                match &mut full {
-                    Some(before) if before.size() + batch.size() <= FULL => before.then(batch),
-                    _ => left += replace(&mut open, full.replace(batch), behind).await?,
-                }
-            }
-            if is_last {
-                left += replace(&mut open, full, i64::MAX).await?;
-                open.commit().await?;
-                return Ok(Some(left));
-            }
-        }
+        Ok(left)
     }
 }
 
 /// Puts a batch in the place of all from its own up to, and without, this one.
-async fn replace(open: &mut Transaction, batch: Option<RunBatch>, until: i64) -> Result<u64, Error> {
-    let Some(batch) = batch else { return Ok(0) };
+async fn replace(
+    open: &mut Transaction,
+    owner: &str,
+    full: Option<(RunBatch, u64)>,
+    until: i64,
+) -> Result<u64, Error> {
+    let batch = match full {
+        None => return Ok(0),
+        Some((_, 1)) => return Ok(1),
+        Some((batch, _)) => batch,
+    };
+    open.blank(Blank::Events(&batch.project, &batch.run, batch.place, until)).await?;
     let old = "DELETE FROM run_events WHERE project = $1 AND run = $2 AND place >= $3 AND place < $4";
     open.execute(old, values![&batch.project, &batch.run, batch.place, until]).await?;
-    open.append_events(vec![batch]).await
+    open.append_events(owner, vec![batch]).await
 }

@@ -52,6 +52,14 @@ pub struct RunRow {
     pub usage: RunUsage,
 }
 
+/// What of a run changes while it is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunState {
+    pub visibility: String,
+    /// Milliseconds since 1970.
+    pub ended_at: Option<i64>,
+}
+
 /// What a run has used so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RunUsage {
@@ -75,6 +83,8 @@ pub struct RunChange {
     pub visibility: Option<String>,
     /// Tools of a user who is logged in were used.
     pub used_logins: bool,
+    /// It is kept for good from now on, whatever was decided when it began.
+    pub keep: bool,
 }
 
 /// What a person wrote, and what a model answered, is nothing for a log.
@@ -155,6 +165,7 @@ impl RunChange {
             tool_calls,
             self.visibility,
             i64::from(self.used_logins),
+            i64::from(self.keep),
         ]);
     }
 }
@@ -162,7 +173,7 @@ impl RunChange {
 /// Changes in one statement; what is over goes one at a time.
 const TOGETHER: usize = 16;
 /// Parameters of one change.
-const WIDTH: usize = 11;
+const WIDTH: usize = 12;
 
 static CHANGE_MANY: LazyLock<String> = LazyLock::new(|| change(TOGETHER));
 static CHANGE_ONE: LazyLock<String> = LazyLock::new(|| change(1));
@@ -173,10 +184,12 @@ fn change(number: usize) -> String {
         "UPDATE runs SET status = v.column3, reason = v.column4, ended_at = v.column5,
             prompt_tokens = v.column6, completion_tokens = v.column7, turns = v.column8, tool_calls = v.column9,
             visibility = COALESCE(v.column10, visibility), used_logins = v.column11,
+            expires_at = CASE WHEN v.column12 = 1 THEN NULL ELSE expires_at END,
             changed_at = CASE WHEN changed_at < ${now} THEN ${now} ELSE changed_at END
          FROM (VALUES {}) AS v
-         WHERE runs.project = v.column1 AND runs.id = v.column2 AND runs.ended_at IS NULL",
-        places(number, WIDTH)
+         WHERE runs.project = v.column1 AND runs.id = v.column2 AND runs.ended_at IS NULL AND runs.owner = ${}",
+        places(number, WIDTH),
+        now + 1
     )
 }
 
@@ -227,12 +240,12 @@ impl Transaction {
         .map(drop)
     }
 
-    /// Changes runs that have not ended, in this order, and says how many runs that were: fewer than were named when
+    /// Changes runs that `owner` carries out and that have not ended, in this order, and says how many runs that were: fewer than were named when
     /// some have ended, or were deleted, since.
     ///
     /// # Errors
     /// See [`Error`].
-    pub async fn change_runs(&mut self, changes: &[RunChange], now: i64) -> Result<u64, Error> {
+    pub async fn change_runs(&mut self, owner: &str, changes: &[RunChange], now: i64) -> Result<u64, Error> {
         let mut merged: Vec<RunChange> = Vec::with_capacity(changes.len());
         let mut known: HashMap<(&str, &str), usize> = HashMap::with_capacity(changes.len());
         for change in changes {
@@ -247,9 +260,10 @@ impl Transaction {
         while left.len() > 0 {
             let (sql, number): (&'static str, _) =
                 if left.len() >= TOGETHER { (&CHANGE_MANY, TOGETHER) } else { (&CHANGE_ONE, 1) };
-            let mut values = Vec::with_capacity(number * WIDTH + 1);
+            let mut values = Vec::with_capacity(number * WIDTH + 2);
             left.by_ref().take(number).for_each(|change| change.add_to(&mut values));
             values.push(Value::from(now));
+            values.push(Value::from(owner));
             changed += self.execute(sql, values).await?;
         }
         Ok(changed)
@@ -257,6 +271,28 @@ impl Transaction {
 }
 
 impl Store {
+    /// Up to `most` runs of an owner that have not ended, by id.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn list_under_way(&self, owner: &str, most: i64) -> Result<Vec<String>, Error> {
+        let sql =
+            "SELECT id FROM runs WHERE owner = $1 AND ended_at IS NULL ORDER BY created_at, id LIMIT $2";
+        self.rows(sql, values![owner, most]).await?.iter().map(|row| row.text("id")).collect()
+    }
+
+    /// Who may read the run of this id, and when it ended.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn find_run_state(&self, id: &str) -> Result<Option<RunState>, Error> {
+        let row = self.row("SELECT visibility, ended_at FROM runs WHERE id = $1", values![id]).await?;
+        let read = |row: Row| {
+            Ok(RunState { visibility: row.text("visibility")?, ended_at: row.opt_int("ended_at")? })
+        };
+        row.map(read).transpose()
+    }
+
     /// The run of this id, whosever it is. Who may read it is decided by who asks.
     ///
     /// # Errors

@@ -19,6 +19,10 @@ impl Transaction {
         Transaction(inner)
     }
 
+    pub(super) fn is_sqlite(&self) -> bool {
+        matches!(self.0, Inner::Sqlite(_))
+    }
+
     /// As [`Store::execute`](super::Store::execute).
     ///
     /// # Errors

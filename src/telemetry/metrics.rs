@@ -28,16 +28,19 @@ pub enum Endpoint {
     HostCompletions,
     /// Lists of models.
     Models,
+    /// Tasks, runs, results and their pages, stored completions.
+    Runs,
     /// What is relayed to a provider without being looked at.
     Relay,
     /// Health, metrics and the demo.
     Other,
 }
 
-const ENDPOINTS: [(Endpoint, &str); 5] = [
+const ENDPOINTS: [(Endpoint, &str); 6] = [
     (Endpoint::Completions, "completions"),
     (Endpoint::HostCompletions, "host_completions"),
     (Endpoint::Models, "models"),
+    (Endpoint::Runs, "runs"),
     (Endpoint::Relay, "relay"),
     (Endpoint::Other, OTHER),
 ];

@@ -1,4 +1,4 @@
-//! The style sheet and the icon, compiled in.
+//! The style sheet, the icon and two small scripts, compiled in.
 
 use axum::body::Body;
 use axum::response::Response;
@@ -10,6 +10,16 @@ pub(super) async fn style() -> Response {
 
 pub(super) async fn icon() -> Response {
     asset("image/svg+xml", include_str!("../../static/icon.svg"))
+}
+
+/// What a run's page does by itself.
+pub(super) async fn run_script() -> Response {
+    asset("text/javascript; charset=utf-8", include_str!("../../static/run.js"))
+}
+
+/// What the page for trying does by itself.
+pub(super) async fn try_script() -> Response {
+    asset("text/javascript; charset=utf-8", include_str!("../../static/try.js"))
 }
 
 fn asset(kind: &'static str, text: &'static str) -> Response {

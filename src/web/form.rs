@@ -6,8 +6,8 @@ use http::{HeaderMap, header};
 use crate::config::Secret;
 use crate::crypto::{constant_time_eq, hmac_sha256, sha256, to_hex};
 
-/// Largest form, in bytes.
-const LARGEST: usize = 16 << 10;
+/// Largest form that is sent to change something, in bytes.
+pub(super) const LARGEST: usize = 16 << 10;
 
 /// Names and values, in the order they came.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -46,7 +46,7 @@ pub(super) fn csrf(browser: &Secret) -> String {
     to_hex(&hmac_sha256(&sha256(browser.expose().as_bytes()), b"toolgate form"))
 }
 
-/// Reads a form that a page of ours sent. `origin` is the gateway's own.
+/// Reads a form of at most `largest` bytes that a page of ours sent. `origin` is the gateway's own.
 ///
 /// Three things must agree: the token in the form and the browser's cookie, `Origin`, and `Sec-Fetch-Site`. The
 /// last two may be absent, and `Origin` is `null` because our pages send no referrer (Fetch, "append a request
@@ -56,11 +56,12 @@ pub(super) async fn read(
     body: Body,
     browser: Option<&Secret>,
     origin: &str,
+    largest: usize,
 ) -> Result<Fields, Refused> {
     if !is_from_our_page(headers, origin) {
         return Err(Refused::Foreign);
     }
-    let bytes = body::to_bytes(body, LARGEST).await.map_err(|_| Refused::TooLarge)?;
+    let bytes = body::to_bytes(body, largest).await.map_err(|_| Refused::TooLarge)?;
     let fields = Fields::parse(&bytes);
     let (Some(browser), Some(token)) = (browser, fields.get("csrf")) else { return Err(Refused::Foreign) };
     if !constant_time_eq(csrf(browser).as_bytes(), token.as_bytes()) {
@@ -90,7 +91,9 @@ mod tests {
             .map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value)))
             .collect();
         let browser = cookie.map(Secret::new);
-        match read(&headers, Body::from(body.to_owned()), browser.as_ref(), "https://t.example").await {
+        match read(&headers, Body::from(body.to_owned()), browser.as_ref(), "https://t.example", LARGEST)
+            .await
+        {
             Ok(fields) => fields.get("a").unwrap_or("-").to_owned(),
             Err(refused) => format!("{refused:?}"),
         }

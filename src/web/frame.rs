@@ -12,6 +12,10 @@ use http::{HeaderValue, StatusCode, header};
 const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; \
                       frame-ancestors 'none'; base-uri 'none'";
 
+/// As [`POLICY`], for pages that go on by themselves: with our own script.
+const POLICY_WITH_SCRIPT: &str = "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; \
+                                  frame-ancestors 'none'; base-uri 'none'; script-src 'self'; connect-src 'self'";
+
 /// The head line of a page.
 #[derive(Debug, Clone)]
 pub(super) struct Frame {
@@ -43,6 +47,17 @@ pub(super) fn page<T: Template>(status: StatusCode, template: &T, https: bool) -
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
     protect(&mut response, https);
     response
+}
+
+/// The page may run our own script, which asks nobody but us.
+pub(super) fn allow_script(response: &mut Response) {
+    let policy = HeaderValue::from_static(POLICY_WITH_SCRIPT);
+    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
+}
+
+/// Search engines may list the page.
+pub(super) fn allow_robots(response: &mut Response) {
+    response.headers_mut().remove("x-robots-tag");
 }
 
 /// Puts the headers on a response that every page has.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use url::form_urlencoded;
 
@@ -74,16 +75,22 @@ fn decoded(segment: &str) -> Cow<'_, str> {
 
 /// Lets a request through, or answers with a page that says when to try again.
 pub(super) async fn check(State(site): State<Arc<Site>>, request: Request, next: Next) -> Response {
-    let peer = request.extensions().get::<Peer>().copied();
-    match site.limits.check(peer, request.method(), request.uri().path(), request.headers()) {
-        Ok(()) => next.run(request).await,
-        Err((often, RetryAfterSeconds(seconds))) => {
-            let page = Message::too_often(often, seconds);
-            let mut response = site.message(&Visitor::nobody(), StatusCode::TOO_MANY_REQUESTS, page);
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-            response
-        }
+    let (head, body) = request.into_parts();
+    match refusal(&site, &head) {
+        None => next.run(Request::from_parts(head, body)).await,
+        Some(refused) => refused,
     }
+}
+
+/// The page that says when to try again, for a request that comes too soon.
+pub(super) fn refusal(site: &Site, head: &Parts) -> Option<Response> {
+    let peer = head.extensions.get::<Peer>().copied();
+    let checked = site.limits.check(peer, &head.method, head.uri.path(), &head.headers);
+    let (often, RetryAfterSeconds(seconds)) = checked.err()?;
+    let page = Message::too_often(often, seconds);
+    let mut response = site.message(&Visitor::nobody(), StatusCode::TOO_MANY_REQUESTS, page);
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    Some(response)
 }
 
 /// Whether a page is only looked at, by a preview, a scanner or a browser that guesses where its person goes next.

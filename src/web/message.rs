@@ -71,6 +71,38 @@ impl Message {
         MessagePage { frame, title, state, tone, paragraphs, actions }
     }
 
+    // Runs
+
+    /// `sign_in_for`: the run's id, for who may find it after signing in.
+    pub fn unknown_run(sign_in_for: Option<&str>) -> Self {
+        let words = "It may have been deleted, or it is private.";
+        let message = Message::new("There is no such result", &[words]);
+        match sign_in_for {
+            Some(id) => message.with(Action::Link {
+                path: format!("/login?return_to=/{id}"),
+                words: "Sign in to see yours".to_owned(),
+            }),
+            None => message,
+        }
+    }
+
+    pub fn not_your_run(id: &str) -> Self {
+        Message::new("This result is not yours", &["You may read it; only its owner may change it."])
+            .with(Action::Link { path: format!("/{id}"), words: "Back to the result".to_owned() })
+    }
+
+    pub fn still_running(id: &str) -> Self {
+        Message::new("It does not stop yet", &["It was told to. Delete it when it has."])
+            .with(Action::Link { path: format!("/{id}"), words: "Back to the result".to_owned() })
+    }
+
+    pub fn too_large_form() -> Self {
+        Message::new(
+            "This is too long",
+            &["A page takes less text than this. Go back and shorten it, or send it from a program."],
+        )
+    }
+
     // Links
 
     pub fn unknown_link() -> Self {

@@ -7,7 +7,7 @@ use super::connections_page::*;
 use super::frame::{Frame, SignedIn};
 use super::login::{Choice, SignInPage};
 use super::message::{Action, Message, Often};
-use super::words;
+use super::{runs, words};
 use askama::Template;
 
 const HOSTILE: &str = "\"><script>alert(1)</script><img src=x onerror=alert(1)>' \u{202e}{{ 7*7 }}<!--";
@@ -254,15 +254,31 @@ fn pages(text: Option<&str>) -> Vec<(&'static str, String)> {
         ),
         ("signed-out", message(Message::signed_out(Some(2)))),
         ("foreign-form", message(Message::foreign_form())),
+        ("too-large-form", message(Message::too_large_form())),
+        ("unknown-run", message(Message::unknown_run(Some(&or("run_0123456789"))))),
+        ("not-your-run", message(Message::not_your_run(&or("run_0123456789")))),
+        ("still-running", message(Message::still_running(&or("run_0123456789")))),
         ("unsafe-target", message(Message::unsafe_target())),
         ("broken", message(Message::broken())),
     ]
 }
 
+/// Those of runs too, whose script is the only thing they load besides.
+fn all(text: Option<&str>) -> Vec<(&'static str, String)> {
+    let frame = frame(text.unwrap_or("tools.example.com"));
+    pages(text).into_iter().chain(runs::preview::pages(text, &frame)).collect()
+}
+
+fn without_own_scripts(page: &str) -> String {
+    ["/static/run.js", "/static/try.js"].iter().fold(page.to_owned(), |page, script| {
+        page.replace(&format!("<script src=\"{script}\" defer></script>"), "")
+    })
+}
+
 #[test]
 fn nothing_that_a_stranger_writes_becomes_markup() {
-    for (name, page) in pages(Some(HOSTILE)) {
-        let page = page.to_ascii_lowercase();
+    for (name, page) in all(Some(HOSTILE)) {
+        let page = without_own_scripts(&page).to_ascii_lowercase();
         assert!(page.starts_with("<!doctype html>"), "{name}");
         assert!(
             !page.contains("<script") && !page.contains("<img") && !page.contains("<!--"),
@@ -277,7 +293,8 @@ fn nothing_that_a_stranger_writes_becomes_markup() {
 fn pages_need_no_scripts_and_load_nothing_from_elsewhere() {
     let directory = crate::config::Environment::of_process();
     let directory = directory.get("TOOLGATE_PAGES_DIR").map(std::path::PathBuf::from);
-    for (name, page) in pages(None) {
+    for (name, whole) in all(None) {
+        let page = without_own_scripts(&whole);
         assert!(
             !page.contains("<script") && !page.contains("javascript:") && !page.contains(" style="),
             "{name}"
@@ -290,7 +307,7 @@ fn pages_need_no_scripts_and_load_nothing_from_elsewhere() {
         }
         assert_eq!(page.matches("<h1").count(), 1, "{name} has one heading");
         if let Some(directory) = &directory {
-            std::fs::write(directory.join(format!("{name}.html")), page).unwrap();
+            std::fs::write(directory.join(format!("{name}.html")), whole).unwrap();
         }
     }
 }

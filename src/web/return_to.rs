@@ -1,5 +1,7 @@
 //! Where a person goes on after signing in: to a page of ours, and nowhere else.
 
+use crate::completion::is_run_id;
+
 /// A path of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ReturnTo(String);
@@ -10,7 +12,7 @@ impl ReturnTo {
     pub fn of(given: Option<&str>) -> Self {
         let known = |path: &&str| match path.strip_prefix("/connect/") {
             Some(link) => is_link(link),
-            None => matches!(*path, "/account" | "/connections"),
+            None => matches!(*path, "/" | "/account" | "/connections" | "/runs") || is_run(path),
         };
         ReturnTo(given.filter(known).unwrap_or("/account").to_owned())
     }
@@ -25,6 +27,10 @@ impl ReturnTo {
     }
 }
 
+fn is_run(path: &str) -> bool {
+    path.strip_prefix('/').is_some_and(is_run_id)
+}
+
 /// Whether a text has the form of a link's id.
 pub(super) fn is_link(text: &str) -> bool {
     (8..=128).contains(&text.len())
@@ -37,7 +43,14 @@ mod tests {
 
     #[test]
     fn people_return_to_pages_of_ours_only() {
-        for good in ["/connect/flw_0123456789", "/account", "/connections"] {
+        for good in [
+            "/connect/flw_0123456789",
+            "/account",
+            "/connections",
+            "/",
+            "/runs",
+            "/run_0123456789abcdefghijklmnop",
+        ] {
             assert_eq!(ReturnTo::of(Some(good)).path(), good);
         }
         for bad in [
@@ -55,6 +68,9 @@ mod tests {
             "javascript:alert(1)",
             "/account@evil.example",
             "/logout",
+            "/run_0123456789abcdefghijklmnop/share",
+            "/run_0123456789abcdefghijklmnop?x",
+            "/run_",
             " /account",
         ] {
             assert_eq!(ReturnTo::of(Some(bad)).path(), "/account", "{bad:?}");

@@ -1,5 +1,7 @@
 //! What the pages share: the parts they show, and who looks at them.
 
+use std::sync::Arc;
+
 use askama::Template;
 use axum::body::Body;
 use axum::response::Response;
@@ -9,11 +11,15 @@ use super::form::{self, Fields, Refused};
 use super::frame::{self, Frame, SignedIn};
 use super::limits::PageLimits;
 use super::message::Message;
+use super::runs::Live;
 use crate::clock::Clock;
-use crate::config::Secret;
+use crate::completion::{Engine, Reader, Runs};
+use crate::config::{self, Secret};
 use crate::connections::Connections;
 use crate::id::random_id;
-use crate::identity::{CookieKind, Cookies, Person, Sessions, SignIn};
+use crate::identity::{Caller, Callers, CookieKind, Cookies, Person, Sessions, SignIn, Surface};
+use crate::rate_limit::RateLimit;
+use crate::upstream::Providers;
 
 /// As long as browsers keep a cookie at most. When a session is over is decided here, by its use.
 const COOKIE_SECONDS: i64 = 400 * 24 * 3600;
@@ -25,6 +31,12 @@ pub struct Parts {
     pub sessions: Sessions,
     pub clock: Clock,
     pub cookies: Cookies,
+    pub engine: Arc<Engine>,
+    pub providers: Arc<Providers>,
+    pub callers: Arc<Callers>,
+    /// Shared with the API: a person has one limit.
+    pub rate_limit: Arc<RateLimit>,
+    pub run: config::Run,
     /// The gateway's own address, without a slash at its end.
     pub public_url: String,
     /// Whether it is one person's machine, where nobody has to sign in.
@@ -41,6 +53,13 @@ pub struct Site {
     pub(super) clock: Clock,
     pub(super) local: bool,
     pub(super) limits: PageLimits,
+    pub(super) engine: Arc<Engine>,
+    pub(super) providers: Arc<Providers>,
+    pub(super) rate_limit: Arc<RateLimit>,
+    pub(super) run: config::Run,
+    pub(super) live: Live,
+    pub(super) public_url: String,
+    callers: Arc<Callers>,
     origin: String,
     host: String,
     https: bool,
@@ -61,6 +80,11 @@ impl Visitor {
     /// Who is not looked up, and gets no cookie.
     pub fn nobody() -> Visitor {
         Visitor { browser: new_browser(), is_new: false, person: None, agent: String::new() }
+    }
+
+    /// Who gets no cookie, since no form of this page is theirs.
+    pub fn without_cookie(self) -> Visitor {
+        Visitor { is_new: false, ..self }
     }
 }
 
@@ -90,6 +114,13 @@ impl Site {
             host,
             https: url.scheme() == "https",
             cookies: parts.cookies,
+            engine: parts.engine,
+            providers: parts.providers,
+            rate_limit: parts.rate_limit,
+            run: parts.run,
+            live: Live::default(),
+            public_url: parts.public_url,
+            callers: parts.callers,
         })
     }
 
@@ -120,16 +151,29 @@ impl Site {
     /// # Errors
     /// The page that says so.
     pub(super) async fn form(&self, headers: &HeaderMap, body: Body) -> Result<(Visitor, Fields), Response> {
+        self.form_within(headers, body, form::LARGEST).await
+    }
+
+    /// As [`Site::form`], of at most `largest` bytes.
+    ///
+    /// # Errors
+    /// The page that says so.
+    pub(super) async fn form_within(
+        &self,
+        headers: &HeaderMap,
+        body: Body,
+        largest: usize,
+    ) -> Result<(Visitor, Fields), Response> {
         let visitor = self.visitor(headers).await;
         let known = Some(&visitor.browser).filter(|_| !visitor.is_new);
         let origin = self.own_origin(headers);
-        match form::read(headers, body, known, &origin).await {
+        match form::read(headers, body, known, &origin, largest).await {
             Ok(fields) => Ok((visitor, fields)),
             Err(Refused::Foreign) => {
                 Err(self.message(&visitor, StatusCode::FORBIDDEN, Message::foreign_form()))
             }
             Err(Refused::TooLarge) => {
-                Err(self.message(&visitor, StatusCode::PAYLOAD_TOO_LARGE, Message::foreign_form()))
+                Err(self.message(&visitor, StatusCode::PAYLOAD_TOO_LARGE, Message::too_large_form()))
             }
         }
     }
@@ -204,6 +248,50 @@ impl Site {
     /// Takes the session's cookie away.
     pub(super) fn take_session(&self, response: &mut Response) {
         response.headers_mut().append(header::SET_COOKIE, self.cookies.take(CookieKind::Session));
+    }
+
+    /// The kept runs.
+    pub(super) fn runs(&self) -> &Runs {
+        self.engine.runs()
+    }
+
+    /// As whom the visitor starts runs; `None` for who has to sign in first.
+    pub(super) fn caller(&self, visitor: &Visitor) -> Option<Caller> {
+        match &visitor.person {
+            Some(person) => Some(self.callers.person(person)),
+            // Everybody at one's own machine is its owner.
+            None if self.local => self.callers.resolve(None, Surface::V1).ok(),
+            None => None,
+        }
+    }
+
+    /// Which runs are the visitor's.
+    pub(super) fn reader(&self, visitor: &Visitor) -> Reader {
+        let person = visitor.person.iter().flat_map(Person::ids).collect();
+        match self.caller(visitor) {
+            Some(caller) => {
+                Reader { only_user: caller.own_user().cloned(), namespace: Some(caller.namespace), person }
+            }
+            None => Reader { person, ..Reader::default() },
+        }
+    }
+
+    /// Names of models to choose from: those that are known without asking anybody.
+    pub(super) fn models(&self) -> Vec<String> {
+        let demo = self.local.then(|| "demo".to_owned());
+        demo.into_iter().chain(self.providers.aliases().map(|(alias, _)| alias.to_owned())).collect()
+    }
+
+    /// The page for a run that is not there, or is not the visitor's to see: nobody can tell which.
+    pub(super) fn unknown_run(&self, visitor: &Visitor, id: &str) -> Response {
+        let may_sign_in = visitor.person.is_none() && self.sign_in.providers().next().is_some();
+        let message = Message::unknown_run(Some(id).filter(|_| may_sign_in));
+        self.message(visitor, StatusCode::NOT_FOUND, message)
+    }
+
+    /// Puts the headers of a page on a response that is none.
+    pub(super) fn protect(&self, response: &mut Response) {
+        frame::protect(response, self.https);
     }
 
     /// Whether there is nobody to be but the person at this machine.

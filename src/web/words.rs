@@ -43,6 +43,43 @@ pub(super) fn ago(now: i64, then: i64) -> String {
     if past { format!("{number} {unit}{plural} ago") } else { format!("in {number} {unit}{plural}") }
 }
 
+/// How long something took, from milliseconds.
+pub(super) fn duration(milliseconds: u64) -> String {
+    match milliseconds {
+        0..1000 => format!("{milliseconds} ms"),
+        1000..60_000 => format!("{}.{} s", milliseconds / 1000, milliseconds % 1000 / 100),
+        60_000..3_600_000 => format!("{} min {} s", milliseconds / 60_000, milliseconds % 60_000 / 1000),
+        _ => format!("{} h {} min", milliseconds / 3_600_000, milliseconds % 3_600_000 / 60_000),
+    }
+}
+
+/// A number with its thousands apart: `12,345`.
+pub(super) fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// How a run is, for its pill: the tone and the words. `status` is one of the API's words.
+pub(super) fn status(status: &str) -> (&'static str, &'static str) {
+    match status {
+        "queued" => ("now", "queued"),
+        "in_progress" => ("now", "running"),
+        "requires_action" => ("bad", "needs you"),
+        "completed" => ("good", "done"),
+        "failed" => ("bad", "failed"),
+        "cancelled" => ("", "cancelled"),
+        "incomplete" => ("warn", "incomplete"),
+        _ => ("", "unknown"),
+    }
+}
+
 /// A user's name so that its owner knows it and nobody else learns it: `an…@example.com`, `ac…k9`.
 pub(super) fn masked(user: &str) -> String {
     let clean = line(user);
@@ -157,6 +194,24 @@ mod tests {
         ] {
             assert_eq!(ago(0, then), expect);
         }
+    }
+
+    #[test]
+    fn durations_and_counts_are_short() {
+        for (milliseconds, expect) in [
+            (0, "0 ms"),
+            (999, "999 ms"),
+            (1050, "1.0 s"),
+            (59_990, "59.9 s"),
+            (61_000, "1 min 1 s"),
+            (7_380_000, "2 h 3 min"),
+        ] {
+            assert_eq!(duration(milliseconds), expect);
+        }
+        assert_eq!(
+            (count(7), count(1234), count(1_234_567)),
+            ("7".into(), "1,234".into(), "1,234,567".into())
+        );
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
+use crate::postgres::Cluster;
 use crate::{place, process, setup};
 
 const LIMIT: Duration = Duration::from_secs(30 * 60);
@@ -17,6 +18,8 @@ pub fn run(arguments: &[&str]) -> ExitCode {
     if !process::run(build.current_dir(place::root()), "  ", LIMIT).success {
         return ExitCode::FAILURE;
     }
+    let cluster =
+        Cluster::start().map_err(|problem| println!("note: {problem}; measuring without PostgreSQL")).ok();
     let release = place::target_dir().join("release");
     // A thousand open streams need more file descriptors than many shells give.
     let mut harness = Command::new("sh");
@@ -28,6 +31,7 @@ pub fn run(arguments: &[&str]) -> ExitCode {
         .arg(release.join("toolgate"))
         .arg("--report")
         .arg(place::root().join("docs/operations/performance.md"))
+        .args(cluster.iter().flat_map(|cluster| ["--postgres".to_owned(), cluster.url()]))
         .args(arguments)
         .current_dir(place::root());
     if process::run(&mut harness, "", LIMIT).success { ExitCode::SUCCESS } else { ExitCode::FAILURE }

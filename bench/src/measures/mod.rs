@@ -1,10 +1,13 @@
 //! What is measured. Each measure is bounded in count and time, and checks every answer it times.
 
+mod crowd;
+mod journal;
 mod linear;
 mod logins;
 mod memory;
 mod plain;
 mod request;
+mod results;
 mod start;
 mod streams;
 mod turns;
@@ -18,7 +21,8 @@ use crate::stand::Stand;
 use crate::{machine, process};
 
 /// Every measure, in the order in which they run: memory first, while the processes are fresh.
-const NAMES: &[&str] = &["start", "memory", "plain", "streams", "turns", "linear", "logins"];
+const NAMES: &[&str] =
+    &["start", "memory", "plain", "streams", "turns", "linear", "logins", "journal", "crowd", "results"];
 
 /// How the harness was called.
 pub struct Options {
@@ -26,12 +30,15 @@ pub struct Options {
     pub toolgate: Option<PathBuf>,
     report: Option<PathBuf>,
     quick: bool,
+    /// An empty database of PostgreSQL, if there is one.
+    pub postgres: Option<String>,
 }
 
 impl Options {
     /// Reads the arguments of `run`.
     pub fn read(arguments: &[&str]) -> Result<Self, String> {
-        let mut options = Options { names: Vec::new(), toolgate: None, report: None, quick: false };
+        let mut options =
+            Options { names: Vec::new(), toolgate: None, report: None, quick: false, postgres: None };
         let mut references_only = false;
         let mut arguments = arguments.iter();
         while let Some(argument) = arguments.next() {
@@ -40,6 +47,7 @@ impl Options {
             match *argument {
                 "--toolgate" => options.toolgate = Some(value()?),
                 "--report" => options.report = Some(value()?),
+                "--postgres" => options.postgres = Some(value()?.to_string_lossy().into_owned()),
                 "--quick" => options.quick = true,
                 "--references-only" => references_only = true,
                 name if NAMES.contains(&name) => options.names.push(name.to_owned()),
@@ -123,6 +131,15 @@ async fn measure(options: &Options, report: &mut Report) -> Result<(), String> {
     }
     if wants("logins") && options.toolgate.is_some() {
         logins::measure(options, report).await?;
+    }
+    if wants("journal") && options.toolgate.is_some() {
+        journal::measure(options, &stand, report).await?;
+    }
+    if wants("crowd") && options.toolgate.is_some() {
+        crowd::measure(options, &stand, report).await?;
+    }
+    if wants("results") && options.toolgate.is_some() {
+        results::measure(options, &stand, report).await?;
     }
     Ok(())
 }

@@ -3,15 +3,17 @@
 //!
 //! `{"chunks":50,"delay_ms":1,"bytes":16,"turns":1,"calls":1,"call_delay_ms":0}`: a stream of so many chunks with so
 //! much time between and so much text each; before that, so many turns with so many tool calls. Fields are found by
-//! searching the bytes, since parsing a megabyte would be measured too.
+//! searching the bytes, since parsing a megabyte would be measured too. `GET` anything: how many it was asked for.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Frame, Incoming};
-use hyper::{Request, Response};
+use hyper::{Method, Request, Response};
 use memchr::memmem;
 
 use super::serve::{self, Body};
@@ -20,7 +22,8 @@ use super::serve::{self, Body};
 const TOOL: &str = "tool_0\"";
 
 pub fn serve(port: u16) -> Result<(), String> {
-    serve::forever(port, respond)
+    let count = Rc::new(Cell::new(0));
+    serve::forever(port, move |request| respond(request, count.clone()))
 }
 
 struct Wish {
@@ -34,7 +37,11 @@ struct Wish {
     tool: Option<String>,
 }
 
-async fn respond(request: Request<Incoming>) -> Result<Response<Body>, hyper::Error> {
+async fn respond(request: Request<Incoming>, count: Rc<Cell<u64>>) -> Result<Response<Body>, hyper::Error> {
+    if request.method() == Method::GET {
+        return Ok(serve::answer("text/plain", serve::full(count.get().to_string())));
+    }
+    count.set(count.get() + 1);
     let body = request.into_body().collect().await?.to_bytes();
     let wish = read(&body);
     Ok(match (wish.stream, &wish.tool) {

@@ -149,8 +149,12 @@ impl Journal {
             batches.extend(part.batch.clone());
             changes.extend(part.change.clone());
         }
-        open.append_events(batches).await?;
-        open.change_runs(&changes, now).await?;
+        let given = batches.len() as u64;
+        if open.append_events(&instance, batches).await? < given {
+            // One of them was deleted, or is somebody else's: nothing of this was written.
+            return Err(Error::Exists);
+        }
+        open.change_runs(&instance, &changes, now).await?;
         for (log, part) in taken.iter() {
             if part.failed {
                 // An error never occupies a content key.

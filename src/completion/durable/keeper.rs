@@ -3,17 +3,25 @@
 //! A lease is the process's, not the run's: every write of the journal first touches the process's own row, and who
 //! declares a process dead changes that row. So a process that stood still and wakes cannot write another event.
 
-use std::sync::Arc;
+use std::collections::HashSet;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::journal::NEWS;
 use super::log::{Log, Stop};
+use super::record::Visibility;
 use super::runs::{Inner, Runs};
 use crate::store::{Error, Listener, RunRow};
 
 /// What instances are told by: somebody has asked for the end of a run.
 pub(super) const CANCEL: &str = "runs_cancel";
+/// What instances are told by: somebody changed who may read a run, whose id follows.
+pub(super) const CHANGED: &str = "runs_changed ";
+/// What instances are told by: a run was deleted, and nothing of it is to be remembered.
+pub(super) const FORGET: &str = "runs_forget ";
+/// Runs of this process that are looked for in its memory.
+const MOST_LOOKED_AT: i64 = 20_000;
 /// Runs that are taken over at once.
 const MOST_ADOPTED: i64 = 100;
 /// How often is looked for what is too old to keep, in milliseconds.
@@ -173,8 +181,35 @@ impl Inner {
                 self.adopt(&other.id, &own, resume).await?;
             }
         }
+        self.release_lost(&own).await?;
         // Those that were handed over.
         self.adopt("", &own, resume).await
+    }
+
+    /// Lets go of runs that are this process's in the store, and not in its memory: their beginning broke off, or they could
+    /// not be read. Each is taken up anew.
+    async fn release_lost(&self, own: &str) -> Result<(), Error> {
+        let (now, lease) =
+            (self.now(), i64::try_from(self.settings.lease_seconds).unwrap_or(i64::MAX / 1000) * 1000);
+        if now - self.looked_at.load(Ordering::Relaxed) < lease {
+            return Ok(());
+        }
+        self.looked_at.store(now, Ordering::Relaxed);
+        let ids = self.store.list_under_way(own, MOST_LOOKED_AT).await?;
+        let taking_up = self.taking_up.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let is_absent = |id: &String| !taking_up.contains(id) && self.journal.find(id).is_none();
+        let absent: HashSet<String> = ids.into_iter().filter(is_absent).collect();
+        let before = {
+            let mut absent_before = self.absent.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *absent_before, absent.clone())
+        };
+        // Twice: it may have begun, or ended, between the two looks.
+        let lost: Vec<String> = absent.intersection(&before).cloned().collect();
+        if !lost.is_empty() {
+            tracing::warn!(runs = lost.len(), "runs that nobody carried out are taken up anew");
+            self.store.release_runs(own, &lost).await?;
+        }
+        Ok(())
     }
 
     async fn adopt(&self, from: &str, to: &str, resume: &impl Fn(RunRow)) -> Result<(), Error> {
@@ -182,11 +217,20 @@ impl Inner {
             let rows = self.store.adopt_runs(from, to, MOST_ADOPTED, self.now()).await?;
             let is_all = rows.len() < usize::try_from(MOST_ADOPTED).unwrap_or(usize::MAX);
             for row in rows {
+                self.taking_up.lock().unwrap_or_else(PoisonError::into_inner).insert(row.id.clone());
                 resume(row);
             }
             if is_all {
                 return Ok(());
             }
+        }
+    }
+
+    /// Somebody changed who may read a run, perhaps at another instance.
+    async fn see_change(&self, id: &str) {
+        let Some(log) = self.journal.find(id) else { return };
+        if let Ok(Some(row)) = self.store.find_run(id).await {
+            log.set_visibility(Visibility::parse(&row.visibility).unwrap_or(Visibility::Private));
         }
     }
 
@@ -199,6 +243,17 @@ impl Inner {
                             log.end_early(Stop::Cancelled);
                         }
                     }
+                }
+                Some(topic) if topic.starts_with(FORGET) => {
+                    // In the store, too: this instance may just have been writing them.
+                    if let Some((project, id)) = topic[FORGET.len()..].rsplit_once(' ')
+                        && let Err(error) = self.memory.forget_run(project, id).await
+                    {
+                        tracing::debug!(%error, "hidden turns of a deleted run stay until they expire");
+                    }
+                }
+                Some(topic) if topic.starts_with(CHANGED) => {
+                    self.see_change(topic.strip_prefix(CHANGED).unwrap_or_default()).await;
                 }
                 Some(topic) => {
                     for id in topic.strip_prefix(NEWS).unwrap_or_default().split_ascii_whitespace() {

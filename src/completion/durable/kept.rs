@@ -33,6 +33,15 @@ impl Kind {
     }
 }
 
+/// A request that is to be carried out once.
+#[derive(Debug, Clone, Copy)]
+pub struct Idempotency {
+    /// SHA-256 of the caller's `Idempotency-Key`.
+    pub key: [u8; 32],
+    /// SHA-256 of what it asks.
+    pub body: [u8; 32],
+}
+
 /// How a run is kept.
 #[derive(Debug, Clone)]
 pub struct Keep {
@@ -45,8 +54,7 @@ pub struct Keep {
     pub person: Option<Arc<str>>,
     /// What the caller wants; `None` is decided by the tools that are used.
     pub visibility: Option<Visibility>,
-    /// SHA-256 of the caller's `Idempotency-Key` and of the request.
-    pub idempotency: Option<([u8; 32], [u8; 32])>,
+    pub idempotency: Option<Idempotency>,
     /// Where to tell that the run has ended.
     pub webhook_url: Option<String>,
 }

@@ -77,6 +77,8 @@ struct State {
     used_logins: bool,
     /// The run has become private, which is not in the store yet.
     is_hiding: bool,
+    /// It is kept for good only once it has ended well.
+    is_on_trial: bool,
     /// The caller chose who may read it.
     is_chosen: bool,
     visibility: Visibility,
@@ -182,6 +184,7 @@ impl Log {
             ended_at: row.ended_at,
             used_logins: row.used_logins,
             is_hiding: false,
+            is_on_trial: row.stored && row.expires_at.is_some(),
             is_chosen: true,
             visibility,
             usage: row.usage,
@@ -218,25 +221,26 @@ impl Log {
     ///
     /// # Errors
     /// [`Gone`] when the run is another process's now.
-    pub fn push(&self, event: RunEvent) -> Result<(), Gone> {
-        if self.is_lost() {
-            return Err(Gone);
-        }
+    pub fn push(&self, event: impl Into<Arc<RunEvent>>) -> Result<(), Gone> {
+        let event = event.into();
         let is_last = event.is_last();
-        let (number, is_too_large) = {
+        let (number, is_too_large, is_new) = {
             let mut state = self.state();
             if state.ended_at.is_some() || state.is_closed {
                 return Err(Gone);
             }
-            state.note(&event, self.clock.unix_milliseconds());
-            state.events.push(Arc::new(event));
-            (state.events.len(), state.bytes > MOST_BYTES)
+            state.note(&event, &self.clock);
+            state.events.push(event);
+            let is_new = !std::mem::replace(&mut state.is_queued, true);
+            (state.events.len(), state.bytes > MOST_BYTES, is_new)
         };
         self.there.send_replace(number);
         if is_too_large && !is_last {
             self.end_early(Stop::TooLarge);
         }
-        self.queue(is_last);
+        if let Some(journal) = &self.journal {
+            journal.queue(&self.id, is_new, is_last);
+        }
         Ok(())
     }
 
@@ -306,6 +310,11 @@ impl Log {
         self.state().visibility == Visibility::Private
     }
 
+    /// Whether everybody may read it.
+    pub fn is_public(&self) -> bool {
+        self.state().visibility == Visibility::Public
+    }
+
     /// Somebody changed who may read it.
     pub fn set_visibility(&self, visibility: Visibility) {
         let mut state = self.state();
@@ -313,6 +322,7 @@ impl Log {
         drop(state);
         // Viewers look whether they still may.
         self.there.send_modify(|_| {});
+        self.settled.send_modify(|_| {});
     }
 
     /// Asks the run to end.
@@ -324,10 +334,9 @@ impl Log {
             }
             is_first
         });
-        if why == Stop::Unwritable {
-            // Viewers need not wait for the store.
-            self.there.send_modify(|_| {});
-        }
+        // Viewers of a run that goes on elsewhere look there.
+        self.there.send_modify(|_| {});
+        self.settled.send_modify(|_| {});
     }
 
     /// Takes nothing any more, so that another process can go on from what is there; true the first time.
@@ -482,6 +491,7 @@ impl Log {
             usage: state.usage,
             visibility: state.is_hiding.then(|| Visibility::Private.as_str().to_owned()),
             used_logins: state.used_logins,
+            keep: state.is_on_trial && state.status == Status::Completed,
         });
         (state.is_changed, state.is_hiding) = (false, false);
         let after = Settled {
@@ -511,6 +521,10 @@ impl Log {
             let after = Settled { lost, ..taken.after };
             std::mem::replace(settled, after) != after
         });
+        if taken.after.ended {
+            // Viewers may be told of it now.
+            self.there.send_modify(|_| {});
+        }
     }
 
     /// It is not, and is to be written again.
@@ -525,6 +539,7 @@ impl Log {
 
     /// Another process has the run.
     pub(super) fn lose(&self) {
+        self.state().is_closed = true;
         self.settled.send_modify(|settled| settled.lost = true);
         self.there.send_modify(|_| {});
         self.end_early(Stop::HandedOver);
@@ -544,7 +559,7 @@ impl State {
     }
 
     /// What an event means for the run.
-    fn note(&mut self, event: &RunEvent, now: i64) {
+    fn note(&mut self, event: &RunEvent, clock: &Clock) {
         self.bytes += event.weight();
         count(&mut self.usage, event);
         let status = match event {
@@ -568,7 +583,7 @@ impl State {
             _ => {}
         }
         if event.is_last() {
-            self.ended_at = Some(now);
+            self.ended_at = Some(clock.unix_milliseconds());
         }
         if let Some(status) = status.filter(|status| *status != self.status) {
             self.status = status;

@@ -3,8 +3,9 @@
 //! A run writes its events to a `log`; viewers read there, from any place and at their own pace. The `journal` brings
 //! what is new into the store, many runs at a time. `keeper` says that this process is alive, and takes over the runs
 //! of those that are not; `resume` goes on with one of them. `runs` is what the edges see, `record` one run as they
-//! see it.
+//! see it, `follow` how it is read.
 
+mod follow;
 mod journal;
 mod keeper;
 mod kept;
@@ -17,12 +18,11 @@ mod step;
 mod tell;
 mod viewer;
 
-pub use journal::Writer;
-pub use kept::{Keep, Kind};
+pub use kept::{Idempotency, Keep, Kind};
 pub(super) use log::{Log, Stop};
 pub use record::{Reader, Record, Status, Visibility};
 pub(super) use resume::{Known, Pending, Resume};
-pub use runs::{Changed, Runs, is_id as is_run_id};
+pub use runs::{Changed, Runs, Work, is_id as is_run_id};
 pub use state::text_of;
 pub(super) use state::{KeptApplication, KeptState, has_credentials, kept_request, title};
 pub(super) use step::{KeptCall, Step, Used};

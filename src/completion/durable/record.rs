@@ -5,6 +5,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::state::KeptState;
+use crate::completion::render::Output;
 use crate::store::{RunRow, RunSummary};
 
 /// Where a run is in its life.
@@ -96,10 +98,13 @@ impl Reader {
         self.is_owner(&row.project, &row.user, &row.person)
     }
 
+    /// Whether it is who sent the request: not a person whom an application sent it for.
+    fn is_caller(&self, project: &str, user: &str) -> bool {
+        self.namespace.as_deref() == Some(project) && self.only_user.as_deref().is_none_or(|own| own == user)
+    }
+
     fn is_owner(&self, project: &str, user: &str, person: &str) -> bool {
-        let by_key = self.namespace.as_deref() == Some(project)
-            && self.only_user.as_deref().is_none_or(|own| own == user);
-        by_key || (!person.is_empty() && self.person.iter().any(|id| id == person))
+        self.is_caller(project, user) || (!person.is_empty() && self.person.iter().any(|id| id == person))
     }
 
     /// Whether it may read the run.
@@ -140,13 +145,19 @@ pub struct Record {
     pub completion_tokens: i64,
     pub turns: i64,
     pub tool_calls: i64,
+    /// How tool activity appears in the run's `content`.
+    pub output: Output,
     /// Whether the reader may change it.
     pub is_own: bool,
+    /// Whether the reader sent the request, and may see all of it.
+    pub is_callers: bool,
 }
 
 impl Record {
     pub(super) fn of(row: &RunRow, reader: &Reader) -> Self {
+        let state = serde_json::from_slice::<KeptState>(&row.state).ok();
         Record {
+            output: state.map(|state| state.options.output).unwrap_or_default(),
             id: row.id.clone(),
             project: row.project.clone(),
             user: row.user.clone(),
@@ -169,6 +180,7 @@ impl Record {
             turns: row.usage.turns,
             tool_calls: row.usage.tool_calls,
             is_own: reader.owns(row),
+            is_callers: reader.is_caller(&row.project, &row.user),
         }
     }
 
@@ -176,6 +188,8 @@ impl Record {
     pub(super) fn listed(row: RunSummary, reader: &Reader) -> Self {
         Record {
             is_own: reader.is_owner(&row.project, &row.user, &row.person),
+            is_callers: reader.is_caller(&row.project, &row.user),
+            output: Output::default(),
             id: row.id,
             project: row.project,
             user: row.user,
@@ -198,6 +212,16 @@ impl Record {
             turns: row.usage.turns,
             tool_calls: row.usage.tool_calls,
         }
+    }
+
+    /// What the reader may see of the request: who sent it all, others what was asked of whom.
+    pub fn shown_request(&self) -> Map<String, Value> {
+        if self.is_callers {
+            return self.request.clone();
+        }
+        let shown = ["model", "messages"].into_iter();
+        let shown = shown.filter_map(|key| Some((key.to_owned(), self.request.get(key)?.clone())));
+        shown.collect()
     }
 
     /// The messages of the request.

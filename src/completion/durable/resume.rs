@@ -85,6 +85,11 @@ impl Resume {
         resume
     }
 
+    /// Whether the model has answered: what it was given first is the caller's own, where nothing else is written down.
+    pub fn has_begun(&self) -> bool {
+        !self.added.is_empty()
+    }
+
     fn step(&mut self, step: Step) {
         match step {
             Step::Begun { messages } => self.begun = Some(messages),

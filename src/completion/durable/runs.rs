@@ -1,36 +1,41 @@
 //! The runs that are kept, as the edges see them: found, followed, listed, cancelled, changed, deleted.
 
-use std::collections::HashMap;
-use std::sync::atomic::AtomicBool;
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicI64};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use serde_json::{Map, Value};
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, mpsc};
 
 use super::journal::{Journal, Writer};
 use super::log::{Log, Stop};
-use super::record::{Reader, Record, Visibility};
+use super::record::{Reader, Record, Status, Visibility};
 use super::resume::Resume;
-use super::step::Step;
 use super::tell::Told;
-use super::viewer::{LogViewer, Viewer};
+use super::viewer::Viewer;
 use crate::clock::Clock;
-use crate::completion::event::RunEvent;
+use crate::completion::event::{RunError, RunEvent};
 use crate::completion::memory::HiddenTurns;
 use crate::completion::start_kept::{Claim, Key};
 use crate::config;
 use crate::connections::Connections;
-use crate::store::{Error, NewKey, RunFilter, RunRow, Store};
+use crate::rate_limit::{RateLimit, RetryAfterSeconds};
+use crate::store::{Error, NewKey, RunBatch, RunChange, RunFilter, RunRow, Store};
 
-/// Rows of events that are read at once.
-const ROWS: i64 = 500;
-/// How often a run of another process is looked at when nobody tells of it.
-const LOOK: Duration = Duration::from_secs(1);
 /// How long a run that is to be deleted may take to end.
 const TO_END: Duration = Duration::from_secs(15);
+/// Runs that have ended whose journals are made small in one go, and how often.
+const TOGETHER: usize = 16;
+const TIDY_EVERY: Duration = Duration::from_millis(100);
 /// News that a follower may be behind.
 const NEWS_AHEAD: usize = 1024;
+/// Kept runs that callers for whom nobody vouches may start in a minute: from one place, and together.
+const STRANGERS_RUNS: u32 = 30;
+const STRANGERS_TOGETHER: u32 = 600;
+/// The kind of key under which the same question is found again.
+pub(in crate::completion) const CONTENT: &str = "content";
 /// What ids of runs begin with.
 const PREFIX: &str = "run_";
 
@@ -45,13 +50,34 @@ pub(super) struct Inner {
     pub settings: config::Run,
     public_url: String,
     /// The turns that callers did not see.
-    memory: HiddenTurns,
+    pub memory: HiddenTurns,
+    /// Runs that have ended, by project and id: their journals are to be made small.
+    ended: mpsc::UnboundedSender<Ended>,
     /// The process is about to stop: it takes over nothing any more.
     pub is_stopping: AtomicBool,
+    /// Counts runs of callers for whom nobody vouches.
+    strangers: RateLimit,
+    /// As above, where no number of places pushes their number out of memory.
+    strangers_together: RateLimit,
+    /// Runs that were this process's in the store alone when it last looked.
+    pub absent: Mutex<HashSet<String>>,
+    /// When that was, in milliseconds since 1970.
+    pub looked_at: AtomicI64,
+    /// Runs that are being read to go on with them.
+    pub taking_up: Mutex<HashSet<String>>,
     /// Runs of other processes that somebody here follows.
-    followed: Mutex<HashMap<Arc<str>, Weak<Log>>>,
+    pub followed: Mutex<HashMap<Arc<str>, Weak<Log>>>,
     /// Ids of runs of other processes that have something new; an empty one is all of them.
     pub news: broadcast::Sender<String>,
+}
+
+/// A run that has ended.
+type Ended = (Arc<str>, Arc<str>);
+
+/// What is done beside the runs. One task of the process has it.
+pub struct Work {
+    writer: Writer,
+    to_tidy: mpsc::UnboundedReceiver<Ended>,
 }
 
 /// What became of a wish to change a run.
@@ -75,14 +101,42 @@ impl Runs {
         settings: config::Run,
         public_url: String,
         memory: HiddenTurns,
-    ) -> (Self, Writer) {
+    ) -> (Self, Work) {
         let (journal, writer) = Journal::new(store.clone(), connections, clock.clone());
         let news = broadcast::Sender::new(NEWS_AHEAD);
         let followed = Mutex::default();
+        let (ended, to_tidy) = mpsc::unbounded_channel();
         let is_stopping = AtomicBool::new(false);
-        let inner =
-            Inner { store, clock, journal, settings, public_url, is_stopping, followed, news, memory };
-        (Runs(Arc::new(inner)), writer)
+        let inner = Inner {
+            store,
+            clock,
+            journal,
+            settings,
+            public_url,
+            is_stopping,
+            followed,
+            news,
+            memory,
+            ended,
+            absent: Mutex::default(),
+            looked_at: AtomicI64::new(0),
+            taking_up: Mutex::default(),
+            strangers: RateLimit::default(),
+            strangers_together: RateLimit::default(),
+        };
+        (Runs(Arc::new(inner)), Work { writer, to_tidy })
+    }
+
+    /// Counts a run that a caller starts for whom nobody vouches, by the place it comes from and together.
+    pub(in crate::completion) fn count_stranger(
+        &self,
+        place: Option<IpAddr>,
+    ) -> Result<(), RetryAfterSeconds> {
+        let inner = &self.0;
+        if let Some(place) = place {
+            inner.strangers.check(&format!("{place}").into(), STRANGERS_RUNS)?;
+        }
+        inner.strangers_together.check(&"together".into(), STRANGERS_TOGETHER)
     }
 
     /// Takes a run's keys, and makes the run, unless another one has them: then that one is given.
@@ -102,6 +156,17 @@ impl Runs {
             let key = NewKey { kind, hash, body_hash, expires_at: *expires_at };
             let claimed = open.claim_key(&row.project, &key, &row.id, now).await?;
             if let Some(other) = Claim::of(claimed, &key) {
+                if *kind == CONTENT {
+                    // What was claimed before it is for the run that it leads to.
+                    for (kind, hash, body_hash, expires_at) in
+                        keys.iter().filter(|(kind, ..)| *kind != CONTENT)
+                    {
+                        open.release_key(&row.project, kind, &row.id).await?;
+                        let key = NewKey { kind, hash, body_hash, expires_at: *expires_at };
+                        open.claim_key(&row.project, &key, &other.run, now).await?;
+                    }
+                    open.commit().await?;
+                }
                 return Ok(Some(other));
             }
         }
@@ -138,6 +203,42 @@ impl Runs {
         Ok(Some((viewer, row.created_at)))
     }
 
+    /// Ends a run that nobody can go on with.
+    pub(in crate::completion) async fn give_up(&self, row: &RunRow, error: RunError) -> Result<(), Error> {
+        let inner = &self.0;
+        let (now, own) = (inner.clock.unix_milliseconds(), inner.journal.instance());
+        let last = inner.store.last_batch(&row.project, &row.id).await?;
+        let (place, first) = last.map_or((0, 0), |(place, first, number)| (place + 1, first + number));
+        let events = serde_json::to_vec(&[RunEvent::Error(error)]).expect("an event is written to memory");
+        let batch = RunBatch {
+            project: row.project.clone(),
+            run: row.id.clone(),
+            place,
+            first,
+            number: 1,
+            events,
+            steps: None,
+        };
+        let change = RunChange {
+            project: row.project.clone(),
+            run: row.id.clone(),
+            status: Status::Failed.as_str().to_owned(),
+            reason: Some("run_unreadable".to_owned()),
+            ended_at: Some(now),
+            usage: row.usage,
+            visibility: None,
+            used_logins: row.used_logins,
+            keep: false,
+        };
+        let mut open = inner.store.begin().await?;
+        if open.still_alive(&own, now).await? {
+            open.append_events(&own, vec![batch]).await?;
+            open.change_runs(&own, &[change], now).await?;
+            open.commit().await?;
+        }
+        Ok(())
+    }
+
     /// Takes over a run of a process that is lost.
     pub(in crate::completion) async fn take_over(
         &self,
@@ -145,19 +246,50 @@ impl Runs {
         is_chosen: bool,
         told: Option<Told>,
     ) -> Result<(Arc<Log>, Resume), Error> {
-        let (events, steps, place) = self.0.journal_of(row).await?;
+        let read = self.0.journal_of(row).await;
+        if read.is_err() {
+            self.0.taking_up.lock().unwrap_or_else(PoisonError::into_inner).remove(&row.id);
+        }
+        let (events, steps, place) = read?;
         let resume = Resume::read(&events, steps);
         let log = Log::taken_over(row, events, place, is_chosen, told, self.0.journal.clone());
         self.0.journal.add(&log);
+        self.0.taking_up.lock().unwrap_or_else(PoisonError::into_inner).remove(&row.id);
         Ok((log, resume))
     }
 
-    /// The run has ended: its journal is made small, and a failed one leaves its content key to the next.
-    pub(in crate::completion) async fn end(&self, log: &Log) {
+    /// The run has ended: its journal will be made small.
+    pub(in crate::completion) fn end(&self, log: &Log) {
         self.0.journal.remove(&log.id);
-        if let Err(error) = self.0.store.compact_run(&log.project, &log.id).await {
-            tracing::debug!(%error, "a run's journal stays as it is");
+        // The process may be about to end.
+        let _ = self.0.ended.send((Arc::clone(&log.project), Arc::clone(&log.id)));
+    }
+
+    /// Writes, and tidies up, until the process ends.
+    pub async fn work(&self, work: Work) {
+        let Work { writer, mut to_tidy } = work;
+        let tidying = async {
+            let mut ended = Vec::new();
+            while to_tidy.recv_many(&mut ended, TOGETHER).await > 0 {
+                if let Err(error) = self.tidy(&ended).await {
+                    tracing::debug!(%error, runs = ended.len(), "journals of runs stay as they are");
+                }
+                if ended.len() < TOGETHER {
+                    // Nobody waits for it, and there may be more of them in a moment.
+                    tokio::time::sleep(TIDY_EVERY).await;
+                }
+                ended.clear();
+            }
+        };
+        tokio::join!(writer.work(), tidying);
+    }
+
+    async fn tidy(&self, ended: &[Ended]) -> Result<(), Error> {
+        let mut open = self.0.store.begin().await?;
+        for (project, id) in ended {
+            open.compact_run(project, id).await?;
         }
+        open.commit().await
     }
 
     /// The address of a run's result.
@@ -174,77 +306,13 @@ impl Runs {
         Ok(row.filter(|row| reader.may_read(row)).map(|row| Record::of(&row, reader)))
     }
 
-    async fn row(&self, id: &str) -> Result<Option<RunRow>, Error> {
+    pub(super) async fn row(&self, id: &str) -> Result<Option<RunRow>, Error> {
         if !is_id(id) {
             return Ok(None);
         }
         let now = self.0.clock.unix_milliseconds();
         let row = self.0.store.find_run(id).await?;
-        Ok(row.filter(|row| row.expires_at.is_none_or(|at| at > now)))
-    }
-
-    /// Follows a run from its event `first`, which may be any number: one that is not there begins from the start.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn follow(&self, record: &Record, first: usize) -> Result<LogViewer, Error> {
-        let log = self.log(record).await?;
-        let there = || log.watch_settled().borrow().events;
-        if first > there() && log.is_followed() {
-            // Its reader may have seen more at the process that carries the run out.
-            self.0.catch_up(&log).await?;
-        }
-        let there = there();
-        let first = if first > there { 0 } else { first };
-        Ok(Viewer::of_settled(log, first, record.is_own))
-    }
-
-    /// The events of a run so far.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn events(&self, record: &Record) -> Result<Vec<Arc<RunEvent>>, Error> {
-        Ok(self.follow(record, 0).await?.so_far())
-    }
-
-    async fn log(&self, record: &Record) -> Result<Arc<Log>, Error> {
-        if let Some(log) = self.0.journal.find(&record.id) {
-            return Ok(log);
-        }
-        if let Some(log) = self.followed().get(record.id.as_str()).and_then(Weak::upgrade) {
-            return Ok(log);
-        }
-        let Some(row) = self.row(&record.id).await? else {
-            return Err(Error::Unexpected("the run was deleted".to_owned()));
-        };
-        let log = Log::followed(&row, self.0.clock.clone());
-        let mut news = self.0.news.subscribe();
-        let is_over = row.ended_at.is_some();
-        self.0.catch_up(&log).await?;
-        log.set_visibility(Visibility::parse(&row.visibility).unwrap_or(Visibility::Private));
-        if is_over {
-            return Ok(log);
-        }
-        {
-            let mut followed = self.followed();
-            if let Some(other) = followed.get(&log.id).and_then(Weak::upgrade) {
-                return Ok(other);
-            }
-            followed.insert(Arc::clone(&log.id), Arc::downgrade(&log));
-        }
-        let (inner, weak, id) = (Arc::clone(&self.0), Arc::downgrade(&log), Arc::clone(&log.id));
-        tokio::spawn(async move {
-            inner.keep_up(&weak, &id, &mut news).await;
-            let mut followed = inner.followed.lock().unwrap_or_else(PoisonError::into_inner);
-            if followed.get(&id).is_some_and(|now| now.ptr_eq(&weak)) {
-                followed.remove(&id);
-            }
-        });
-        Ok(log)
-    }
-
-    fn followed(&self) -> std::sync::MutexGuard<'_, HashMap<Arc<str>, Weak<Log>>> {
-        self.0.followed.lock().unwrap_or_else(PoisonError::into_inner)
+        Ok(row.filter(|row| row.ended_at.is_none() || row.expires_at.is_none_or(|at| at > now)))
     }
 
     /// Asks a run to end. It does so soon, on whatever instance it is; one that is over stays as it is.
@@ -257,14 +325,20 @@ impl Runs {
             Err(why) => return Ok(why),
         };
         if row.ended_at.is_none() {
-            self.0.store.request_cancel(&row.project, id, self.0.clock.unix_milliseconds()).await?;
-            match self.0.journal.find(id) {
+            let log = self.0.journal.find(id);
+            if let Some(log) = &log {
+                log.end_early(Stop::Cancelled);
+            }
+            let asked = self.0.store.request_cancel(&row.project, id, self.0.clock.unix_milliseconds()).await;
+            match log {
                 Some(log) => {
-                    log.end_early(Stop::Cancelled);
                     // Most end at once, and who asked sees it.
                     let _ = tokio::time::timeout(Duration::from_secs(2), log.ended()).await;
                 }
-                None => self.0.store.notify(super::keeper::CANCEL).await,
+                None => {
+                    asked?;
+                    self.0.store.notify(super::keeper::CANCEL).await;
+                }
             }
         }
         self.again(id, reader).await
@@ -292,6 +366,9 @@ impl Runs {
         if let (Some(visibility), Some(log)) = (visibility, self.0.journal.find(id)) {
             log.set_visibility(visibility);
         }
+        if visibility.is_some() {
+            self.0.store.notify(&format!("{}{id}", super::keeper::CHANGED)).await;
+        }
         self.again(id, reader).await
     }
 
@@ -315,6 +392,7 @@ impl Runs {
         }
         self.0.store.delete_run(&row.project, id).await?;
         self.0.memory.forget_run(&row.project, id).await?;
+        self.0.store.notify(&format!("{}{} {id}", super::keeper::FORGET, row.project)).await;
         Ok(Changed::Done(Box::new(record)))
     }
 
@@ -349,92 +427,6 @@ impl Runs {
             Some(_) => Err(Changed::NotYours),
         })
     }
-}
-
-impl Inner {
-    /// Reads what is new of a run of another process.
-    async fn catch_up(&self, log: &Log) -> Result<(), Error> {
-        loop {
-            let first = log.watch_settled().borrow().events;
-            let from = i64::try_from(first).unwrap_or(i64::MAX);
-            let rows = self.store.list_run_events(&log.project, &log.id, from, ROWS).await?;
-            let is_all = rows.len() < usize::try_from(ROWS).unwrap_or(usize::MAX);
-            let mut next = first;
-            let mut events = Vec::new();
-            for batch in rows {
-                let begins = usize::try_from(batch.first).unwrap_or(usize::MAX);
-                let known = next.saturating_sub(begins);
-                let batch: Vec<RunEvent> = read_all(&batch.events)?;
-                next += batch.len().saturating_sub(known);
-                events.extend(batch.into_iter().skip(known));
-            }
-            log.follow(first, events);
-            if is_all {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Reads on until the run has ended, or nobody follows it any more.
-    async fn keep_up(&self, log: &Weak<Log>, id: &str, news: &mut broadcast::Receiver<String>) {
-        loop {
-            let heard = async {
-                loop {
-                    match news.recv().await {
-                        Ok(named) if named.is_empty() || named == id => return,
-                        Ok(_) => {}
-                        Err(_) => return,
-                    }
-                }
-            };
-            // Whether anybody told or not.
-            let _ = tokio::time::timeout(LOOK, heard).await;
-            let Some(log) = log.upgrade() else { return };
-            let row = match self.store.find_run(id).await {
-                Ok(Some(row)) => row,
-                Ok(None) => return log.lose(),
-                Err(error) => {
-                    tracing::debug!(%error, "a run of another process could not be looked at");
-                    continue;
-                }
-            };
-            log.set_visibility(Visibility::parse(&row.visibility).unwrap_or(Visibility::Private));
-            if let Err(error) = self.catch_up(&log).await {
-                tracing::debug!(%error, "events of a run could not be read");
-                continue;
-            }
-            if row.ended_at.is_some() {
-                return;
-            }
-        }
-    }
-
-    /// The whole journal of a run, to go on with it: events, steps, and the place of the next batch.
-    pub(super) async fn journal_of(
-        &self,
-        row: &RunRow,
-    ) -> Result<(Vec<Arc<RunEvent>>, Vec<Step>, i64), Error> {
-        let log = Log::followed(row, self.clock.clone());
-        self.catch_up(&log).await?;
-        let mut steps = Vec::new();
-        for batch in self.store.list_run_steps(&row.project, &row.id).await? {
-            steps.extend(read_all::<Step>(&batch.steps.unwrap_or_default())?);
-        }
-        let last = self.store.last_batch(&row.project, &row.id).await?;
-        let place = last.map_or(0, |(place, _, _)| place + 1);
-        Ok((log.events(0, usize::MAX, usize::MAX), steps, place))
-    }
-}
-
-/// One list behind the other: the batches of a run that has ended are put together as they are.
-fn read_all<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<Vec<T>, Error> {
-    let mut all = Vec::new();
-    for list in serde_json::Deserializer::from_slice(bytes).into_iter::<Vec<T>>() {
-        all.extend(
-            list.map_err(|error| Error::Unexpected(format!("a run's journal cannot be read: {error}")))?,
-        );
-    }
-    Ok(all)
 }
 
 /// Whether it can be the id of a run; nothing else is looked for.

@@ -11,7 +11,7 @@ use crate::completion::event::RunEvent;
 /// Reads events one after the other.
 pub enum Viewer {
     /// Of a run that nobody else sees. Its events come at the viewer's pace.
-    Only(mpsc::Receiver<Box<RunEvent>>),
+    Only(mpsc::Receiver<Arc<RunEvent>>),
     /// Of a run that is kept.
     OneOfMany(LogViewer),
 }
@@ -42,18 +42,18 @@ impl Viewer {
     }
 
     /// The next event; `None` after the last one, and when there will be none.
-    pub async fn next(&mut self) -> Option<RunEvent> {
+    pub async fn next(&mut self) -> Option<Arc<RunEvent>> {
         match self {
-            Viewer::Only(events) => events.recv().await.map(|event| *event),
-            Viewer::OneOfMany(viewer) => viewer.next().await.map(|(_, event)| (*event).clone()),
+            Viewer::Only(events) => events.recv().await,
+            Viewer::OneOfMany(viewer) => viewer.next().await.map(|(_, event)| event),
         }
     }
 
     /// The next event, when it is there already.
-    pub fn ready(&mut self) -> Option<RunEvent> {
+    pub fn ready(&mut self) -> Option<Arc<RunEvent>> {
         match self {
-            Viewer::Only(events) => events.try_recv().ok().map(|event| *event),
-            Viewer::OneOfMany(viewer) => viewer.ready().map(|(_, event)| (*event).clone()),
+            Viewer::Only(events) => events.try_recv().ok(),
+            Viewer::OneOfMany(viewer) => viewer.ready().map(|(_, event)| event),
         }
     }
 
@@ -88,21 +88,20 @@ impl LogViewer {
     /// The next event with its number; `None` after the last one, and when there will be none here.
     pub async fn next(&mut self) -> Option<(usize, Arc<RunEvent>)> {
         loop {
-            let is_lost = self.settled.borrow_and_update().lost;
+            // Marked as seen before it is looked at, so that no change is missed.
             if let Some(there) = &mut self.there {
                 there.borrow_and_update();
             }
+            let is_lost = self.settled.borrow_and_update().lost;
             if let Some(found) = self.ready() {
                 return Some(found);
             }
-            if is_lost || self.is_at_end() || !self.may_read() {
+            if is_lost || self.log.is_handed_over() || self.is_at_end() || !self.may_read() {
                 return None;
             }
+            // Who sees each event as it happens is not woken when it is in the store.
             let changed = match &mut self.there {
-                Some(there) => tokio::select! {
-                    changed = there.changed() => changed,
-                    changed = self.settled.changed() => changed,
-                },
+                Some(there) => there.changed().await,
                 None => self.settled.changed().await,
             };
             changed.ok()?;
@@ -121,12 +120,24 @@ impl LogViewer {
             return None;
         }
         self.next += 1;
-        Some((self.next - 1, event))
+        Some((self.next - 1, self.shown(event)))
     }
 
     /// All events up to what is there now, without moving on.
     pub fn so_far(&self) -> Vec<Arc<RunEvent>> {
-        self.log.events(0, self.settled.borrow().events, usize::MAX)
+        if !self.may_read() {
+            return Vec::new();
+        }
+        let events = self.log.events(0, self.settled.borrow().events, usize::MAX);
+        events.into_iter().map(|event| self.shown(event)).collect()
+    }
+
+    /// The event as this viewer may see it.
+    fn shown(&self, event: Arc<RunEvent>) -> Arc<RunEvent> {
+        if self.is_own {
+            return event;
+        }
+        event.for_strangers(!self.log.is_public()).map_or(event, Arc::new)
     }
 
     fn may_read(&self) -> bool {

@@ -2,7 +2,7 @@
 //!
 //! A question is safe to repeat, so what passes is waited out; the tool is never called again.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use super::message::{RpcError, code, harmless};
 use super::modern::{self, Asked};
 use super::peer::Peer;
 use super::request::Ask;
-use super::task::{self, Report, State};
+use super::task::{self, Report, State, lost};
 use super::{Core, Follow};
 use crate::tools::{Error, Progress, TaskRef, Tool};
 
@@ -47,8 +47,8 @@ pub(crate) struct Polling<'a> {
     pace: Pace,
     /// Why the last questions have not been answered.
     failure: Option<Error>,
-    /// What was asked for and answered: servers repeat it until they have taken note.
-    dealt_with: HashSet<String>,
+    /// What was asked for, what is answered, and whether the server knows: it repeats itself until it has taken note.
+    dealt_with: BTreeMap<String, (Response, bool)>,
     pages: u32,
     /// How long a person has for a page, while the task waits for nothing else.
     patience: Option<Deadline>,
@@ -101,7 +101,7 @@ impl<'a> Polling<'a> {
             deadline: task.deadline(bound),
             pace: Pace { named_ms: task.poll_ms, ..Pace::default() },
             failure: None,
-            dealt_with: HashSet::new(),
+            dealt_with: BTreeMap::new(),
             pages: 0,
             patience: None,
             said: None,
@@ -223,10 +223,13 @@ impl<'a> Polling<'a> {
         let mut answers = Answers { input_responses: BTreeMap::new(), request_state: None };
         let mut then = Ok(());
         for (key, Request { method, params }) in requests {
-            if self.dealt_with.contains(&key) {
+            if let Some((response, is_known)) = self.dealt_with.get(&key) {
+                if !is_known {
+                    answers.input_responses.insert(key, *response);
+                }
                 continue;
             }
-            if self.dealt_with.len() + answers.input_responses.len() >= MOST_ASKED {
+            if self.dealt_with.len() >= MOST_ASKED {
                 return Err(Error::InputRequired("it asks again and again".into()));
             }
             let asked = params.unwrap_or_default();
@@ -247,6 +250,7 @@ impl<'a> Polling<'a> {
                 "elicitation/create" if asked.is_page() || asked.is_form() => Response::Cancel,
                 _ => return Err(Error::InputRequired(harmless(&method))),
             };
+            self.dealt_with.insert(key.clone(), (response, false));
             answers.input_responses.insert(key, response);
         }
         if answers.input_responses.is_empty() {
@@ -258,14 +262,18 @@ impl<'a> Polling<'a> {
         }
         self.pace.unchanged = 0;
         match self.ask(Ask::UpdateTask { id: &self.task.id, answers: &answers }).await? {
-            // Asked for again with the next answer, and then answered again.
-            Heard::Nothing(failure) => self.miss(failure),
-            // Whether it was too late or unwanted, the task itself tells.
-            Heard::Refused(Rejection { rpc: Some(rpc), .. }) if denies(&rpc) => {
-                self.dealt_with.extend(answers.input_responses.into_keys());
+            // Asked for again with the next answer, and then sent again.
+            Heard::Nothing(failure) => {
+                self.miss(failure);
+                return then;
             }
+            // Whether it came too late or was not wanted, the task itself tells.
+            Heard::Refused(Rejection { rpc: Some(rpc), .. }) if denies(&rpc) => {}
             Heard::Refused(rejection) => return Err(self.refused(rejection)),
-            Heard::Result(_) => self.dealt_with.extend(answers.input_responses.into_keys()),
+            Heard::Result(_) => {}
+        }
+        for key in answers.input_responses.into_keys() {
+            self.dealt_with.entry(key).and_modify(|(_, is_known)| *is_known = true);
         }
         then
     }
@@ -310,15 +318,11 @@ fn denies(rpc: &RpcError) -> bool {
     matches!(rpc.code, code::INVALID_PARAMS | code::METHOD_NOT_FOUND)
 }
 
-fn lost(reason: &str) -> Error {
-    Error::TaskLost { reason: reason.to_owned() }
-}
-
 /// A task's result is the call's, and not once more a promise of one.
 fn final_result(result: Bytes) -> Result<Bytes, Error> {
-    match input::read(&result)? {
+    match input::read(&result).map_err(|error| lost(&error.to_string()))? {
         Ending::Complete => Ok(result),
-        Ending::Again(_) | Ending::Task(_) => Err(Error::Protocol("a task whose result is none".into())),
+        Ending::Again(_) | Ending::Task(_) => Err(lost("its result is none")),
     }
 }
 

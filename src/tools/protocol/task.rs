@@ -17,8 +17,9 @@ use crate::tools::{Error, TaskRef};
 const LONGEST_ID: usize = 1024;
 /// Ids shorter than this are taken for no secret, and may well be a word or a number of the text they stand in.
 const SECRET_ID: usize = 8;
-/// Things that a task may ask for at a time.
+/// Things that a task may ask for at a time, and the longest name of one, in bytes.
 const MOST_REQUESTS: usize = 100;
+const LONGEST_KEY: usize = 1024;
 
 /// A task that a call has become.
 #[derive(Debug)]
@@ -85,7 +86,8 @@ impl Wire<'_> {
 /// # Errors
 /// [`Error::Protocol`] when it is none.
 pub(crate) fn created(result: &Bytes) -> Result<Created, Error> {
-    let wire: Wire<'_> = serde_json::from_slice(result).map_err(|_| unreadable())?;
+    let wire: Wire<'_> =
+        serde_json::from_slice(result).map_err(|_| Error::Protocol("a task that cannot be read".into()))?;
     let id = wire.task_id.trim();
     if id.is_empty() || id.len() > LONGEST_ID || id != wire.task_id || id.chars().any(char::is_control) {
         return Err(Error::Protocol("a task without a usable name".into()));
@@ -96,24 +98,26 @@ pub(crate) fn created(result: &Bytes) -> Result<Created, Error> {
 /// Reads `result` as how the task `id` is.
 ///
 /// # Errors
-/// [`Error::Protocol`] when it cannot be read, or is about another task.
+/// [`Error::TaskLost`] when it cannot be read or is about another task, [`Error::InputRequired`] when it asks for too
+/// much.
 pub(crate) fn read(result: &Bytes, id: &str) -> Result<Report, Error> {
-    let wire: Wire<'_> = serde_json::from_slice(result).map_err(|_| unreadable())?;
+    let wire: Wire<'_> =
+        serde_json::from_slice(result).map_err(|_| lost("what the server says of it cannot be read"))?;
     if wire.task_id != id {
-        return Err(Error::Protocol("it tells of another task than was asked for".into()));
+        return Err(lost("asked about it, the server tells of another task"));
     }
     let poll_ms = wire.poll_ms();
     let message = wire.status_message.as_deref().map(|text| without_id(text, id));
     let message = message.filter(|text| !text.is_empty());
     let state = match &*wire.status {
         "working" => State::Working,
-        "input_required" if wire.input_requests.len() > MOST_REQUESTS => {
+        "input_required" if is_too_much(&wire.input_requests) => {
             return Err(Error::InputRequired("more than can be answered".into()));
         }
         "input_required" => State::Waiting(wire.input_requests),
         "completed" => match wire.result {
             Some(inner) => State::Completed(result.slice_ref(inner.get().as_bytes())),
-            None => return Err(Error::Protocol("a completed task without a result".into())),
+            None => return Err(lost("it has ended without a result")),
         },
         "failed" => {
             let said = |error: RpcError| RpcError { message: without_id(&error.message, id), ..error };
@@ -126,14 +130,19 @@ pub(crate) fn read(result: &Bytes, id: &str) -> Result<Report, Error> {
         }
         "cancelled" => State::Cancelled,
         other => {
-            return Err(Error::Protocol(format!("a task of the unknown status `{}`", harmless(other))));
+            return Err(lost(&format!("the server says that it is `{}`", harmless(other))));
         }
     };
     Ok(Report { state, poll_ms, message })
 }
 
-fn unreadable() -> Error {
-    Error::Protocol("a task that cannot be read".into())
+fn is_too_much(requests: &BTreeMap<String, Request>) -> bool {
+    requests.len() > MOST_REQUESTS || requests.keys().any(|key| key.len() > LONGEST_KEY)
+}
+
+/// The task is there, or was, and nothing certain can be said of it.
+pub(crate) fn lost(reason: &str) -> Error {
+    Error::TaskLost { reason: reason.to_owned() }
 }
 
 /// `text`, harmless and without the id it may repeat.
@@ -208,12 +217,15 @@ mod tests {
             json!({}),
             json!({ "status": "completed", "result": {}, "taskId": "another-task" }),
         ] {
-            assert!(matches!(report(more.clone()), Err(Error::Protocol(_))), "{more}");
+            assert!(matches!(report(more.clone()), Err(Error::TaskLost { .. })), "{more}");
         }
-        let many: serde_json::Map<_, _> =
-            (0..=MOST_REQUESTS).map(|k| (k.to_string(), json!({ "method": "x" }))).collect();
-        let asked = report(json!({ "status": "input_required", "inputRequests": many }));
-        assert!(matches!(asked, Err(Error::InputRequired(_))), "{asked:?}");
+        let many = (0..=MOST_REQUESTS).map(|k| k.to_string()).collect();
+        for keys in [many, vec!["x".repeat(LONGEST_KEY + 1)]] {
+            let requests: serde_json::Map<_, _> =
+                keys.into_iter().map(|key| (key, json!({ "method": "x" }))).collect();
+            let asked = report(json!({ "status": "input_required", "inputRequests": requests }));
+            assert!(matches!(asked, Err(Error::InputRequired(_))), "{asked:?}");
+        }
     }
 
     #[test]

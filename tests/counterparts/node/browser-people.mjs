@@ -36,7 +36,7 @@ export async function person(name, options = {}) {
       for (const [kind, width] of [["desktop", 1000], ["phone", 360]]) {
         await page.setViewportSize({ width, height: 720 });
         if (await page.evaluate(() => document.documentElement.scrollWidth > innerWidth)) throw new Error(`${title} is wider than a ${kind}`);
-        const small = await page.evaluate(() => [...document.querySelectorAll("button, .button, nav a")].filter((one) => one.getBoundingClientRect().height < 44).map((one) => one.textContent));
+        const small = await page.evaluate(() => [...document.querySelectorAll("button, .button, nav a")].filter((one) => one.checkVisibility() && one.getBoundingClientRect().height < 44).map((one) => one.textContent));
         if (kind === "phone" && small.length) throw new Error(`${title}: too small for a finger: ${small}`);
         for (const colorScheme of ["light", "dark"]) {
           await page.emulateMedia({ colorScheme });

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import * as harness from "./harness.mjs";
 import { startGateway } from "./browser-gateway.mjs";
 import { person, version } from "./browser-people.mjs";
+import { testResults } from "./browser-results.mjs";
 import { startIssuer, startProtectedServer } from "./browser-issuer.mjs";
 
 const tests = harness.suite("browser");
@@ -523,5 +524,7 @@ await test("an unknown link says what to do", async () => {
   await anna.picture("unknown-link");
   await anna.close();
 });
+
+await testResults(test, gateway, newServer);
 
 await tests.finish();

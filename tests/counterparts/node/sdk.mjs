@@ -8,6 +8,7 @@ import { APICallError, generateText, stepCountIs, streamText, tool } from "ai";
 import OpenAI from "openai";
 import { z } from "zod";
 import * as harness from "./harness.mjs";
+import { storedCompletions } from "./stored.mjs";
 
 const { script, until, npmVersion } = harness;
 const tests = harness.suite("sdk-node");
@@ -26,7 +27,7 @@ const own = { name: "local_time", description: "The caller's clock", parameters:
 
 // The OpenAI SDK.
 const openai = tests.subject("client", "OpenAI JavaScript SDK", npmVersion("openai"), "openai",
-  "`create`, streams, `.stream()`, `runTools`, errors, aborts");
+  "`create`, streams, `.stream()`, `runTools`, errors, aborts, stored completions");
 const client = new OpenAI({ baseURL: `${gateway.url}/v1`, apiKey: "any", maxRetries: 0 });
 const model = gateway.model;
 const ask = (turns, more = {}) => { const { key, message } = script(turns); return { key, body: { model, messages: [message], ...more } }; };
@@ -199,6 +200,8 @@ await tests.test(openai, "a provider's host as the base URL takes the caller's k
   const wrong = new OpenAI({ baseURL: direct.baseURL, apiKey: "wrong", maxRetries: 0 });
   await assert.rejects(wrong.chat.completions.create({ ...ask([{ text: "x" }]).body, model: harness.MODEL }), OpenAI.AuthenticationError);
 });
+
+await storedCompletions(tests, openai, gateway, server);
 
 // The Vercel AI SDK.
 const vercel = tests.subject("client", "Vercel AI SDK with @ai-sdk/openai-compatible", `${npmVersion("ai")} and ${npmVersion("@ai-sdk/openai-compatible")}`, "ai",

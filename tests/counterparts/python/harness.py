@@ -85,10 +85,17 @@ class Gateway:
             'api_key = "provider-key-canary"\nmodels = ["gpt-test"]\n'
         )
         environment = {key: value for key, value in os.environ.items() if not re.search(r"_API_KEY$|^TOOLGATE_", key)}
-        command = [os.environ["TOOLGATE_BIN"], "serve", "--config", config, "--listen", "127.0.0.1:0", "--data", directory]
-        process, self.log = start("gateway-python", command, env=environment | {"RUST_LOG": "debug"})
+        self.options = {"env": environment | {"RUST_LOG": "debug"}}
+        self.flags = ["--config", config, "--data", directory]
+        command = [os.environ["TOOLGATE_BIN"], "serve", "--listen", "127.0.0.1:0", *self.flags]
+        process, self.log = start("gateway-python", command, **self.options)
         self.url = "http://127.0.0.1:" + first_match(process, self.log, r"127\.0\.0\.1:(\d{2,5})")
         until("GET /healthz", lambda: urllib.request.urlopen(f"{self.url}/healthz", timeout=2).status == 200)
+
+    def run(self, *arguments):
+        """What another command of the program prints, with this gateway's configuration and data."""
+        command = [os.environ["TOOLGATE_BIN"], *arguments, *self.flags]
+        return subprocess.run(command, **self.options, stdout=subprocess.PIPE, check=True, text=True, timeout=20).stdout
 
     def seen(self, key):
         """What the provider was sent for a script."""

@@ -3,6 +3,7 @@
 import re
 
 import openai
+import stored
 from harness import MODEL, Gateway, Suite, script, start_python_server, until
 from langchain_core.messages import HumanMessage, ToolMessage
 from langchain_openai import ChatOpenAI
@@ -37,7 +38,7 @@ def provider_error(status, message, **headers):
     return {"error": {"status": status, "headers": headers, "body": {"message": message, "type": "provider_error", "code": "its_code"}}}
 
 
-sdk = suite.subject("OpenAI Python SDK", ["openai"], "`create`, streams, `.stream()`, `.parse()`, raw responses, async, errors, aborts")
+sdk = suite.subject("OpenAI Python SDK", ["openai"], "`create`, streams, `.stream()`, `.parse()`, raw responses, async, errors, aborts, stored completions")
 
 
 @sdk
@@ -233,6 +234,9 @@ def a_providers_host_as_the_base_url_takes_the_callers_key_there():
         assert "It is sum=42" in completion.choices[0].message.content
         assert [model.id for model in direct.models.list()] == ["gpt-test"]
         assert direct.embeddings.create(model="any", input="x", encoding_format="float").data[0].embedding == [0.25, -0.5]
+
+
+stored.add_to(sdk, gateway, server)
 
 
 langchain = suite.subject("LangChain (langchain-openai)", ["langchain-openai", "langchain-core"], "`invoke`, `stream`, `ainvoke`, `bind_tools` with MCP servers and own functions; needs `use_responses_api=False`")

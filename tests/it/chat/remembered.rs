@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::support::provider::function_call;
 use crate::support::{
     FakeMcp, FakeProvider, FakeTool, Gateway, PATIENCE, Place, Program, Reply, ask, calls, free_address,
-    text, with,
+    text, whole, with,
 };
 
 /// What stands in no question, and so is in a file only if a hidden turn is.
@@ -201,4 +201,50 @@ async fn plain_completions_and_what_this_process_remembers_never_ask_the_store()
     body["user"] = "bob".into();
     gateway.client.chat(&body).await;
     assert!(place.log_of(address).contains(ASKED), "{}", place.log_of(address));
+}
+
+/// A provider that calls `s_t` for the first question, and answers everything else.
+async fn answering() -> FakeProvider {
+    FakeProvider::answering(|request| {
+        let body = request.json();
+        let messages = body["messages"].as_array().unwrap();
+        match messages.last().unwrap() {
+            last if last["role"] == "tool" => text("It is 4."),
+            last if last["content"] == "question" => calls(&[("call_1", "s_t", json!({}))]),
+            _ => text("bye"),
+        }
+    })
+    .await
+}
+
+/// Whether the model is given the calls of the answer with this `content`.
+async fn is_put_back(gateway: &Gateway, provider: &FakeProvider, mcp: &FakeMcp, content: &str) -> bool {
+    let mut body = tools(mcp);
+    push(&mut body, json!({ "role": "assistant", "content": content }));
+    push(&mut body, json!({ "role": "user", "content": "and then?" }));
+    assert_eq!(gateway.client.chat(&body).await.content(), "bye");
+    !provider.last_said("tool").is_empty()
+}
+
+#[tokio::test]
+async fn the_hidden_turns_of_a_stored_run_are_forgotten_with_it_everywhere() {
+    let place = Place::new().await;
+    let (provider, mcp) = (answering().await, server().await);
+    let (first, second) = (at(&place, &provider).await, at(&place, &provider).await);
+    let answer = first.client.chat(&with(tools(&mcp), json!({ "store": true }))).await;
+    let (run, content) = (answer.json()["id"].as_str().unwrap().to_owned(), answer.content());
+    until_stored(&place, 1).await;
+    for gateway in [&first, &second] {
+        assert!(is_put_back(gateway, &provider, &mcp, &content).await);
+    }
+    let path = format!("/v1/runs/{run}");
+    let deleted = whole(second.client.send("DELETE", &path, &[], "").await).await;
+    assert_eq!(deleted.status, 200, "{}", deleted.text());
+    assert_eq!(count(&place).await, 0);
+    assert!(!is_put_back(&second, &provider, &mcp, &content).await);
+    // Where processes tell one another, the first hears of it.
+    let heard = async { while is_put_back(&first, &provider, &mcp, &content).await {} };
+    if place.is_shared() {
+        tokio::time::timeout(PATIENCE, heard).await.expect("the first forgets them, too");
+    }
 }

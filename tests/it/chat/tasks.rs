@@ -130,8 +130,13 @@ async fn every_other_end_is_told_to_the_model() {
             "content": [{ "type": "text", "text": "no such page" }], "isError": true } }),
             "no such page",
         ),
-        (json!({ "status": "completed", "result": null }), "The call has begun"),
-        (json!({ "taskId": "the-task-of-somebody-else" }), "The call has begun"),
+        (json!({ "status": "completed", "result": null }), "outcome is unknown"),
+        (json!({ "taskId": "the-task-of-somebody-else" }), "outcome is unknown"),
+        (
+            json!({ "status": "input_required", "inputRequests": {
+            "k": { "method": "sampling/createMessage" } } }),
+            "The call has begun",
+        ),
     ] {
         let mcp = FakeMcp::start(vec![Task::new(state).tool()]).await;
         let provider = FakeProvider::start(vec![calls(&[("call_1", "s_t", json!({}))]), text("done")]).await;

@@ -272,3 +272,26 @@ async fn webhooks_of_one_stream_that_two_add_at_once_are_both_kept_in_one_order(
     let rows: Vec<_> = rows.iter().map(|row| (row.text("id").unwrap(), row.int("place").unwrap())).collect();
     assert_eq!(rows, [("b".to_owned(), 1), ("a".to_owned(), 2)]);
 }
+
+#[tokio::test]
+async fn a_process_that_stands_still_in_the_middle_of_a_write_does_not_keep_its_runs() {
+    if !on_postgres() {
+        return;
+    }
+    let place = Place::new().await;
+    let (one, other) = (place.store().await, place.store().await);
+    one.migrate().await.unwrap();
+    one.register_instance("one", 1).await.unwrap();
+    let mut standing = one.begin().await.unwrap();
+    assert!(standing.still_alive("one", 500).await.unwrap());
+    let declared = tokio::time::timeout(2 * PATIENCE, async {
+        // The first attempts wait for the row in vain; the last one finds it free, and never written.
+        while !other.declare_dead("one", Some(400), 600).await.unwrap() {
+            tokio::task::yield_now().await;
+        }
+    });
+    declared.await.expect("the database ends what stands still");
+    assert!(standing.commit().await.is_err());
+    let mut open = one.begin().await.unwrap();
+    assert!(!open.still_alive("one", 700).await.unwrap());
+}

@@ -186,8 +186,8 @@ async fn a_stored_stream_that_waits_is_told_where_its_run_goes_on() {
     scene.first.terminate();
     let stream = stream.read_to_end().await;
     let error = stream.error().expect("the stream says why it ends");
-    assert_eq!(error["code"], "run_goes_on");
-    assert!(error["message"].as_str().unwrap().ends_with(&id), "{error}");
+    assert_eq!(error["code"], "run_moved");
+    assert!(error["url"].as_str().unwrap().ends_with(&id), "{error}");
     assert_eq!(scene.first.until_ended().await, Some(0));
     let client = scene.other().await;
     assert_eq!(Person::new().log_in(&link).await.status, 200);

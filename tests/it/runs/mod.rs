@@ -1,11 +1,14 @@
-//! Runs that are kept: they survive crashes, are watched by many, and are found, changed and deleted by whom they
-//! belong to.
+//! Runs that are kept: they survive crashes, are watched by many, are found, changed and deleted by whom they belong to,
+//! and have pages.
 
 mod contract;
 mod crashes;
 mod interleavings;
 mod keeping;
 mod outside;
+mod pages;
+mod pages_attacks;
+mod pages_of_people;
 mod scene;
 mod secrets;
 mod viewers;

@@ -6,8 +6,7 @@ use toolgate::config::Secret;
 use super::scene::{json_of, stored};
 use super::watcher::{self, Watcher};
 use crate::support::{
-    FakeMcp, FakeProvider, FakeTool, Gate, Gateway, Logs, Peer, Person, Place, Protected, Reply, ask, calls,
-    text, with,
+    FakeMcp, FakeTool, Gate, Gateway, Logs, Peer, Person, Place, Protected, Reply, ask, calls, text, with,
 };
 
 /// Stands in every credential.

@@ -69,7 +69,7 @@ async fn events_are_found_from_any_number_and_in_pieces() {
         }
         let steps = pair.other.list_run_steps(SHOP, "r1").await.unwrap();
         let steps: Vec<u8> = steps.into_iter().flat_map(|row| row.steps.unwrap()).collect();
-        assert_eq!(String::from_utf8(steps).unwrap().lines().count(), 10);
+        assert_eq!(String::from_utf8(steps).unwrap().lines().count(), if compacted { 0 } else { 10 });
         if compacted {
             assert_eq!(pair.other.last_batch(SHOP, "r1").await.unwrap(), Some((0, 0, first)));
         } else {
@@ -126,7 +126,7 @@ async fn a_place_is_taken_once_and_events_of_a_deleted_run_are_not_kept() {
     assert!(open.still_alive("one", 102).await.unwrap());
     let batches: Vec<_> =
         (1..40).map(|place| batch(if place % 2 == 0 { "r1" } else { "r2" }, place, place, 1)).collect();
-    assert_eq!(open.append_events(batches).await.unwrap(), 20, "those of the one that is there");
+    assert_eq!(open.append_events("one", batches).await.unwrap(), 20, "those of the one that is there");
     open.commit().await.unwrap();
     assert_eq!(pair.count("SELECT COUNT(*) AS number FROM run_events WHERE run = 'r1'").await, 0);
 }
@@ -157,7 +157,7 @@ async fn changes_are_all_made_and_none_of_them_revives_a_run() {
     let before = pair.other.find_run("r3").await.unwrap();
     let mut open = pair.one.begin().await.unwrap();
     let again = [change("r3", "in_progress", None), change("absent", "failed", Some(1))];
-    assert_eq!(open.change_runs(&again, 160).await.unwrap(), 0);
+    assert_eq!(open.change_runs("one", &again, 160).await.unwrap(), 0);
     open.commit().await.unwrap();
     assert_eq!(pair.other.find_run("r3").await.unwrap(), before);
     assert!(!pair.one.request_cancel(SHOP, "r3", 170).await.unwrap(), "it has ended");

@@ -82,6 +82,7 @@ pub fn change(run: &str, status: &str, ended_at: Option<i64>) -> RunChange {
         usage: RunUsage { prompt_tokens: 1, completion_tokens: 2, turns: 3, tool_calls: 4 },
         visibility: None,
         used_logins: false,
+        keep: false,
     }
 }
 
@@ -97,8 +98,8 @@ pub async fn journal(
     if !open.still_alive(instance, now).await? {
         return Ok(false);
     }
-    open.append_events(batches).await?;
-    open.change_runs(changes, now).await?;
+    open.append_events(instance, batches).await?;
+    open.change_runs(instance, changes, now).await?;
     open.commit().await?;
     Ok(true)
 }

@@ -36,7 +36,7 @@ async fn a_write_that_had_begun_before_the_declaration_is_either_before_it_or_ne
     // The write is first: then it was seen, and is not dead.
     let mut open = pair.one.begin().await.unwrap();
     assert!(open.still_alive("one", 500).await.unwrap());
-    open.append_events(vec![batch("r1", 0, 0, 1)]).await.unwrap();
+    open.append_events("one", vec![batch("r1", 0, 0, 1)]).await.unwrap();
     let other = pair.other.clone();
     let declaring = tokio::spawn(async move { other.declare_dead("one", Some(400), 600).await });
     if pair.place.is_shared() {

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use http::Response;
+use hyper::body::Incoming;
 use url::form_urlencoded::Serializer;
 
 use super::{Answer, Client, whole};
@@ -22,6 +24,7 @@ impl Browser {
     /// Follows a link to a path of the gateway, from anywhere.
     pub async fn visit(&mut self, path: &str) -> Answer {
         let headers = [
+            ("accept", "text/html,application/xhtml+xml,*/*;q=0.8"),
             ("sec-fetch-site", "cross-site"),
             ("sec-fetch-mode", "navigate"),
             ("sec-fetch-dest", "document"),
@@ -57,6 +60,15 @@ impl Browser {
             ("content-type", "application/x-www-form-urlencoded"),
         ];
         self.send("POST", path, &headers, &encode(fields)).await
+    }
+
+    /// What a page of the gateway follows by `EventSource`.
+    pub async fn open_stream(&self, path: &str) -> Response<Incoming> {
+        let jar: Vec<String> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let jar = jar.join("; ");
+        let headers =
+            [("sec-fetch-site", "same-origin"), ("accept", "text/event-stream"), ("cookie", jar.as_str())];
+        self.client.send("GET", path, &headers, String::new()).await
     }
 
     pub async fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {

@@ -276,6 +276,29 @@ async fn what_a_task_asks_for_is_answered_once_and_the_task_goes_on() {
 }
 
 #[tokio::test]
+async fn an_answer_that_does_not_arrive_is_sent_again_and_nobody_asked_again() {
+    let updates = AtomicUsize::new(0);
+    let page = json!({ "k": { "method": "elicitation/create",
+        "params": { "mode": "url", "url": "https://a.example/x", "message": "m" } } });
+    let fake = Fake::start(move |seen| match seen.what().as_str() {
+        "tools/list" => Reply::json(&seen.result(modern_list())),
+        "tools/call" => Reply::json(&seen.result(task(json!({ "resultType": "task" })))),
+        "tasks/update" if updates.fetch_add(1, Ordering::SeqCst) == 0 => Reply::empty(502),
+        "tasks/get" if updates.load(Ordering::SeqCst) < 2 => Reply::json(&seen.result(wants(page.clone()))),
+        "tasks/get" => Reply::json(&seen.result(completed())),
+        _ => Reply::json(&seen.result(json!({ "resultType": "complete" }))),
+    })
+    .await;
+    let notes = notes(Opening::Shown(Duration::from_secs(60)));
+    call_following(&client(|_| {}), &fake.server(), &notes).await.unwrap();
+    assert_eq!(notes.pages.lock().unwrap().len(), 1);
+    let seen = fake.seen();
+    let said = seen.iter().filter(|seen| seen.what() == "tasks/update");
+    let said: Vec<_> = said.map(|seen| seen.body["params"]["inputResponses"].clone()).collect();
+    assert_eq!(said, [json!({ "k": { "action": "accept" } }), json!({ "k": { "action": "accept" } })]);
+}
+
+#[tokio::test]
 async fn what_cannot_be_given_ends_the_call_and_cancels_the_task() {
     let page = |url: &str| json!({ "k": { "method": "elicitation/create", "params": { "mode": "url", "url": url, "message": "m" } } });
     let sampling = json!({ "k": { "method": "sampling/createMessage", "params": {} } });
@@ -326,7 +349,7 @@ async fn what_tells_of_another_task_or_promises_again_is_no_result() {
     ] {
         let fake = going_through(vec![report]).await;
         let ended = call_at(&fake).await;
-        assert!(matches!(ended, Err(Error::Protocol(_))), "{ended:?}");
+        assert!(matches!(ended, Err(Error::TaskLost { .. })), "{ended:?}");
     }
 }
 

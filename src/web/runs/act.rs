@@ -1,0 +1,76 @@
+//! What the owner of a run does to it: share, stop, delete.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use http::{HeaderMap, StatusCode};
+
+use super::show::broken;
+use crate::completion::{Changed, Visibility};
+use crate::store::Error;
+use crate::web::message::Message;
+use crate::web::site::{Site, Visitor};
+
+/// `POST /{id}/share`: changes who may read it.
+pub(in crate::web) async fn share(
+    State(site): State<Arc<Site>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let (visitor, fields) = match site.form(&headers, body).await {
+        Ok(sent) => sent,
+        Err(refused) => return refused,
+    };
+    let Some(visibility) = fields.get("visibility").and_then(Visibility::parse) else {
+        return site.message(&visitor, StatusCode::BAD_REQUEST, Message::foreign_form());
+    };
+    let changed = site.runs().change(&id, &site.reader(&visitor), None, Some(visibility)).await;
+    after(&site, &visitor, &id, changed, &format!("/{id}?now=shared"))
+}
+
+/// `POST /{id}/cancel`: asks it to end.
+pub(in crate::web) async fn cancel(
+    State(site): State<Arc<Site>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let visitor = match site.form(&headers, body).await {
+        Ok((visitor, _)) => visitor,
+        Err(refused) => return refused,
+    };
+    let changed = site.runs().cancel(&id, &site.reader(&visitor)).await;
+    let path = match &changed {
+        Ok(Changed::Done(record)) if record.status.is_over() => format!("/{id}"),
+        _ => format!("/{id}?now=stopping"),
+    };
+    after(&site, &visitor, &id, changed, &path)
+}
+
+/// `POST /{id}/delete` and `POST /runs/{id}/delete`: deletes it, for everybody.
+pub(in crate::web) async fn delete(
+    State(site): State<Arc<Site>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let visitor = match site.form(&headers, body).await {
+        Ok((visitor, _)) => visitor,
+        Err(refused) => return refused,
+    };
+    let changed = site.runs().delete(&id, &site.reader(&visitor)).await;
+    after(&site, &visitor, &id, changed, "/runs?now=deleted")
+}
+
+fn after(site: &Site, visitor: &Visitor, id: &str, changed: Result<Changed, Error>, path: &str) -> Response {
+    match changed {
+        Ok(Changed::Done(_)) => site.see(visitor, path),
+        Ok(Changed::Unknown) => site.unknown_run(visitor, id),
+        Ok(Changed::NotYours) => site.message(visitor, StatusCode::FORBIDDEN, Message::not_your_run(id)),
+        Ok(Changed::StillRunning) => site.message(visitor, StatusCode::CONFLICT, Message::still_running(id)),
+        Err(error) => broken(site, visitor, &error),
+    }
+}

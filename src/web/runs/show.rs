@@ -1,0 +1,148 @@
+//! `GET /{id}`: a run's page, and what it says while it is open.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+
+use super::{Facts, Links, Preview, Prompt, RunPage, Samples, View};
+use crate::completion::{Record, Status, Visibility};
+use crate::tools::text;
+use crate::web::form::Fields;
+use crate::web::message::Message;
+use crate::web::site::{Site, Visitor};
+use crate::web::{frame, limits, words};
+
+/// Longest text of a preview, in characters.
+const PREVIEW_CHARACTERS: usize = 200;
+
+/// The page of the run `id`, or the one that says that there is none: the same for those that are not there and those
+/// that are somebody else's.
+pub async fn run_page(site: &Site, id: &str, head: &Parts) -> Response {
+    // Not among the routes of `web`, since the address has other forms too.
+    if let Some(refused) = limits::refusal(site, head) {
+        return refused;
+    }
+    let (uri, headers) = (&head.uri, &head.headers);
+    let visitor = site.visitor(headers).await;
+    let (record, events) = match find(site, &visitor, id).await {
+        Ok(found) => found,
+        Err(page) => return page,
+    };
+    let mut view = View::new(links(&record));
+    events.iter().for_each(|event| view.push(event));
+    let is_public = record.visibility == Visibility::Public;
+    let preview = is_public.then(|| Preview {
+        description: text::one_line(view.first_words().unwrap_or(&record.title), PREVIEW_CHARACTERS),
+    });
+    let query = Fields::parse(uri.query().unwrap_or_default().as_bytes());
+    let page = RunPage {
+        frame: site.frame(&visitor),
+        path: format!("/{}", record.id),
+        address: site.runs().url(&record.id),
+        facts: facts(&record, site.now()),
+        prompt: Prompt::read(&record.request),
+        elements: view.elements(),
+        samples: Samples::new(
+            &site.runs().url(&record.id),
+            &record.model,
+            "What else should I know?",
+            &[],
+            site.local,
+        ),
+        is_live: !record.status.is_over(),
+        is_waiting: record.status == Status::RequiresAction,
+        is_owner: record.is_own,
+        visibility: record.visibility,
+        used_logins: record.used_logins,
+        kept_until: record.expires_at.map(|at| words::ago(site.now(), at)),
+        preview,
+        again: Some(format!("/?from={}", record.id)),
+        notice: match query.get("now") {
+            Some("shared") => Some("Changed who may read it."),
+            Some("stopping") => Some("It is told to stop."),
+            _ => None,
+        },
+    };
+    // Nobody but its owner sends a form from here, and readers stay unknown.
+    let visitor = if record.is_own { visitor } else { visitor.without_cookie() };
+    let mut response = site.page(&visitor, StatusCode::OK, &page);
+    frame::allow_script(&mut response);
+    if is_public {
+        frame::allow_robots(&mut response);
+    }
+    response
+}
+
+/// `GET /{id}/live`: what the page shows, again and again until the run has ended.
+pub(in crate::web) async fn live(
+    State(site): State<Arc<Site>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    let visitor = site.visitor(&headers).await.without_cookie();
+    let record = match site.runs().find(&id, &site.reader(&visitor)).await {
+        Ok(Some(record)) => record,
+        Ok(None) => return site.message(&visitor, StatusCode::NOT_FOUND, Message::unknown_run(None)),
+        Err(error) => return broken(&site, &visitor, &error),
+    };
+    let stream = site.live.watch(&site, record, site.reader(&visitor));
+    let mut response = Response::new(Body::from_stream(stream));
+    let kind = HeaderValue::from_static("text/event-stream; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
+    site.protect(&mut response);
+    response
+}
+
+/// The run and its events so far.
+type Found = (Record, Vec<Arc<crate::completion::event::RunEvent>>);
+
+async fn find(site: &Site, visitor: &Visitor, id: &str) -> Result<Found, Response> {
+    let found = match site.runs().find(id, &site.reader(visitor)).await {
+        Ok(Some(record)) => site.runs().events(&record).await.map(|events| Some((record, events))),
+        Ok(None) => Ok(None),
+        Err(error) => Err(error),
+    };
+    match found {
+        Ok(Some(found)) => Ok(found),
+        Ok(None) => Err(site.unknown_run(visitor, id)),
+        Err(error) => Err(broken(site, visitor, &error)),
+    }
+}
+
+/// The page for a store that cannot be used.
+pub(super) fn broken(site: &Site, visitor: &Visitor, error: &crate::store::Error) -> Response {
+    tracing::warn!(%error, "a run could not be read");
+    site.message(visitor, StatusCode::SERVICE_UNAVAILABLE, Message::broken())
+}
+
+/// Login links are for those who know the run's address from its owner, not for all the world.
+pub(super) fn links(record: &Record) -> Links {
+    if record.is_own || record.visibility != Visibility::Public { Links::Shown } else { Links::Hidden }
+}
+
+/// The line about a run.
+pub(super) fn facts(record: &Record, now: i64) -> Facts {
+    let number = |number: i64| words::count(number.max(0).unsigned_abs());
+    let (tone, status) = words::status(record.status.as_str());
+    let has_tokens = record.prompt_tokens > 0 || record.completion_tokens > 0;
+    let lasted = record.ended_at.map(|ended| ended.saturating_sub(record.created_at).max(0).unsigned_abs());
+    Facts {
+        tone,
+        status,
+        model: words::line(&record.model),
+        created: words::ago(now, record.created_at),
+        duration: lasted.map(words::duration).unwrap_or_default(),
+        tokens: if has_tokens {
+            format!("{} tokens in, {} out", number(record.prompt_tokens), number(record.completion_tokens))
+        } else {
+            String::new()
+        },
+        turns: u32::try_from(record.turns).unwrap_or(0),
+        tool_calls: u32::try_from(record.tool_calls).unwrap_or(0),
+    }
+}

@@ -1,0 +1,188 @@
+//! Runs of people who sign in: theirs are theirs, and nobody can tell what else there is.
+
+use toolgate::config::{EgressAllow, Settings};
+
+use super::pages::{finished, in_two, live, start};
+use crate::support::issuer::{Issuer, PUBLIC, entry, sign_in};
+use crate::support::{Answer, Browser, FakeProvider, FakeTool, Gate, Gateway, Protected, text_stream};
+
+async fn gateway(issuer: &Issuer, change: impl FnOnce(&mut Settings)) -> Gateway {
+    let provider = FakeProvider::answering(|_| text_stream("the answer")).await;
+    gateway_with(&provider, issuer, change).await
+}
+
+async fn gateway_with(
+    provider: &FakeProvider,
+    issuer: &Issuer,
+    change: impl FnOnce(&mut Settings),
+) -> Gateway {
+    Gateway::configured(provider, |settings| {
+        settings.public_url = Some(PUBLIC.into());
+        settings.sign_in = vec![entry("company", issuer)];
+        settings.sign_in_may_complete = true;
+        let loopback = "127.0.0.0/8".parse().unwrap();
+        settings.egress.allow.push(EgressAllow { cidr: Some(loopback), ..EgressAllow::default() });
+        change(settings);
+    })
+    .await
+}
+
+async fn person(gateway: &Gateway, issuer: &Issuer, name: &str) -> Browser {
+    let mut browser = Browser::new(&gateway.client);
+    sign_in(&mut browser, issuer, name).await;
+    browser
+}
+
+async fn set(browser: &mut Browser, path: &str, visibility: &str) -> Answer {
+    let page = browser.visit(path).await;
+    browser.submit(&page, &format!("{path}/share"), &[("visibility", visibility)]).await
+}
+
+/// All fields of a form with the browser's own token.
+async fn own_form(browser: &mut Browser) -> Vec<(String, String)> {
+    let page = browser.visit("/runs").await;
+    crate::support::fields_of(&page.text(), "/logout")
+}
+
+#[tokio::test]
+async fn a_private_run_looks_to_others_as_if_there_were_none() {
+    let issuer = Issuer::start(false).await;
+    let gateway = gateway(&issuer, |_| {}).await;
+    let (mut anna, mut bob) =
+        (person(&gateway, &issuer, "anna").await, person(&gateway, &issuer, "bob").await);
+    let mut nobody = Browser::new(&gateway.client);
+    let path = start(&mut anna, &[("message", "secret question")]).await;
+    finished(&mut anna, &path).await;
+    set(&mut anna, &path, "private").await;
+    assert_eq!(anna.visit(&path).await.status, 200);
+
+    let unknown = format!("/run_{}", "0".repeat(path.len() - 5));
+    nobody.visit("/").await;
+    for browser in [&mut bob, &mut nobody] {
+        for end in ["", "/live"] {
+            let (one, other) = (
+                browser.visit(&format!("{path}{end}")).await,
+                browser.visit(&format!("{unknown}{end}")).await,
+            );
+            assert_eq!((one.status, other.status), (404, 404), "{end}");
+            // Its own address apart, where there is one to come back to.
+            assert_eq!(one.text().replace(&path, "X"), other.text().replace(&unknown, "X"), "{end}");
+            let names = |answer: &Answer| {
+                let mut names: Vec<String> = answer.headers.keys().map(ToString::to_string).collect();
+                names.sort();
+                names
+            };
+            assert_eq!(names(&one), names(&other), "{end}");
+        }
+        for form in ["", ".md", ".json", "?key=prompt"] {
+            let answers = [format!("{path}{form}"), format!("{unknown}{form}")].map(|path| path);
+            for path in answers {
+                assert_eq!(browser.send("GET", &path, &[("accept", "*/*")], "").await.status, 404, "{path}");
+            }
+        }
+    }
+    let fields = own_form(&mut bob).await;
+    let public = [fields.clone(), vec![("visibility".to_owned(), "public".to_owned())]].concat();
+    for action in ["share", "cancel", "delete"] {
+        let (one, other) = (
+            bob.post(&format!("{path}/{action}"), &public).await,
+            bob.post(&format!("{unknown}/{action}"), &public).await,
+        );
+        assert_eq!((one.status, other.status), (404, 404), "{action}");
+        assert_eq!(one.text().replace(&path, "X"), other.text().replace(&unknown, "X"), "{action}");
+    }
+    assert!(!bob.visit("/runs").await.text().contains("secret question"));
+    assert!(!bob.visit(&format!("/?from={}", &path[1..])).await.text().contains("secret question"));
+    assert!(anna.visit("/runs").await.text().contains("secret question"));
+    assert!(anna.visit(&path).await.text().contains("value=\"private\" checked"));
+}
+
+#[tokio::test]
+async fn who_has_the_address_of_an_unlisted_run_reads_it_and_changes_nothing() {
+    let issuer = Issuer::start(false).await;
+    let gateway = gateway(&issuer, |_| {}).await;
+    let (mut anna, mut bob) =
+        (person(&gateway, &issuer, "anna").await, person(&gateway, &issuer, "bob").await);
+    let path = start(&mut anna, &[]).await;
+    finished(&mut anna, &path).await;
+    let mut nobody = Browser::new(&gateway.client);
+    let page = nobody.visit(&path).await;
+    let html = page.text();
+    assert!(page.status == 200 && html.contains("the answer") && html.contains("noindex"), "{html}");
+    assert!(!html.contains("<form"), "no form: {html}");
+    assert!(nobody.cookies.is_empty(), "readers stay unknown");
+    let fields = own_form(&mut bob).await;
+    for action in ["share", "cancel", "delete"] {
+        let fields = [fields.clone(), vec![("visibility".to_owned(), "private".to_owned())]].concat();
+        let answer = bob.post(&format!("{path}/{action}"), &fields).await;
+        assert_eq!(answer.status, 403, "{action}");
+        assert!(answer.text().contains("not yours"));
+    }
+    assert_eq!(nobody.visit(&path).await.status, 200);
+    assert!(!bob.visit("/runs").await.text().contains(&path));
+}
+
+#[tokio::test]
+async fn somebody_who_reads_is_shut_out_when_the_run_becomes_private() {
+    let issuer = Issuer::start(false).await;
+    let gate = Gate::new();
+    let provider = FakeProvider::start(vec![in_two("so far", "secret", &gate)]).await;
+    let gateway = gateway_with(&provider, &issuer, |_| {}).await;
+    let mut anna = person(&gateway, &issuer, "anna").await;
+    let path = start(&mut anna, &[]).await;
+    let mut nobody = Browser::new(&gateway.client);
+    assert_eq!(nobody.visit(&path).await.status, 200);
+    let (mut own, mut foreign) = (live(&anna, &path).await, live(&nobody, &path).await);
+    for stream in [&mut own, &mut foreign] {
+        stream.until(|message| message["elements"].to_string().contains("so far")).await;
+    }
+    set(&mut anna, &path, "private").await;
+    gate.open();
+    own.until(|message| message["ended"] == true).await;
+    while let Some(message) = foreign.next().await {
+        assert!(!message.to_string().contains("secret"), "{message}");
+    }
+    assert_eq!(nobody.visit(&path).await.status, 404);
+    let there = nobody.visit(&path).await.text();
+    assert!(there.contains(&format!("/login?return_to={path}")), "who is its owner can sign in: {there}");
+}
+
+#[tokio::test]
+async fn nobody_starts_runs_at_the_operators_expense_unless_allowed() {
+    let issuer = Issuer::start(false).await;
+    let gateway = gateway(&issuer, |settings| settings.sign_in_may_complete = false).await;
+    let mut nobody = Browser::new(&gateway.client);
+    let page = nobody.visit("/").await;
+    assert!(page.text().contains("Sign in to run") && page.text().contains("$TOOLGATE_KEY"));
+    assert!(!page.text().contains("demo"), "nothing of local mode: {}", page.text());
+    let fields = [("model", "m"), ("message", "x"), ("servers", "")];
+    let answer = nobody.submit(&page, "/", &fields).await;
+    assert_eq!(answer.header("location"), Some("/login?return_to=/"));
+    let mut anna = person(&gateway, &issuer, "anna").await;
+    let page = anna.visit("/").await;
+    let answer = anna.submit(&page, "/", &fields).await;
+    assert_eq!(answer.status, 403);
+    assert!(answer.text().contains("has not allowed people to start runs"));
+    assert!(anna.visit("/runs").await.text().contains("Nothing here yet"));
+    assert_eq!(nobody.visit("/runs").await.header("location"), Some("/login?return_to=/runs"));
+}
+
+#[tokio::test]
+async fn login_links_are_not_for_all_the_world() {
+    let issuer = Issuer::start(false).await;
+    let mcp = Protected::start(vec![FakeTool::text("t", "x")]).await;
+    let gateway = gateway(&issuer, |_| {}).await;
+    let mut anna = person(&gateway, &issuer, "anna").await;
+    let path = start(&mut anna, &[("servers", &mcp.url())]).await;
+    live(&anna, &path).await.until(|message| message["waits"] == true).await;
+    let mut nobody = Browser::new(&gateway.client);
+    for (visibility, is_shown) in [("unlisted", true), ("public", false)] {
+        set(&mut anna, &path, visibility).await;
+        assert!(anna.visit(&path).await.text().contains("/connect/"), "{visibility}");
+        let page = nobody.visit(&path).await.text();
+        assert!(page.contains("Waiting for you to log in") || page.contains("A login is needed"), "{page}");
+        assert_eq!(page.contains("/connect/"), is_shown, "{visibility}: {page}");
+        let message = live(&nobody, &path).await.next().await.unwrap().to_string();
+        assert_eq!(message.contains("/connect/"), is_shown, "{visibility}: {message}");
+    }
+}
