@@ -3,15 +3,15 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use serde_json::{Map, Value};
 use tokio::sync::watch;
 
 use super::journal::Journal;
+use super::meaning::{count, reason_of, status_of, usage_of};
 use super::record::{Status, Visibility};
 use super::step::Step;
 use super::tell::Told;
 use crate::clock::Clock;
-use crate::completion::event::{FinishReason, RunEvent};
+use crate::completion::event::RunEvent;
 use crate::completion::sink::Gone;
 use crate::store::{RunBatch, RunChange, RunRow, RunUsage};
 
@@ -531,14 +531,8 @@ impl State {
             RunEvent::Error(_) => Some(Status::Failed),
             _ => None,
         };
-        match event {
-            RunEvent::Finish { reason } => self.reason = Some(short(reason.as_str())),
-            RunEvent::Error(error) => {
-                let code = error.error.get("code").and_then(Value::as_str);
-                let kind = error.error.get("type").and_then(Value::as_str);
-                self.reason = Some(short(code.or(kind).unwrap_or("error")));
-            }
-            _ => {}
+        if let Some(reason) = reason_of(event) {
+            self.reason = Some(reason);
         }
         if event.is_last() {
             self.ended_at = Some(clock.unix_milliseconds());
@@ -549,50 +543,6 @@ impl State {
         }
         self.is_changed |= event.is_last();
     }
-}
-
-fn status_of(reason: &FinishReason) -> Status {
-    match reason {
-        FinishReason::Model(reason) if matches!(reason.as_str(), "length" | "content_filter") => {
-            Status::Incomplete
-        }
-        FinishReason::Model(_) | FinishReason::ToolCalls | FinishReason::StopWhen => Status::Completed,
-        FinishReason::MaxTurns
-        | FinishReason::MaxToolCalls
-        | FinishReason::TokenBudget
-        | FinishReason::Time
-        | FinishReason::AuthorizationRequired => Status::Incomplete,
-        FinishReason::Cancelled => Status::Cancelled,
-    }
-}
-
-fn usage_of(events: &[Arc<RunEvent>]) -> RunUsage {
-    let mut usage = RunUsage::default();
-    for event in events {
-        count(&mut usage, event);
-    }
-    usage
-}
-
-fn count(used: &mut RunUsage, event: &RunEvent) {
-    match event {
-        RunEvent::TurnStarted { turn, .. } => used.turns = i64::from(*turn),
-        RunEvent::ToolCall(_) => used.tool_calls += 1,
-        RunEvent::Usage(usage) => {
-            used.prompt_tokens += tokens(usage, "prompt_tokens");
-            used.completion_tokens += tokens(usage, "completion_tokens");
-        }
-        _ => {}
-    }
-}
-
-fn tokens(usage: &Map<String, Value>, name: &str) -> i64 {
-    usage.get(name).and_then(Value::as_i64).unwrap_or(0).max(0)
-}
-
-/// A provider's own word may be anything.
-fn short(word: &str) -> String {
-    word.chars().filter(|c| !c.is_control()).take(100).collect()
 }
 
 fn encode<'e, T: serde::Serialize + 'e>(records: impl Iterator<Item = &'e T>) -> Vec<u8> {

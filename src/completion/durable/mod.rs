@@ -10,6 +10,7 @@ mod journal;
 mod keeper;
 mod kept;
 mod log;
+mod meaning;
 mod record;
 mod resume;
 mod runs;
