@@ -10,8 +10,8 @@ use std::sync::LazyLock;
 use super::wipe::Blank;
 use super::{Error, Row, Store, Transaction, Value, values};
 
-/// Batches in one statement; what is over goes one at a time.
-const TOGETHER: usize = 16;
+/// Batches in one statement, as many as there are: each statement is a way to another thread, or another machine.
+const TOGETHER: [usize; 3] = [16, 4, 1];
 /// Parameters of one batch.
 const WIDTH: usize = 7;
 /// Rows that are looked at in one go when a run is made smaller.
@@ -99,8 +99,7 @@ pub(super) fn places(rows: usize, width: usize) -> String {
     text
 }
 
-static ADD_MANY: LazyLock<String> = LazyLock::new(|| add(TOGETHER));
-static ADD_ONE: LazyLock<String> = LazyLock::new(|| add(1));
+static ADD: LazyLock<[String; 3]> = LazyLock::new(|| TOGETHER.map(add));
 
 /// Events of a run that was deleted meanwhile are not kept: nothing would ever delete them. Nor are those of one that
 /// somebody else carries out.
@@ -126,9 +125,8 @@ impl Transaction {
     pub async fn append_events(&mut self, owner: &str, batches: Vec<RunBatch>) -> Result<u64, Error> {
         let mut added = 0;
         let mut left = batches.into_iter();
-        while left.len() > 0 {
-            let (sql, number): (&'static str, _) =
-                if left.len() >= TOGETHER { (&ADD_MANY, TOGETHER) } else { (&ADD_ONE, 1) };
+        while let Some(which) = TOGETHER.iter().position(|number| *number <= left.len()) {
+            let (sql, number): (&'static str, _) = (&ADD[which], TOGETHER[which]);
             let mut values = Vec::with_capacity(number * WIDTH + 1);
             left.by_ref().take(number).for_each(|batch| batch.add_to(&mut values));
             values.push(Value::from(owner));

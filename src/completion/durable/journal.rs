@@ -5,10 +5,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
-use super::log::{Log, Stop, Taken};
+use super::log::{Log, Stop};
+use super::taken::Taken;
 use crate::clock::Clock;
 use crate::connections::Connections;
 use crate::id::random_id;
@@ -179,6 +181,8 @@ impl Writer {
                 () = tokio::time::sleep_until(last + PAUSE) => {}
                 () = self.journal.0.hurry.notified() => {}
             }
+            // Who was in a hurry is in the queue by now, and not to be hurried for again.
+            let _ = self.journal.0.hurry.notified().now_or_never();
             let mut ids = vec![first];
             while ids.len() < MOST_RUNS
                 && let Ok(id) = self.queued.try_recv()

@@ -14,7 +14,7 @@ use super::tell::Told;
 use crate::clock::Clock;
 use crate::completion::event::RunEvent;
 use crate::completion::sink::Gone;
-use crate::store::{RunBatch, RunChange, RunRow, RunUsage};
+use crate::store::{RunRow, RunUsage};
 
 /// How long a new run may take to be written before its caller is told that it cannot be.
 const TO_CREATE: Duration = Duration::from_secs(8);
@@ -53,8 +53,8 @@ pub struct Log {
     pub id: Arc<str>,
     state: Mutex<State>,
     /// How many events there are.
-    there: watch::Sender<usize>,
-    settled: watch::Sender<Settled>,
+    pub(super) there: watch::Sender<usize>,
+    pub(super) settled: watch::Sender<Settled>,
     stop: watch::Sender<Option<Stop>>,
     /// Requests that are answered by it as it goes.
     pub(super) live_viewers: AtomicUsize,
@@ -63,47 +63,35 @@ pub struct Log {
     journal: Option<Journal>,
 }
 
-struct State {
-    events: Vec<Arc<RunEvent>>,
+pub(super) struct State {
+    pub events: Vec<Arc<RunEvent>>,
     /// Not in the store yet.
-    new: Option<Box<RunRow>>,
-    steps: Vec<Step>,
+    pub new: Option<Box<RunRow>>,
+    pub steps: Vec<Step>,
     /// Steps that were written before those.
-    steps_written: usize,
-    place: i64,
-    status: Status,
-    reason: Option<String>,
-    ended_at: Option<i64>,
-    used_logins: bool,
+    pub steps_written: usize,
+    pub place: i64,
+    pub status: Status,
+    pub reason: Option<String>,
+    pub ended_at: Option<i64>,
+    pub used_logins: bool,
     /// The run has become private, which is not in the store yet.
-    is_hiding: bool,
+    pub is_hiding: bool,
     /// It is kept for good only once it has ended well.
-    is_on_trial: bool,
+    pub is_on_trial: bool,
     /// The caller chose who may read it.
-    is_chosen: bool,
-    visibility: Visibility,
-    usage: RunUsage,
-    bytes: usize,
+    pub is_chosen: bool,
+    pub visibility: Visibility,
+    pub usage: RunUsage,
+    pub bytes: usize,
     /// `status` and the like are not in the store yet.
-    is_changed: bool,
-    told: Option<Told>,
-    is_queued: bool,
+    pub is_changed: bool,
+    pub told: Option<Told>,
+    pub is_queued: bool,
     /// Takes nothing any more: another process goes on from what is there.
-    is_closed: bool,
+    pub is_closed: bool,
     /// Places of calls under way that nobody may make again: lost now, their outcome would be unknown.
-    uncertain: Vec<usize>,
-}
-
-/// What one write brings into the store.
-pub struct Taken {
-    pub row: Option<Box<RunRow>>,
-    pub batch: Option<RunBatch>,
-    pub change: Option<RunChange>,
-    /// Who is told that the run has ended.
-    pub told: Option<(Told, Status)>,
-    /// It has ended, and not well.
-    pub failed: bool,
-    after: Settled,
+    pub uncertain: Vec<usize>,
 }
 
 impl Log {
@@ -208,7 +196,7 @@ impl Log {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -461,80 +449,10 @@ impl Log {
         self.settled.subscribe()
     }
 
-    fn queue(self: &Log, hurry: bool) {
+    pub(super) fn queue(&self, hurry: bool) {
         let Some(journal) = &self.journal else { return };
         let is_new = !std::mem::replace(&mut self.state().is_queued, true);
         journal.queue(&self.id, is_new, hurry);
-    }
-
-    /// What is not in the store yet. It stays so until [`Log::settle`].
-    pub(super) fn take(&self) -> Taken {
-        let settled = *self.settled.borrow();
-        let mut state = self.state();
-        state.is_queued = false;
-        let new = state.events.get(settled.events..).unwrap_or_default();
-        let batch = (!new.is_empty() || !state.steps.is_empty()).then(|| RunBatch {
-            project: self.project.to_string(),
-            run: self.id.to_string(),
-            place: state.place,
-            first: i64::try_from(settled.events).unwrap_or(i64::MAX),
-            number: i64::try_from(new.len()).unwrap_or(i64::MAX),
-            events: encode(new.iter().map(|event| &**event)),
-            steps: (!state.steps.is_empty()).then(|| encode(state.steps.iter())),
-        });
-        let change = state.is_changed.then(|| RunChange {
-            project: self.project.to_string(),
-            run: self.id.to_string(),
-            status: state.status.as_str().to_owned(),
-            reason: state.reason.clone(),
-            ended_at: state.ended_at,
-            usage: state.usage,
-            visibility: state.is_hiding.then(|| Visibility::Private.as_str().to_owned()),
-            used_logins: state.used_logins,
-            keep: state.is_on_trial && state.status == Status::Completed,
-        });
-        (state.is_changed, state.is_hiding) = (false, false);
-        let after = Settled {
-            created: true,
-            events: state.events.len(),
-            steps: state.steps_written + state.steps.len(),
-            ended: state.ended_at.is_some(),
-            lost: false,
-        };
-        let told = state.told.clone().filter(|_| after.ended).map(|told| (told, state.status));
-        let failed = after.ended && state.status != Status::Completed;
-        Taken { row: state.new.clone(), batch, change, told, failed, after }
-    }
-
-    /// It is in the store.
-    pub(super) fn settle(&self, taken: &Taken) {
-        {
-            let mut state = self.state();
-            state.new = None;
-            state.place += i64::from(taken.batch.is_some());
-            let written = taken.after.steps - state.steps_written;
-            state.steps.drain(..written);
-            state.steps_written = taken.after.steps;
-        }
-        self.settled.send_if_modified(|settled| {
-            let lost = settled.lost;
-            let after = Settled { lost, ..taken.after };
-            std::mem::replace(settled, after) != after
-        });
-        if taken.after.ended {
-            // Viewers may be told of it now.
-            self.there.send_modify(|_| {});
-        }
-    }
-
-    /// It is not, and is to be written again.
-    pub(super) fn unsettle(&self, taken: &Taken) {
-        {
-            let mut state = self.state();
-            state.is_changed |= taken.change.is_some();
-            state.is_hiding |= taken.change.as_ref().is_some_and(|change| change.visibility.is_some());
-        }
-        self.queue(true);
     }
 
     /// Another process has the run.
@@ -575,16 +493,4 @@ impl State {
         }
         self.is_changed |= event.is_last();
     }
-}
-
-fn encode<'e, T: serde::Serialize + 'e>(records: impl Iterator<Item = &'e T>) -> Vec<u8> {
-    let mut out = vec![b'['];
-    for record in records {
-        if out.len() > 1 {
-            out.push(b',');
-        }
-        serde_json::to_writer(&mut out, record).expect("records are written to memory");
-    }
-    out.push(b']');
-    out
 }

@@ -15,6 +15,7 @@ mod resume;
 mod runs;
 mod state;
 mod step;
+mod taken;
 mod tally;
 mod tell;
 mod viewer;

@@ -1,0 +1,102 @@
+//! What of a log is to be written, and what became of it. The journal's side of a run.
+
+use super::log::{Log, Settled};
+use super::record::{Status, Visibility};
+use super::tell::Told;
+use crate::store::{RunBatch, RunChange, RunRow};
+
+/// What one write brings into the store.
+pub struct Taken {
+    pub row: Option<Box<RunRow>>,
+    pub batch: Option<RunBatch>,
+    pub change: Option<RunChange>,
+    /// Who is told that the run has ended.
+    pub told: Option<(Told, Status)>,
+    /// It has ended, and not well.
+    pub failed: bool,
+    after: Settled,
+}
+
+impl Log {
+    /// What is not in the store yet. It stays so until [`Log::settle`].
+    pub(super) fn take(&self) -> Taken {
+        let settled = *self.settled.borrow();
+        let mut state = self.state();
+        state.is_queued = false;
+        let new = state.events.get(settled.events..).unwrap_or_default();
+        let batch = (!new.is_empty() || !state.steps.is_empty()).then(|| RunBatch {
+            project: self.project.to_string(),
+            run: self.id.to_string(),
+            place: state.place,
+            first: i64::try_from(settled.events).unwrap_or(i64::MAX),
+            number: i64::try_from(new.len()).unwrap_or(i64::MAX),
+            events: encode(new.iter().map(|event| &**event)),
+            steps: (!state.steps.is_empty()).then(|| encode(state.steps.iter())),
+        });
+        let change = state.is_changed.then(|| RunChange {
+            project: self.project.to_string(),
+            run: self.id.to_string(),
+            status: state.status.as_str().to_owned(),
+            reason: state.reason.clone(),
+            ended_at: state.ended_at,
+            usage: state.usage,
+            visibility: state.is_hiding.then(|| Visibility::Private.as_str().to_owned()),
+            used_logins: state.used_logins,
+            keep: state.is_on_trial && state.status == Status::Completed,
+        });
+        (state.is_changed, state.is_hiding) = (false, false);
+        let after = Settled {
+            created: true,
+            events: state.events.len(),
+            steps: state.steps_written + state.steps.len(),
+            ended: state.ended_at.is_some(),
+            lost: false,
+        };
+        let told = state.told.clone().filter(|_| after.ended).map(|told| (told, state.status));
+        let failed = after.ended && state.status != Status::Completed;
+        Taken { row: state.new.clone(), batch, change, told, failed, after }
+    }
+
+    /// It is in the store.
+    pub(super) fn settle(&self, taken: &Taken) {
+        {
+            let mut state = self.state();
+            state.new = None;
+            state.place += i64::from(taken.batch.is_some());
+            let written = taken.after.steps - state.steps_written;
+            state.steps.drain(..written);
+            state.steps_written = taken.after.steps;
+        }
+        self.settled.send_if_modified(|settled| {
+            let lost = settled.lost;
+            let after = Settled { lost, ..taken.after };
+            std::mem::replace(settled, after) != after
+        });
+        if taken.after.ended {
+            // Viewers may be told of it now.
+            self.there.send_modify(|_| {});
+        }
+    }
+
+    /// It is not, and is to be written again.
+    pub(super) fn unsettle(&self, taken: &Taken) {
+        {
+            let mut state = self.state();
+            state.is_changed |= taken.change.is_some();
+            state.is_hiding |= taken.change.as_ref().is_some_and(|change| change.visibility.is_some());
+        }
+        self.queue(true);
+    }
+}
+
+fn encode<'e, T: serde::Serialize + 'e>(records: impl Iterator<Item = &'e T>) -> Vec<u8> {
+    let mut out = vec![b'['];
+    for record in records {
+        if out.len() > 1 {
+            out.push(b',');
+        }
+        serde_json::to_writer(&mut out, record).expect("records are written to memory");
+    }
+    out.push(b']');
+    out
+}
