@@ -22,6 +22,8 @@ pub(super) const CHANGED: &str = "runs_changed ";
 pub(super) const FORGET: &str = "runs_forget ";
 /// Runs of this process that are looked for in its memory.
 const MOST_LOOKED_AT: i64 = 20_000;
+/// Silence after which a process is taken for dead in a store that nobody shares, in milliseconds. It beats every second.
+const ALONE: i64 = 3000;
 /// Runs that are taken over at once.
 const MOST_ADOPTED: i64 = 100;
 /// How often is looked for what is too old to keep, in milliseconds.
@@ -34,7 +36,7 @@ const TO_SETTLE: Duration = Duration::from_secs(5);
 const NAMES_KEPT: i64 = 24 * 3_600_000;
 
 impl Runs {
-    /// Registers this process. Where the store is its own, the process before it is dead.
+    /// Registers this process.
     ///
     /// # Errors
     /// When the store fails.
@@ -47,13 +49,10 @@ impl Runs {
     pub async fn keep(&self, resume: impl Fn(RunRow)) {
         let inner = &self.0;
         let beat = Duration::from_secs(inner.settings.lease_seconds.max(1)) / 3;
-        let mut is_first = true;
         let mut swept = inner.now();
         loop {
-            if let Err(error) = inner.beat(is_first, &resume).await {
+            if let Err(error) = inner.beat(&resume).await {
                 tracing::warn!(%error, "runs of other processes could not be looked after");
-            } else {
-                is_first = false;
             }
             if inner.now() - swept > SELDOM {
                 swept = inner.now();
@@ -154,7 +153,7 @@ impl Inner {
         self.clock.unix_milliseconds()
     }
 
-    async fn beat(&self, is_first: bool, resume: &impl Fn(RunRow)) -> Result<(), Error> {
+    async fn beat(&self, resume: &impl Fn(RunRow)) -> Result<(), Error> {
         let (now, own) = (self.now(), self.journal.instance());
         let mut open = self.store.begin().await?;
         let is_alive = open.still_alive(&own, now).await?;
@@ -172,9 +171,9 @@ impl Inner {
             return Ok(());
         }
         let lease = i64::try_from(self.settings.lease_seconds.saturating_mul(1000)).unwrap_or(i64::MAX);
-        // A store that nobody shares has no other process.
-        let is_alone = is_first && !self.store.is_shared();
-        let seen_before = if is_alone { now + 1 } else { now - lease };
+        // Where nobody else should be, nobody is waited for long: only as long as a process that lives is never silent.
+        let lease = if self.store.is_shared() { lease } else { lease.min(ALONE) };
+        let seen_before = now - lease;
         for other in self.store.list_dead_candidates(&own, seen_before).await? {
             let seen_before = other.seen_at.map(|_| seen_before);
             if other.is_dead || self.store.declare_dead(&other.id, seen_before, now).await? {
