@@ -15,6 +15,8 @@ use crate::openai::{ErrorBody, ErrorKind, InvalidField};
 use crate::upstream::{self, SelectError};
 use crate::{connections, identity, rate_limit};
 
+pub(super) const RUN_ID: HeaderName = HeaderName::from_static("x-run-id");
+pub(super) const RESULT_URL: HeaderName = HeaderName::from_static("x-result-url");
 const LOGIN_URL: HeaderName = HeaderName::from_static("x-login-url");
 
 /// An error answer.
@@ -24,7 +26,15 @@ pub struct ApiError {
     error: Value,
     retry_after: Option<Box<str>>,
     authenticate: Option<&'static str>,
-    login: Option<Box<LoginHeaders>>,
+    /// What few errors have.
+    more: Option<Box<More>>,
+}
+
+#[derive(Debug, Default)]
+struct More {
+    login: Option<LoginHeaders>,
+    /// The kept run that failed, and where its result is.
+    run: Option<(String, String)>,
 }
 
 impl ApiError {
@@ -51,7 +61,15 @@ impl ApiError {
 
     /// An error with more than the usual four fields.
     pub fn from_body(status: StatusCode, body: ErrorBody) -> Self {
-        ApiError { status, error: body.into_value(), retry_after: None, authenticate: None, login: None }
+        ApiError { status, error: body.into_value(), retry_after: None, authenticate: None, more: None }
+    }
+
+    /// The error of this run; one that is kept can be looked at afterwards.
+    #[must_use]
+    pub fn of_run(self, run_id: &str, result_url: Option<&str>) -> Self {
+        let mut more = self.more.unwrap_or_default();
+        more.run = result_url.map(|url| (run_id.to_owned(), url.to_owned()));
+        ApiError { more: Some(more), ..self }
     }
 }
 
@@ -68,9 +86,15 @@ impl IntoResponse for ApiError {
         if let Some(challenge) = self.authenticate {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
-        let login_url = self.login.and_then(|login| login.login_url);
+        let More { login, run } = self.more.map(|more| *more).unwrap_or_default();
+        let login_url = login.and_then(|login| login.login_url);
         if let Some(url) = login_url.and_then(|url| HeaderValue::try_from(url).ok()) {
             headers.insert(LOGIN_URL, url);
+        }
+        if let Some((run_id, result_url)) = run {
+            for (name, value) in [(RUN_ID, run_id), (RESULT_URL, result_url)] {
+                headers.extend(HeaderValue::try_from(value).ok().map(|value| (name, value)));
+            }
         }
         response
     }
@@ -109,7 +133,8 @@ impl From<RunError> for ApiError {
         let RunError { error, retry_after, login, .. } = error;
         let challenge = r#"Bearer realm="toolgate", error="authentication_required""#;
         let authenticate = login.is_some().then_some(challenge);
-        ApiError { status, error, retry_after: retry_after.map(Into::into), authenticate, login }
+        let more = login.map(|login| Box::new(More { login: Some(*login), run: None }));
+        ApiError { status, error, retry_after: retry_after.map(Into::into), authenticate, more }
     }
 }
 

@@ -12,13 +12,11 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::ApiError;
-use super::error::{moved, vanished_run};
+use super::error::{RESULT_URL, RUN_ID, moved, vanished_run};
 use crate::completion::event::{RunError, RunEvent};
 use crate::completion::{Answer, CancelOnDrop, Chunks, Started, Viewer, unwritable};
 use crate::sse;
 
-const RUN_ID: HeaderName = HeaderName::from_static("x-run-id");
-const RESULT_URL: HeaderName = HeaderName::from_static("x-result-url");
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 /// After the provider has taken the request, how long its first words may decide about the status.
 const FIRST_WORDS: Duration = Duration::from_secs(2);
@@ -56,7 +54,9 @@ pub async fn whole(started: Started) -> Result<Response, ApiError> {
     if !ended {
         return Err(gone(result_url.as_deref()).into());
     }
-    let mut response = Response::new(Body::from(answer.finish()?.to_string()));
+    let failed = |error: RunError| ApiError::from(error).of_run(&run_id, result_url.as_deref());
+    let answer = answer.finish().map_err(failed)?;
+    let mut response = Response::new(Body::from(answer.to_string()));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     name_run(&mut response, &run_id, result_url.as_deref());
     Ok(response)
@@ -75,7 +75,8 @@ async fn kept(events: &Viewer) -> Result<(), ApiError> {
 pub async fn stream(started: Started, keep_alive_seconds: u64) -> Result<Response, ApiError> {
     let Started { run_id, result_url, model, created, include_usage, output, mut events, task, .. } = started;
     kept(&events).await?;
-    let early = first_words(&mut events, result_url.as_deref()).await?;
+    let early = first_words(&mut events, result_url.as_deref()).await;
+    let early = early.map_err(|error| error.of_run(&run_id, result_url.as_deref()))?;
     let mut chunks = Chunks::new(run_id.clone(), model, created, output, include_usage);
     let mut first = Vec::with_capacity(1024);
     for event in early {

@@ -87,7 +87,8 @@ impl Agent {
     /// Runs to the end. The last event is `Finish` or `Error`, unless the viewer has left.
     pub async fn run(mut self) {
         let limit = Duration::from_secs(self.parts.run.max_seconds);
-        let end = tokio::time::timeout(limit, self.turns()).await;
+        let spent = self.resume.as_ref().map_or(Duration::ZERO, |resume| resume.spent);
+        let end = tokio::time::timeout(limit.saturating_sub(spent), self.turns()).await;
         let last = match end {
             Ok(End::Finished(reason)) => RunEvent::Finish { reason },
             Ok(End::Failed(error)) => RunEvent::Error(error),

@@ -266,7 +266,9 @@ impl Engine {
         let found = checked.gather().await.map_err(as_event)?;
         let mut prepared = checked.prepared(sink);
         prepared.sink.note_so_far();
-        prepared.resume = Some(resume);
+        let spent = self.parts.clock.unix_milliseconds().saturating_sub(row.created_at);
+        let spent = Duration::from_millis(u64::try_from(spent).unwrap_or(0));
+        prepared.resume = Some(Resume { spent, ..resume });
         held::carry_out(prepared, found).await;
         Ok(())
     }

@@ -71,6 +71,8 @@ pub(super) struct State {
     /// Steps that were written before those.
     pub steps_written: usize,
     pub place: i64,
+    /// Another process began it.
+    pub has_history: bool,
     pub status: Status,
     pub reason: Option<String>,
     pub ended_at: Option<i64>,
@@ -133,6 +135,7 @@ impl Log {
         {
             let mut state = log.state();
             state.place = place;
+            state.has_history = true;
             state.is_chosen = is_chosen || visibility != Visibility::Unlisted;
             state.told = told;
             // The row knows only what was used when its status last changed.
@@ -167,6 +170,7 @@ impl Log {
             steps: Vec::new(),
             steps_written: 0,
             place: 0,
+            has_history: false,
             status: Status::parse(&row.status).unwrap_or(Status::Queued),
             reason: None,
             ended_at: row.ended_at,

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::step::{KeptCall, Step, Used};
 use crate::completion::event::RunEvent;
@@ -23,6 +24,8 @@ pub struct Resume {
     pub is_torn: bool,
     /// What logins have said already.
     pub said: HashSet<String>,
+    /// Since it was made, in all its processes.
+    pub spent: Duration,
 }
 
 /// Calls of one turn, and how far they came.

@@ -261,6 +261,10 @@ impl Runs {
     /// The run has ended: its journal will be made small.
     pub(in crate::completion) fn end(&self, log: &Log) {
         self.0.journal.remove(&log.id);
+        // A few rows without steps are as small as they get.
+        if log.is_small() {
+            return;
+        }
         // The process may be about to end.
         let _ = self.0.ended.send((Arc::clone(&log.project), Arc::clone(&log.id)));
     }

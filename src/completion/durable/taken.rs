@@ -17,7 +17,16 @@ pub struct Taken {
     after: Settled,
 }
 
+/// Rows of a run that are not worth putting together.
+const FEW: i64 = 4;
+
 impl Log {
+    /// Whether the run stands in few rows, and nothing in them is to be forgotten.
+    pub(super) fn is_small(&self) -> bool {
+        let state = self.state();
+        state.place <= FEW && state.steps_written == 0 && !state.has_history
+    }
+
     /// What is not in the store yet. It stays so until [`Log::settle`].
     pub(super) fn take(&self) -> Taken {
         let settled = *self.settled.borrow();

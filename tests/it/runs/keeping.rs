@@ -285,6 +285,9 @@ async fn an_error_is_never_kept_for_the_next_who_asks() {
     {
         let failed = gateway.client.chat(&body).await;
         assert_eq!((failed.status, failed.text().contains("not now")), (400, true), "{}", failed.text());
+        let result = failed.header("x-result-url").expect("it is kept, and says where").to_owned();
+        let kept = gateway.client.get(&format!("{}.json", &result[result.rfind('/').unwrap()..])).await;
+        assert_eq!((kept.status, kept.json()["status"].as_str()), (200, Some("failed")), "{}", kept.text());
         let works = gateway.client.chat(&body).await;
         assert_eq!((works.status, works.content()), (200, "works".to_owned()), "{}", works.text());
     }
