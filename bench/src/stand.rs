@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use hyper::Method;
@@ -35,7 +36,10 @@ pub struct Stand {
 impl Stand {
     /// Starts the peers, nginx if there is one, the bare proxy, and the gateway if it is given.
     pub async fn build(toolgate: Option<&Path>) -> Result<Self, String> {
-        let folder = std::env::temp_dir().join(format!("toolgate-bench-{}", std::process::id()));
+        // Each its own: a stand that is taken down takes its folder with it.
+        static BUILT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("toolgate-bench-{}-{}", std::process::id(), BUILT.fetch_add(1, Ordering::Relaxed));
+        let folder = std::env::temp_dir().join(name);
         fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
         let own = std::env::current_exe().map_err(|error| error.to_string())?;
         let (provider, mcp, protected) = (free_port()?, free_port()?, free_port()?);
