@@ -160,7 +160,7 @@ impl Journal {
         for (log, part) in taken.iter() {
             if part.failed {
                 // An error never occupies a content key.
-                open.release_key(&log.project, "content", &log.id).await?;
+                open.release_key(&log.project, super::runs::CONTENT, &log.id).await?;
             }
             if let Some((told, status)) = &part.told {
                 told.tell(&self.0.connections, &mut open, log, *status).await?;

@@ -75,11 +75,6 @@ impl Drop for LogViewer {
 }
 
 impl LogViewer {
-    /// The number of the next event.
-    pub fn place(&self) -> usize {
-        self.next
-    }
-
     /// The run's log has its last event, and this viewer has read it.
     pub fn is_at_end(&self) -> bool {
         self.next > 0 && self.log.event(self.next - 1).is_some_and(|event| event.is_last())
