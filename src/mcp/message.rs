@@ -11,6 +11,8 @@ pub const INVALID_REQUEST: i64 = -32600;
 pub const METHOD_NOT_FOUND: i64 = -32601;
 /// Parameters of another shape, and names of what is not there.
 pub const INVALID_PARAMS: i64 = -32602;
+/// The server cannot do what it should be able to.
+pub const INTERNAL_ERROR: i64 = -32603;
 /// A header says something else than the body (MCP 2026-07-28 streamable HTTP, as the next one).
 pub const HEADER_MISMATCH: i64 = -32020;
 /// A revision that is not spoken here.

@@ -10,7 +10,8 @@ mod result;
 
 pub use era::{Era, LEGACY, MODERN, accepted_version, check, supported};
 pub use message::{
-    INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, Message, PARSE_ERROR, Refusal, read, response,
+    INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, Message, PARSE_ERROR, Refusal, read,
+    response,
 };
-pub use request::{check_batch, check_content_type, reads_event_streams};
+pub use request::{check_accept, check_batch, check_content_type, reads_event_streams};
 pub use result::{in_era, invalid_params, method_not_found, progress, unknown_tool};

@@ -5,6 +5,8 @@ mod contract;
 mod crashes;
 mod interleavings;
 mod keeping;
+mod mcp;
+mod mcp_attacks;
 mod outside;
 mod pages;
 mod pages_attacks;
