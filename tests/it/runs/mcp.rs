@@ -4,10 +4,11 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
+use super::outside::{SHOP, as_key, hosted};
 use super::scene::{calling, has_results, id_of, stored};
 use crate::support::{
-    Answer, FakeMcp, FakeProvider, FakeTool, Gate, Gateway, Person, Protected, Recorded, Reply, ask, calls,
-    provider::delta, provider::event, text, whole, with,
+    Answer, FakeMcp, FakeProvider, FakeTool, Gate, Gateway, Person, Protected, Recorded, Reply, Stream, ask,
+    calls, provider::delta, provider::event, text, whole, with,
 };
 
 pub const MODERN: &str = "2026-07-28";
@@ -262,6 +263,33 @@ async fn a_missing_login_is_a_result_with_its_link_and_after_the_click_the_call_
 }
 
 #[tokio::test]
+async fn a_call_that_waits_for_a_login_shows_the_link_meanwhile_and_goes_on_after_the_click() {
+    let mcp = Protected::start(vec![FakeTool::text("t", "secret of ann")]).await;
+    let provider = calling(|| calls(&[("c", "s_t", json!({}))]), || text("done")).await;
+    let gateway = Gateway::with(&provider).await;
+    let id = prompt(&gateway, &[mcp.entry("s")]).await;
+    let params = with(asking("go"), json!({ "_meta": { "progressToken": 1 } }));
+    let (headers, body) = modern_request("tools/call", params);
+    let mut all: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    all.extend([
+        ("content-type", "application/json"),
+        ("x-toolgate-user", "ann"),
+        ("x-toolgate-on-auth", "wait"),
+    ]);
+    let sent = gateway.client.send("POST", &format!("/{id}/mcp"), &all, body.to_string()).await;
+    let mut stream = Stream::new(sent);
+    let words = |note: &Value| note["params"]["message"].as_str().unwrap_or_default().to_owned();
+    let note = stream.until(|note| words(note).contains("/connect/")).await;
+    let shown = words(&note);
+    assert!(shown.starts_with(&mcp.peer.host()), "{shown}");
+    assert_eq!(provider.peer.requests().len(), 0, "no provider is held meanwhile");
+    assert_eq!(Person::new().log_in(shown.rsplit_once(' ').unwrap().1).await.status, 200);
+    let last = stream.until(|message| message.get("id").is_some()).await;
+    assert_eq!(last["result"]["content"][0]["text"], "done", "{last}");
+    assert!(stream.next().await.is_none(), "nothing follows the answer");
+}
+
+#[tokio::test]
 async fn what_fails_is_a_result_with_the_words_of_the_chat_error_and_the_next_call_works() {
     let mcp = FakeMcp::start(vec![FakeTool::echo("t")]).await;
     let provider = FakeProvider::answering(|request: &Recorded| match request.text().contains("break") {
@@ -357,4 +385,33 @@ async fn the_gateway_is_a_client_of_its_own_runs() {
     assert_eq!(provider.last_said("tool"), ["inner"]);
     let asked = provider.bodies().into_iter().find(|body| body["messages"][1]["content"] == "from outside");
     assert_eq!(asked.expect("the inner run")["messages"][0]["content"], "question");
+}
+
+/// What the page of a run shows for the settings of an MCP client.
+async fn settings_on_page(gateway: &Gateway, id: &str) -> Value {
+    let page = gateway.client.send("GET", &format!("/{id}"), &[("accept", "text/html")], "").await;
+    let page = whole(page).await.text();
+    let shown = page.split_once("data-sample=\"MCP\">").expect("it is there").1;
+    let shown = shown.split_once("</code>").unwrap().0.replace("&#34;", "\"").replace("&#39;", "'");
+    serde_json::from_str(&shown).unwrap_or_else(|error| panic!("{error}: {shown}"))
+}
+
+#[tokio::test]
+async fn a_page_has_the_entry_for_the_settings_of_a_client_without_any_key() {
+    let provider = FakeProvider::answering(|_| text("fine")).await;
+    let gateway = Gateway::with(&provider).await;
+    let mut body = stored(ask(&[]));
+    body["messages"][0]["content"] = json!("</code> \"What\" is new?");
+    let id = id_of(&gateway.client.chat(&body).await);
+    let url = format!("/{id}/mcp");
+    let shown = settings_on_page(&gateway, &id).await;
+    let server = &shown["mcpServers"]["code-what-is-new"];
+    assert!(server["type"] == "http" && server["url"].as_str().unwrap().ends_with(&url), "{shown}");
+    assert!(server.get("headers").is_none(), "{shown}");
+    let hosted = hosted(&provider, |_| {}).await;
+    let key = as_key(SHOP);
+    let id = id_of(&hosted.client.post("/v1/chat/completions", &[("authorization", &key[0].1)], &body).await);
+    let shown = settings_on_page(&hosted, &id).await;
+    let headers = &shown["mcpServers"]["code-what-is-new"]["headers"];
+    assert_eq!(headers, &json!({ "Authorization": "Bearer ${TOOLGATE_KEY}" }));
 }
