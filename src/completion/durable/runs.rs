@@ -197,7 +197,7 @@ impl Runs {
             None => {
                 let owner = Reader { namespace: Some(row.project.as_str().into()), ..Reader::default() };
                 let record = Record::of(&row, &owner);
-                Viewer::OneOfMany(self.follow(&record, 0).await?)
+                Viewer::Settled(self.follow(&record, 0).await?)
             }
         };
         Ok(Some((viewer, row.created_at)))
