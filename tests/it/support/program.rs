@@ -1,5 +1,6 @@
 //! The program itself, run as people run it.
 
+use std::io::{Read, Seek, Write};
 use std::net::SocketAddr;
 use std::process::{Child, Stdio};
 
@@ -151,8 +152,27 @@ impl Drop for Running {
     }
 }
 
-/// An address of this machine where nobody listens.
+/// Ports below those that the system gives to connections and to whoever asks for any.
+const PORTS: std::ops::Range<u16> = 12_000..30_000;
+
+/// An address at which nobody listens, and that no other test gets for a long time: a program may be started there later,
+/// or again. The tests are processes that run at the same time, so they take their numbers from a file.
 pub fn free_address() -> SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("there are free ports");
-    listener.local_addr().expect("it is bound")
+    let path = std::env::temp_dir().join("toolgate-test-ports");
+    let mut file = std::fs::OpenOptions::new();
+    let mut file =
+        file.read(true).write(true).create(true).truncate(false).open(&path).expect("a file of ports");
+    file.lock().expect("one test at a time");
+    let mut text = String::new();
+    file.read_to_string(&mut text).expect("the file is text");
+    let mut port: u16 = text.trim().parse().unwrap_or(PORTS.start);
+    loop {
+        port = if PORTS.contains(&(port + 1)) { port + 1 } else { PORTS.start };
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        if std::net::TcpListener::bind(address).is_ok() {
+            file.rewind().and_then(|()| file.set_len(0)).expect("the file can be written");
+            file.write_all(port.to_string().as_bytes()).expect("the file can be written");
+            return address;
+        }
+    }
 }
