@@ -51,7 +51,11 @@ pub enum Known {
     /// It may have been, and may be once more.
     Repeatable,
     /// The server works on it, and can be asked for it.
-    Task(TaskRef),
+    Task {
+        task: TaskRef,
+        /// Its label in the request.
+        server: String,
+    },
     Ended {
         result: ToolResult,
         missing: bool,
@@ -106,7 +110,7 @@ impl Resume {
                 self.know(place, if repeatable { Known::Repeatable } else { Known::Unknown });
             }
             Step::NotMade { place } => self.know(place, Known::NotMade),
-            Step::Task { place, task } => self.know(place, Known::Task(task)),
+            Step::Task { place, task, server } => self.know(place, Known::Task { task, server }),
             Step::Called { place, result, missing } => self.know(place, Known::Ended { result, missing }),
             Step::Acted { messages, used } => {
                 self.add(&messages);

@@ -9,6 +9,7 @@ mod outside;
 mod pages;
 mod pages_attacks;
 mod pages_of_people;
+mod polled;
 mod scene;
 mod secrets;
 mod viewers;
