@@ -23,7 +23,7 @@ async fn delete(gateway: &Gateway, path: &str) -> Answer {
 }
 
 /// Rows of all tables of runs.
-async fn rows(place: &Place) -> i64 {
+pub async fn rows(place: &Place) -> i64 {
     let store = place.store().await;
     let sql = "SELECT (SELECT COUNT(*) FROM runs) + (SELECT COUNT(*) FROM run_events)
         + (SELECT COUNT(*) FROM run_keys) AS number";
@@ -33,7 +33,7 @@ async fn rows(place: &Place) -> i64 {
 }
 
 /// Whether `word` is anywhere in the files of a place. Only where the database is one.
-fn is_on_disk(place: &Place, word: &str) -> bool {
+pub fn is_on_disk(place: &Place, word: &str) -> bool {
     let files = std::fs::read_dir(place.folder()).unwrap().flatten().map(|entry| entry.path());
     let has = |bytes: Vec<u8>| bytes.windows(word.len()).any(|window| window == word.as_bytes());
     files.filter(|path| path.is_file()).any(|path| std::fs::read(path).is_ok_and(has))

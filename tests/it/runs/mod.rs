@@ -12,5 +12,6 @@ mod pages_of_people;
 mod polled;
 mod scene;
 mod secrets;
+mod storing;
 mod viewers;
 mod watcher;
