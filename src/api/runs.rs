@@ -238,9 +238,7 @@ pub(super) async fn view(app: &App, record: &Record) -> Result<Value, ApiError> 
         for event in &events {
             match &**event {
                 RunEvent::AuthorizationRequired(login) => waited_for.push(json!(**login)),
-                RunEvent::AuthorizationBatch(batch) => {
-                    view["connect_all_url"] = batch.connect_all_url.as_str().into()
-                }
+                RunEvent::AuthorizationBatch(batch) => view["connect_all_url"] = json!(batch.connect_all_url),
                 RunEvent::Authorized { resource, .. } => {
                     waited_for.retain(|login| login["resource"] != **resource)
                 }

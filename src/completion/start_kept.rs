@@ -158,10 +158,11 @@ impl Engine {
         }
         let runs = &self.parts.runs;
         let found = runs.join(&run).await.map_err(|error| store_failed(&error))?;
-        let (viewer, created_at) = found.ok_or_else(|| Error::Ended(unwritable()))?;
+        let (viewer, created_at, age) = found.ok_or_else(|| Error::Ended(unwritable()))?;
         let mut started = checked.started(&self.parts, viewer);
         started.result_url = Some(runs.url(&run));
         started.created = created_at / 1000;
+        started.age = Some(age);
         started.run_id = run;
         Ok(started)
     }

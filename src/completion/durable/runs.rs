@@ -189,8 +189,9 @@ impl Runs {
         log
     }
 
-    /// A viewer of a run that somebody else with the same key has begun, and when it was made.
-    pub(in crate::completion) async fn join(&self, id: &str) -> Result<Option<(Viewer, i64)>, Error> {
+    /// A viewer of a run that somebody else with the same key has begun, when it was made, and how many seconds ago it
+    /// ended or, where it has not, was made.
+    pub(in crate::completion) async fn join(&self, id: &str) -> Result<Option<(Viewer, i64, u64)>, Error> {
         let Some(row) = self.row(id).await? else { return Ok(None) };
         let viewer = match self.0.journal.find(id) {
             Some(log) => Viewer::live(log),
@@ -200,7 +201,8 @@ impl Runs {
                 Viewer::OneOfMany(self.follow(&record, 0).await?)
             }
         };
-        Ok(Some((viewer, row.created_at)))
+        let age = self.0.clock.unix_milliseconds() - row.ended_at.unwrap_or(row.created_at);
+        Ok(Some((viewer, row.created_at, u64::try_from(age / 1000).unwrap_or(0))))
     }
 
     /// Ends a run that nobody can go on with.

@@ -299,15 +299,21 @@ async fn an_error_is_never_kept_for_the_next_who_asks() {
 #[tokio::test]
 async fn what_is_cached_is_asked_for_anew_when_its_time_is_over() {
     let asked = AtomicUsize::new(0);
-    let provider =
-        FakeProvider::answering(move |_| text(["first", "second"][asked.fetch_add(1, Ordering::SeqCst)]))
-            .await;
+    let provider = FakeProvider::answering(move |_| {
+        text(["first", "second", "third"][asked.fetch_add(1, Ordering::SeqCst)])
+    })
+    .await;
     let clock = Clock::fixed(1_800_000_000_000);
     let gateway = Gateway::at(&clock, &provider, |_| {}).await;
-    for (seconds, expect) in [(0, "first"), (59, "first"), (1, "second"), (30, "second")] {
+    for (seconds, expect, age) in
+        [(0, "first", None), (59, "first", Some("59")), (1, "second", None), (30, "second", Some("30"))]
+    {
         clock.advance(Duration::from_secs(seconds));
-        assert_eq!(gateway.client.chat(&cached(ask(&[]))).await.content(), expect, "{seconds}");
+        let answer = gateway.client.chat(&cached(ask(&[]))).await;
+        assert_eq!((answer.content().as_str(), answer.header("age")), (expect, age), "{seconds}");
     }
+    let streamed = with(cached(ask(&[])), json!({ "stream": true }));
+    assert_eq!(gateway.client.chat(&with(streamed, json!({ "user": "ann" }))).await.header("age"), None);
 }
 
 #[tokio::test]

@@ -168,6 +168,32 @@ async fn nobody_starts_runs_at_the_operators_expense_unless_allowed() {
 }
 
 #[tokio::test]
+async fn the_link_through_all_logins_is_absent_for_all_the_world() {
+    let issuer = Issuer::start(false).await;
+    let one = Protected::start(vec![FakeTool::text("t", "x")]).await;
+    let other = Protected::start(vec![FakeTool::text("t", "x")]).await;
+    let gateway = gateway(&issuer, |_| {}).await;
+    let mut anna = person(&gateway, &issuer, "anna").await;
+    let path = start(&mut anna, &[("servers", &format!("{} {}", one.url(), other.url()))]).await;
+    live(&anna, &path).await.until(|message| message["waits"] == true).await;
+    set(&mut anna, &path, "public").await;
+    let json = format!("{path}.json");
+    let mut nobody = Browser::new(&gateway.client);
+    let own = [("sec-fetch-site", "same-origin")];
+    let waiting = anna.send("GET", &json, &own, "").await.json();
+    assert!(waiting["connect_all_url"].as_str().is_some_and(|url| url.contains("/connect/")), "{waiting}");
+    let seen = nobody.visit(&json).await.json();
+    assert_eq!((&seen["status"], &seen["connect_all_url"]), (&waiting["status"], &serde_json::Value::Null));
+    let page = anna.visit(&path).await;
+    anna.submit(&page, &format!("{path}/cancel"), &[]).await;
+    finished(&mut anna, &path).await;
+    let of = |whole: serde_json::Value| whole["completion"]["toolgate"]["connect_all_url"].clone();
+    assert!(of(anna.send("GET", &json, &own, "").await.json()).as_str().is_some());
+    assert_eq!(of(nobody.visit(&json).await.json()), serde_json::Value::Null);
+    assert!(!nobody.visit(&json).await.text().contains("/connect/"));
+}
+
+#[tokio::test]
 async fn login_links_are_not_for_all_the_world() {
     let issuer = Issuer::start(false).await;
     let mcp = Protected::start(vec![FakeTool::text("t", "x")]).await;
