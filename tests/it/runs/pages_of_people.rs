@@ -155,6 +155,7 @@ async fn nobody_starts_runs_at_the_operators_expense_unless_allowed() {
     let page = nobody.visit("/").await;
     assert!(page.text().contains("Sign in to run") && page.text().contains("$TOOLGATE_KEY"));
     assert!(!page.text().contains("demo"), "nothing of local mode: {}", page.text());
+    assert!(!page.text().contains("fake/m"), "nor what is configured for those who may ask it");
     let fields = [("model", "m"), ("message", "x"), ("servers", "")];
     let answer = nobody.submit(&page, "/", &fields).await;
     assert_eq!(answer.header("location"), Some("/login?return_to=/"));
