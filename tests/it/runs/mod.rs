@@ -5,7 +5,7 @@ mod contract;
 mod crashes;
 mod interleavings;
 mod keeping;
-mod outside;
+pub mod outside;
 mod pages;
 mod pages_attacks;
 mod pages_of_people;
