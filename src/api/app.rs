@@ -111,6 +111,20 @@ impl App {
         Ok(Reader::default())
     }
 
+    /// Who wants a list of their runs: a caller, with the ids of the person who is signed in.
+    ///
+    /// # Errors
+    /// 401 without a usable key, 403 when it is not for this, 429 over the limit.
+    pub async fn lister(&self, headers: &HeaderMap) -> Result<Reader, ApiError> {
+        let caller = self.admit(headers, Surface::V1).await?;
+        let person = match caller.own_user() {
+            Some(_) => self.person(headers, Surface::V1).await?,
+            None => None,
+        };
+        let person = person.map(|person| person.ids().to_vec()).unwrap_or_default();
+        Ok(Reader { person, ..reader_of(&caller) })
+    }
+
     /// Counts a reader whom nobody vouches for, by where it comes from.
     fn count_stranger(&self, headers: &HeaderMap, peer: Option<&Peer>) -> Result<(), ApiError> {
         if let Some(place) = peer.and_then(|peer| peer.place(headers)) {

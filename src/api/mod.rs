@@ -8,6 +8,7 @@ mod connections;
 mod error;
 mod flows;
 mod keep;
+mod lists;
 mod models;
 mod operating;
 mod prompts;
@@ -28,6 +29,7 @@ pub use connections::{
 };
 pub use error::ApiError;
 pub use flows::confirm as confirm_flow;
+pub use lists::list as list_runs;
 pub use models::{find as find_model, list as list_models};
 pub use operating::{healthz, metrics, readyz};
 pub use prompts::complete as complete_at;

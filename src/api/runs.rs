@@ -258,9 +258,11 @@ pub(super) fn summary(app: &App, record: &Record) -> Value {
     json!({
         "id": record.id,
         "object": if record.kind == "task" { "task" } else { "run" },
+        "kind": record.kind,
         "status": record.status.as_str(),
         "reason": record.reason,
         "model": record.model,
+        "user": Some(&record.user).filter(|user| record.is_callers && !user.is_empty()),
         "created_at": seconds(record.created_at),
         "ended_at": record.ended_at.map(seconds),
         "expires_at": record.expires_at.map(seconds),

@@ -172,7 +172,7 @@ impl RequestIds {
 
 /// Tasks, runs, their results and pages, and stored completions.
 fn is_about_runs(path: &str) -> bool {
-    let beginnings = ["/v1/tasks", "/v1/runs/", "/v1/chat/completions/", "/run_", "/runs"];
+    let beginnings = ["/v1/tasks", "/v1/runs", "/v1/chat/completions/", "/run_", "/runs"];
     path == "/" || beginnings.iter().any(|beginning| path.starts_with(beginning))
 }
 

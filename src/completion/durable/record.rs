@@ -24,6 +24,17 @@ pub enum Status {
 }
 
 impl Status {
+    /// All there are.
+    pub const ALL: [Status; 7] = [
+        Status::Queued,
+        Status::InProgress,
+        Status::RequiresAction,
+        Status::Completed,
+        Status::Failed,
+        Status::Cancelled,
+        Status::Incomplete,
+    ];
+
     /// The word on the wire and in the store.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -44,10 +55,7 @@ impl Status {
 
     /// The status that the store calls so.
     pub fn parse(word: &str) -> Option<Self> {
-        use Status::{Cancelled, Completed, Failed, InProgress, Incomplete, Queued, RequiresAction};
-        [Queued, InProgress, RequiresAction, Completed, Failed, Cancelled, Incomplete]
-            .into_iter()
-            .find(|status| status.as_str() == word)
+        Status::ALL.into_iter().find(|status| status.as_str() == word)
     }
 }
 

@@ -316,9 +316,18 @@ impl Runs {
         if !is_id(id) {
             return Ok(None);
         }
-        let now = self.0.clock.unix_milliseconds();
         let row = self.0.store.find_run(id).await?;
-        Ok(row.filter(|row| row.ended_at.is_none() || row.expires_at.is_none_or(|at| at > now)))
+        Ok(row.filter(|row| !self.is_over(row.ended_at, row.expires_at)))
+    }
+
+    /// Whether the run is to be found: one whose time is over is forgotten in a moment.
+    pub fn is_kept(&self, record: &Record) -> bool {
+        !self.is_over(record.ended_at, record.expires_at)
+    }
+
+    fn is_over(&self, ended_at: Option<i64>, expires_at: Option<i64>) -> bool {
+        let now = self.0.clock.unix_milliseconds();
+        ended_at.is_some() && expires_at.is_some_and(|at| at <= now)
     }
 
     /// Asks a run to end. It does so soon, on whatever instance it is; one that is over stays as it is.

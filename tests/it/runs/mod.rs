@@ -5,6 +5,7 @@ mod contract;
 mod crashes;
 mod interleavings;
 mod keeping;
+mod lists;
 pub mod outside;
 mod pages;
 mod pages_attacks;

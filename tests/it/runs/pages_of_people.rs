@@ -169,6 +169,28 @@ async fn nobody_starts_runs_at_the_operators_expense_unless_allowed() {
 }
 
 #[tokio::test]
+async fn people_list_their_own_runs_from_our_pages_alone() {
+    let issuer = Issuer::start(false).await;
+    let gateway = gateway(&issuer, |_| {}).await;
+    let (mut anna, mut bob) =
+        (person(&gateway, &issuer, "anna").await, person(&gateway, &issuer, "bob").await);
+    let path = start(&mut anna, &[]).await;
+    finished(&mut anna, &path).await;
+    let ours = [("sec-fetch-site", "same-origin")];
+    let list = anna.send("GET", "/v1/runs", &ours, "").await;
+    assert_eq!((list.status, &list.json()["data"][0]["id"]), (200, &path[1..].into()), "{}", list.text());
+    for query in ["", "?user=anna", "?kind=page", "?order=asc"] {
+        let list = bob.send("GET", &format!("/v1/runs{query}"), &ours, "").await;
+        assert_eq!((list.status, list.json()["data"].as_array().map(Vec::len)), (200, Some(0)), "{query}");
+    }
+    let after = bob.send("GET", &format!("/v1/runs?after={}", &path[1..]), &ours, "").await;
+    assert_eq!(after.status, 400, "{}", after.text());
+    for site in ["cross-site", "same-site", "none"] {
+        assert_eq!(anna.send("GET", "/v1/runs", &[("sec-fetch-site", site)], "").await.status, 401, "{site}");
+    }
+}
+
+#[tokio::test]
 async fn the_link_through_all_logins_is_absent_for_all_the_world() {
     let issuer = Issuer::start(false).await;
     let one = Protected::start(vec![FakeTool::text("t", "x")]).await;
