@@ -14,7 +14,7 @@ use super::runs::{done, json_response, not_found, read};
 use super::{ApiError, App, body, keep};
 use crate::completion::{Answer, Record, Status};
 use crate::identity::Surface;
-use crate::openai::InvalidField;
+use crate::openai::{ErrorBody, ErrorKind, InvalidField};
 use crate::store::RunFilter;
 
 /// `GET /v1/chat/completions`: `model`, `metadata[key]`, `limit`, `order`, `after`.
@@ -54,7 +54,7 @@ pub async fn find(
     head: Parts,
 ) -> Result<Response, ApiError> {
     let record = stored(&app, &id, &head).await?;
-    let completion = completion(&app, &record).await?.ok_or_else(not_found)?;
+    let completion = completion(&app, &record).await?.ok_or_else(|| no_completion(&app, &record))?;
     Ok(json_response(StatusCode::OK, &completion))
 }
 
@@ -113,11 +113,14 @@ pub async fn update(
     // Read in any case: a connection with the rest of a request on it cannot be used again.
     let fields = body::read_request(body, &head.headers, app.settings.limits.body_bytes).await?;
     let record = stored(&app, &id, &head).await?;
+    if !is_completion(&record) {
+        return Err(no_completion(&app, &record));
+    }
     let metadata = fields.get::<Map<String, Value>>("metadata", "an object")?;
     let metadata = metadata.ok_or_else(|| InvalidField::new("metadata", "`metadata` is missing"))?;
     keep::check_metadata(&metadata)?;
     let changed = done(app.runs().change(&record.id, &reader, Some(&metadata), None).await?)?;
-    let completion = completion(&app, &changed).await?.ok_or_else(not_found)?;
+    let completion = completion(&app, &changed).await?.ok_or_else(|| no_completion(&app, &changed))?;
     Ok(json_response(StatusCode::OK, &completion))
 }
 
@@ -142,6 +145,27 @@ async fn stored(app: &App, id: &str, head: &Parts) -> Result<Record, ApiError> {
     app.admit(&head.headers, Surface::V1).await?;
     let (record, _) = read(app, id, head).await?;
     if record.is_own && record.stored { Ok(record) } else { Err(not_found()) }
+}
+
+/// Why there is no completion, for who may read the run.
+fn no_completion(app: &App, record: &Record) -> ApiError {
+    let (id, url) = (&record.id, app.run_url(&record.id));
+    let message = match (record.status, &record.reason) {
+        (Status::Failed, Some(reason)) => {
+            format!("the run {id} failed (`{reason}`), so there is no completion; GET {url} says more")
+        }
+        (Status::Failed, None) => {
+            format!("the run {id} failed, so there is no completion; GET {url} says more")
+        }
+        _ => {
+            format!("the run {id} has not ended, so there is no completion yet; GET {url} says how it stands")
+        }
+    };
+    let body = ErrorBody::new(ErrorKind::InvalidRequest, Some("no_completion"), message)
+        .with("status", record.status.as_str().into())
+        .with("reason", json!(record.reason))
+        .with("url", url.into());
+    ApiError::from_body(StatusCode::NOT_FOUND, body).of_run(id, Some(&app.runs().url(id)))
 }
 
 /// Whether a completion came of it: OpenAI's lists have no others.

@@ -1,4 +1,4 @@
-//! Lists of runs.
+//! Lists of runs, and what is said of a run that has no completion.
 
 use serde_json::{Value, json};
 
@@ -145,5 +145,48 @@ async fn nobody_lists_the_runs_of_another_project() {
         assert_eq!((after.status, &after.json()["error"]["param"]), (400, &json!("after")));
         let read = get(client, None, &format!("/v1/runs/{id}")).await.json();
         assert_eq!((&read["user"], &read["metadata"]), (&Value::Null, &json!({})), "nor whose it is");
+    }
+}
+
+#[tokio::test]
+async fn a_stored_run_without_a_completion_says_so_to_its_owner_and_to_nobody_else() {
+    let provider = FakeProvider::answering(|request| match request.text().contains("silent") {
+        true => Reply::Silence,
+        false => Reply::with_headers(429, &[], r#"{"error":{"message":"too many","code":"its_code"}}"#),
+    })
+    .await;
+    let gateway = hosted(&provider, |_| {}).await;
+    let client = &gateway.client;
+    let failed = post(client, SHOP, "/v1/tasks", &stored(ask(&[]))).await.json()["id"].clone();
+    let failed = failed.as_str().unwrap();
+    result(client, failed).await;
+    let silent = json!({ "messages": [{ "role": "user", "content": "silent" }] });
+    let slow = post(client, SHOP, "/v1/tasks", &with(stored(ask(&[])), silent)).await.json()["id"].clone();
+    let slow = slow.as_str().unwrap();
+    provider.peer.until_requests_that(1, |request| request.text().contains("silent")).await;
+    for (id, status, words) in [(failed, "failed", "failed (`its_code`)"), (slow, "queued", "has not ended")]
+    {
+        let path = format!("/v1/chat/completions/{id}");
+        let metadata = json!({ "metadata": { "a": "b" } });
+        for answer in [get(client, Some(SHOP), &path).await, post(client, SHOP, &path, &metadata).await] {
+            let error = answer.json()["error"].clone();
+            assert_eq!((answer.status, &error["code"]), (404, &json!("no_completion")), "{error}");
+            assert_eq!(error["status"], status);
+            assert!(error["message"].as_str().unwrap().contains(words), "{error}");
+            let url = error["url"].as_str().unwrap();
+            let there = get(client, Some(SHOP), &url[url.find("/v1/").unwrap()..]).await.json();
+            assert_eq!(
+                (&there["status"], &there["metadata"]),
+                (&json!(status), &json!({})),
+                "nothing was changed"
+            );
+        }
+        // Whoever has the address may read the run, and is not its owner.
+        let unknown = format!("/v1/chat/completions/run_{}", "0".repeat(id.len() - 4));
+        for key in [Some(RIVAL), None] {
+            let (one, other) = (get(client, key, &path).await, get(client, key, &unknown).await);
+            assert_eq!((one.status, one.text()), (other.status, other.text()), "{key:?}");
+            assert_eq!(one.header("x-result-url"), None);
+        }
     }
 }
