@@ -57,6 +57,8 @@ impl House {
         );
         let house =
             House { mcp, _provider: provider, place, configuration, programs, addresses, first, second };
+        // The second listens, but its tables may have to wait for those of other tests: the lock is the database's.
+        assert_eq!(house.second.client.get("/readyz").await.status, 200);
         house.log_in().await;
         house
     }
@@ -180,11 +182,12 @@ impl House {
     }
 }
 
-/// Waits until `count` statements wait for what the test has locked at `place`. On PostgreSQL only, where that can be
+/// Waits until `count` statements wait for rows that the test has locked at `place`. On PostgreSQL only, where that can be
 /// seen.
 pub async fn until_blocked(place: &Place, count: i64) {
     let store = place.store().await;
-    let sql = "SELECT COUNT(*) AS number FROM pg_stat_activity WHERE wait_event_type = 'Lock'
+    let sql = "SELECT COUNT(*) AS number FROM pg_stat_activity
+               WHERE wait_event_type = 'Lock' AND wait_event IN ('transactionid', 'tuple')
                AND application_name = current_setting('application_name')";
     let blocked = async {
         while store.row(sql, Vec::new()).await.unwrap().unwrap().int("number").unwrap() < count {
