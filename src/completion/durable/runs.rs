@@ -417,7 +417,7 @@ impl Runs {
     /// When the store fails.
     pub async fn list(&self, filter: &RunFilter<'_>, reader: &Reader) -> Result<Vec<Record>, Error> {
         let rows = self.0.store.list_runs(filter).await?;
-        Ok(rows.into_iter().map(|row| Record::listed(row, reader)).filter(|record| record.is_own).collect())
+        Ok(rows.iter().map(|row| Record::of(row, reader)).filter(|record| record.is_own).collect())
     }
 
     /// The runs of a person who is signed in, in all projects, as `filter` says of the rest.
@@ -426,7 +426,7 @@ impl Runs {
     /// When the store fails.
     pub async fn list_own(&self, filter: &RunFilter<'_>, reader: &Reader) -> Result<Vec<Record>, Error> {
         let rows = self.0.store.list_person_runs(&reader.person, filter).await?;
-        Ok(rows.into_iter().map(|row| Record::listed(row, reader)).filter(|record| record.is_own).collect())
+        Ok(rows.iter().map(|row| Record::of(row, reader)).filter(|record| record.is_own).collect())
     }
 
     async fn again(&self, id: &str, reader: &Reader) -> Result<Changed, Error> {
