@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::ApiError;
@@ -91,7 +92,8 @@ impl App {
     ///
     /// # Errors
     /// 401 for a key that is none, 429 over the limit.
-    pub async fn reader(&self, headers: &HeaderMap, peer: Option<&Peer>) -> Result<Reader, ApiError> {
+    pub async fn reader(&self, head: &Parts) -> Result<Reader, ApiError> {
+        let (headers, peer) = (&head.headers, head.extensions.get());
         let has_key = headers.contains_key(header::AUTHORIZATION);
         if !has_key && let Some(person) = self.person(headers, Surface::V1).await? {
             let person_namespace = self.callers.person(&person);
@@ -111,18 +113,17 @@ impl App {
         Ok(Reader::default())
     }
 
-    /// Who wants a list of their runs: a caller, with the ids of the person who is signed in.
+    /// As [`App::reader`], for what is somebody's own.
     ///
     /// # Errors
     /// 401 without a usable key, 403 when it is not for this, 429 over the limit.
-    pub async fn lister(&self, headers: &HeaderMap) -> Result<Reader, ApiError> {
-        let caller = self.admit(headers, Surface::V1).await?;
-        let person = match caller.own_user() {
-            Some(_) => self.person(headers, Surface::V1).await?,
-            None => None,
-        };
-        let person = person.map(|person| person.ids().to_vec()).unwrap_or_default();
-        Ok(Reader { person, ..reader_of(&caller) })
+    pub async fn owner(&self, head: &Parts) -> Result<Reader, ApiError> {
+        let reader = self.reader(head).await?;
+        if reader.namespace.is_some() {
+            return Ok(reader);
+        }
+        // Says what is missing.
+        Ok(reader_of(&self.admit(&head.headers, Surface::V1).await?))
     }
 
     /// Counts a reader whom nobody vouches for, by where it comes from.

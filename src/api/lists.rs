@@ -24,7 +24,7 @@ const MOST_LOOKED_AT: usize = 10_000;
 /// # Errors
 /// 400, 401, 403, 429, 503.
 pub async fn list(State(app): State<Arc<App>>, head: Parts) -> Result<Response, ApiError> {
-    let reader = app.lister(&head.headers).await?;
+    let reader = app.owner(&head).await?;
     let text = head.uri.query().unwrap_or_default();
     let (query, wanted) = (Query::read(text, true)?, Wanted::read(text)?);
     let project = reader.namespace.clone().unwrap_or_default();

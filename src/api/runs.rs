@@ -16,7 +16,6 @@ use serde_json::{Map, Value, json};
 use super::{ApiError, App, body, keep};
 use crate::completion::event::RunEvent;
 use crate::completion::{Changed, LogViewer, Reader, Record, Status, Visibility};
-use crate::identity::Peer;
 use crate::openai::{ErrorKind, InvalidField};
 use crate::{sse, store};
 
@@ -47,7 +46,7 @@ pub async fn change(
     request: Request<Body>,
 ) -> Result<Response, ApiError> {
     let (head, body) = request.into_parts();
-    let reader = app.reader(&head.headers, head.extensions.get()).await?;
+    let reader = app.reader(&head).await?;
     let fields = body::read_request(body, &head.headers, app.settings.limits.body_bytes).await?;
     if let Some((unknown, _)) = fields.fields().find(|(key, _)| !matches!(*key, "visibility" | "metadata")) {
         let message = format!("`{unknown}` cannot be changed; `visibility` and `metadata` can");
@@ -78,7 +77,7 @@ pub async fn cancel(
     Path(id): Path<String>,
     head: Parts,
 ) -> Result<Response, ApiError> {
-    let reader = app.reader(&head.headers, head.extensions.get()).await?;
+    let reader = app.reader(&head).await?;
     let record = done(app.runs().cancel(&id, &reader).await?)?;
     let view = view(&app, &record).await?;
     Ok(json_response(StatusCode::OK, &view))
@@ -93,7 +92,7 @@ pub async fn delete(
     Path(id): Path<String>,
     head: Parts,
 ) -> Result<Response, ApiError> {
-    let reader = app.reader(&head.headers, head.extensions.get()).await?;
+    let reader = app.reader(&head).await?;
     let record = done(app.runs().delete(&id, &reader).await?)?;
     let deleted = json!({ "id": record.id, "object": "run.deleted", "deleted": true });
     Ok(json_response(StatusCode::OK, &deleted))
@@ -117,8 +116,7 @@ pub async fn events(
 /// # Errors
 /// 401, 404, 429, 503.
 pub(super) async fn read(app: &App, id: &str, head: &Parts) -> Result<(Record, Reader), ApiError> {
-    let peer: Option<&Peer> = head.extensions.get();
-    let reader = app.reader(&head.headers, peer).await?;
+    let reader = app.reader(head).await?;
     let record = app.runs().find(id, &reader).await?.ok_or_else(not_found)?;
     Ok((record, reader))
 }

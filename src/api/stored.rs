@@ -10,9 +10,9 @@ use http::{Request, StatusCode};
 use serde_json::{Map, Value, json};
 
 use super::lists::{Query, envelope, read_page};
-use super::runs::{done, json_response, not_found, read};
+use super::runs::{done, json_response, not_found};
 use super::{ApiError, App, body, keep};
-use crate::completion::{Answer, Record, Status};
+use crate::completion::{Answer, Reader, Record, Status};
 use crate::identity::Surface;
 use crate::openai::{ErrorBody, ErrorKind, InvalidField};
 use crate::store::RunFilter;
@@ -53,7 +53,7 @@ pub async fn find(
     Path(id): Path<String>,
     head: Parts,
 ) -> Result<Response, ApiError> {
-    let record = stored(&app, &id, &head).await?;
+    let (record, _) = stored(&app, &id, &head).await?;
     let completion = completion(&app, &record).await?.ok_or_else(|| no_completion(&app, &record))?;
     Ok(json_response(StatusCode::OK, &completion))
 }
@@ -67,7 +67,7 @@ pub async fn messages(
     Path(id): Path<String>,
     head: Parts,
 ) -> Result<Response, ApiError> {
-    let record = stored(&app, &id, &head).await?;
+    let (record, _) = stored(&app, &id, &head).await?;
     let query = Query::read(head.uri.query().unwrap_or_default(), false)?;
     let mut messages: Vec<Value> = record
         .messages()
@@ -109,10 +109,8 @@ pub async fn update(
     request: Request<Body>,
 ) -> Result<Response, ApiError> {
     let (head, body) = request.into_parts();
-    let reader = app.reader(&head.headers, head.extensions.get()).await?;
-    // Read in any case: a connection with the rest of a request on it cannot be used again.
+    let (record, reader) = stored(&app, &id, &head).await?;
     let fields = body::read_request(body, &head.headers, app.settings.limits.body_bytes).await?;
-    let record = stored(&app, &id, &head).await?;
     if !is_completion(&record) {
         return Err(no_completion(&app, &record));
     }
@@ -133,18 +131,18 @@ pub async fn delete(
     Path(id): Path<String>,
     head: Parts,
 ) -> Result<Response, ApiError> {
-    let record = stored(&app, &id, &head).await?;
-    let reader = app.reader(&head.headers, head.extensions.get()).await?;
+    let (record, reader) = stored(&app, &id, &head).await?;
     done(app.runs().delete(&record.id, &reader).await?)?;
     let deleted = json!({ "object": "chat.completion.deleted", "id": record.id, "deleted": true });
     Ok(json_response(StatusCode::OK, &deleted))
 }
 
-/// A stored run of the caller's own.
-async fn stored(app: &App, id: &str, head: &Parts) -> Result<Record, ApiError> {
-    app.admit(&head.headers, Surface::V1).await?;
-    let (record, _) = read(app, id, head).await?;
-    if record.is_own && record.stored { Ok(record) } else { Err(not_found()) }
+/// A stored run of the caller's own, and who the caller is.
+async fn stored(app: &App, id: &str, head: &Parts) -> Result<(Record, Reader), ApiError> {
+    let reader = app.owner(head).await?;
+    let record = app.runs().find(id, &reader).await?;
+    let record = record.filter(|record| record.is_own && record.stored).ok_or_else(not_found)?;
+    Ok((record, reader))
 }
 
 /// Why there is no completion, for who may read the run.
