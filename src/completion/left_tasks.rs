@@ -24,7 +24,14 @@ const TO_TELL: Duration = Duration::from_secs(15);
 pub(super) struct LeftTasks {
     owner: Option<Owner>,
     scope: Arc<str>,
-    tasks: Vec<(Spec, TaskRef)>,
+    tasks: Vec<LeftTask>,
+}
+
+struct LeftTask {
+    server: Spec,
+    task: TaskRef,
+    /// With a login of the user, if with anything.
+    may_log_in: bool,
 }
 
 impl LeftTasks {
@@ -44,18 +51,18 @@ impl LeftTasks {
     }
 
     /// Tells the servers of those that are not over. Of credentials only the user's own logins are there: what came with
-    /// the request is not kept.
+    /// the request is not kept, and no login takes its place.
     pub async fn cancel(self, parts: &Parts) {
-        let left = self.tasks.iter().filter(|(_, task)| !task.is_over());
-        let telling = stream::iter(left)
-            .for_each_concurrent(AT_ONCE, |(spec, task)| self.cancel_one(parts, spec, task));
+        let left = self.tasks.iter().filter(|left| !left.task.is_over());
+        let telling = stream::iter(left).for_each_concurrent(AT_ONCE, |left| self.cancel_one(parts, left));
         if tokio::time::timeout(TO_TELL, telling).await.is_err() {
             tracing::debug!("not every server could be told that nobody waits for its task");
         }
     }
 
-    async fn cancel_one(&self, parts: &Parts, spec: &Spec, task: &TaskRef) {
-        let access = match &self.owner {
+    async fn cancel_one(&self, parts: &Parts, left: &LeftTask) {
+        let spec = &left.server;
+        let access = match self.owner.as_ref().filter(|_| left.may_log_in) {
             Some(owner) => parts.connections.find_access(owner, &spec.uri).await.unwrap_or_else(|error| {
                 tracing::debug!(mcp.host = spec.host(), %error, "a task is cancelled without its login");
                 None
@@ -70,26 +77,29 @@ impl LeftTasks {
             headers: Vec::new(),
             scope: Arc::clone(&self.scope),
         };
-        parts.tools.cancel_task(&server, task).await;
+        parts.tools.cancel_task(&server, &left.task).await;
     }
 }
 
-fn find(row: &RunRow, resume: &Resume) -> Vec<(Spec, TaskRef)> {
+fn find(row: &RunRow, resume: &Resume) -> Vec<LeftTask> {
     let known = resume.pending.iter().flat_map(|pending| &pending.known);
-    let mut tasks = known.filter_map(|known| match known {
-        Known::Task { task, server } => Some((server, task)),
+    let tasks = known.filter_map(|known| match known {
+        Known::Task { task, server, brought } => Some((server, task, !brought)),
         _ => None,
     });
-    let Some(first) = tasks.next() else { return Vec::new() };
+    let mut tasks = tasks.peekable();
+    if tasks.peek().is_none() {
+        return Vec::new();
+    }
     let servers = ChatRequest::parse(row.request.clone().into()).ok().and_then(|request| {
         // It was taken when it came, whatever the bounds are now.
         let entries = request.raw("tools").unwrap_or("[]");
         tools::read_entries(entries, &HeaderMap::new(), usize::MAX).ok()
     });
     let servers = servers.unwrap_or_default();
-    let with_server = |(label, task): (&String, &TaskRef)| {
-        let spec = servers.iter().find(|spec| spec.label == *label)?;
-        Some((spec.clone(), task.clone()))
+    let with_server = |(label, task, may_log_in): (&String, &TaskRef, bool)| {
+        let server = servers.iter().find(|spec| spec.label == *label)?.clone();
+        Some(LeftTask { server, task: task.clone(), may_log_in })
     };
-    std::iter::once(first).chain(tasks).filter_map(with_server).collect()
+    tasks.filter_map(with_server).collect()
 }

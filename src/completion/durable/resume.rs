@@ -55,6 +55,8 @@ pub enum Known {
         task: TaskRef,
         /// Its label in the request.
         server: String,
+        /// The request brought the credential that it was begun with.
+        brought: bool,
     },
     Ended {
         result: ToolResult,
@@ -110,7 +112,9 @@ impl Resume {
                 self.know(place, if repeatable { Known::Repeatable } else { Known::Unknown });
             }
             Step::NotMade { place } => self.know(place, Known::NotMade),
-            Step::Task { place, task, server } => self.know(place, Known::Task { task, server }),
+            Step::Task { place, task, server, brought } => {
+                self.know(place, Known::Task { task, server, brought });
+            }
             Step::Called { place, result, missing } => self.know(place, Known::Ended { result, missing }),
             Step::Acted { messages, used } => {
                 self.add(&messages);

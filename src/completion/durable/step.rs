@@ -25,6 +25,9 @@ pub enum Step {
         /// The server's label in the request.
         #[serde(default)]
         server: String,
+        /// The request brought the credential that it was begun with.
+        #[serde(default)]
+        brought: bool,
     },
     /// It has ended. `missing`: a person must act before it can be made.
     Called { place: usize, result: ToolResult, missing: bool },

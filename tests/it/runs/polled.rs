@@ -137,6 +137,34 @@ async fn a_run_that_fails_for_want_of_credentials_cancels_its_task_without_them(
 }
 
 #[tokio::test]
+async fn no_login_takes_the_place_of_a_credential_that_came_with_the_request() {
+    let mcp = Protected::start(vec![endless()]).await;
+    let mut scene = Scene::new(model().await).await;
+    scene.other().await;
+    let ann = json!({ "user": "ann" });
+    let first = scene.start(&with(ask(&[mcp.entry("s")]), ann.clone())).await;
+    let mut watcher = scene.watch(&first).await;
+    let seen = watcher.until("waiting").await;
+    let link = named(&seen, "authorization_required")[0]["connect_url"].as_str().unwrap().to_owned();
+    assert_eq!(Person::new().log_in(&link).await.status, 200);
+    watcher.until("tool_progress").await;
+    cancel(&scene.first.client, &first).await;
+    mcp.peer.until_requests_that(1, asks("tasks/cancel")).await;
+    // Ann is logged in; this run is begun with a token of its own.
+    let token = asked(&mcp.peer, "tools/call")[0].header("authorization").unwrap().to_owned();
+    let entry = with(mcp.entry("s"), json!({ "authorization": token }));
+    let id = scene.start(&with(ask(&[entry]), ann)).await;
+    scene.watch(&id).await.until("tool_progress").await;
+    let client = scene.crash().await;
+    assert_eq!(result(&client, &id).await["reason"], "credentials_not_kept");
+    mcp.peer.until_requests_that(2, asks("tasks/cancel")).await;
+    scene.end().await;
+    let told = asked(&mcp.peer, "tasks/cancel");
+    let brought: Vec<Option<&str>> = told.iter().map(|told| told.header("authorization")).collect();
+    assert_eq!(brought, [Some(token.as_str()), None]);
+}
+
+#[tokio::test]
 async fn a_run_whose_time_is_over_cancels_its_task() {
     let mcp = open().await;
     let mut scene = Scene::new(model().await).await;
