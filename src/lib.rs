@@ -24,6 +24,7 @@ pub mod crypto;
 pub mod egress;
 pub mod id;
 pub mod keys;
+pub mod mcp;
 pub mod oauth;
 pub mod openai;
 pub mod rate_limit;

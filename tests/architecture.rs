@@ -27,6 +27,7 @@ const LAYERS: &[(u8, &[&str])] = &[
             "store",
             "egress",
             "oauth",
+            "mcp",
             "openai",
             "sse",
             "crypto",
@@ -43,7 +44,7 @@ const LAYERS: &[(u8, &[&str])] = &[
 const SIDEWAYS: &[(&str, &str)] = &[("cli", "server"), ("tools", "connections"), ("context", "connections")];
 
 /// These import nothing of ours, do no I/O and know no clock: they can be fuzzed, and could leave tomorrow.
-const PURE: &[&str] = &["openai", "sse", "crypto"];
+const PURE: &[&str] = &["mcp", "openai", "sse", "crypto"];
 
 /// What the pure modules may not touch.
 const IMPURE: &[&str] = &[

@@ -9,7 +9,7 @@ use http::{HeaderMap, Request};
 
 use super::relay::no_page;
 use super::{ApiError, App, body, keep, view};
-use crate::completion::{Incoming, Keep, Options, Who, relay};
+use crate::completion::{Incoming, Keep, Options, Started, Who, relay};
 use crate::identity::{Caller, Surface};
 use crate::openai::{ChatRequest, InvalidField};
 use crate::upstream::{Target, forward_request_headers};
@@ -61,14 +61,22 @@ pub(super) struct Asked<'a> {
 }
 
 async fn run(app: &App, caller: &Caller, asked: Asked<'_>) -> Result<Response, ApiError> {
-    let keep = keep::of_completion(app, caller, &asked).await?;
-    let incoming = incoming(caller, asked, keep)?;
-    let started = app.engine.start(incoming).await?;
+    let started = start(app, caller, asked).await?;
     if started.streamed {
         view::stream(started, app.settings.run.keep_alive_seconds).await
     } else {
         view::whole(started).await
     }
+}
+
+/// Starts the run of a request.
+///
+/// # Errors
+/// 400, 401, 403, 424, 503.
+pub(super) async fn start(app: &App, caller: &Caller, asked: Asked<'_>) -> Result<Started, ApiError> {
+    let keep = keep::of_completion(app, caller, &asked).await?;
+    let incoming = incoming(caller, asked, keep)?;
+    Ok(app.engine.start(incoming).await?)
 }
 
 /// The request as the engine takes it.

@@ -64,6 +64,21 @@ impl ApiError {
         ApiError { status, error: body.into_value(), retry_after: None, authenticate: None, more: None }
     }
 
+    /// The status of the answer.
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The value of `error` in the answer.
+    pub(super) fn error(&self) -> &Value {
+        &self.error
+    }
+
+    /// The words of the answer.
+    pub(super) fn message(&self) -> &str {
+        self.error.get("message").and_then(Value::as_str).unwrap_or("the gateway cannot say what failed")
+    }
+
     /// The error of this run; one that is kept can be looked at afterwards.
     #[must_use]
     pub fn of_run(self, run_id: &str, result_url: Option<&str>) -> Self {

@@ -10,10 +10,13 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::any_host::any_host;
+use super::app::reader_of;
 use super::runs::not_found;
 use super::{ApiError, App, chat};
 use crate::completion::{Record, is_run_id, text_of};
+use crate::identity::Caller;
 use crate::openai::{ChatRequest, InvalidField};
+use crate::upstream::Target;
 
 /// The prompt of a run becomes the system message; its model and its tools are those of requests that name none. A first
 /// part that is no run's id is a provider's host.
@@ -29,11 +32,32 @@ pub async fn complete(
         return any_host(State(app), request).await;
     }
     let (caller, headers, request) = chat::read(&app, request).await?;
-    let reader = super::app::reader_of(&caller);
-    let record = app.runs().find(&id, &reader).await?.ok_or_else(not_found)?;
-    let request = with_prompt(&request, &record)?;
-    let target = chat::select(&app, &caller, &request).await?;
+    let record = find(&app, &caller, &id).await?;
+    let (request, target) = follow(&app, &caller, &request, &record).await?;
     chat::complete(&app, &caller, request, headers, target, "/chat/completions").await
+}
+
+/// The run whose prompt `caller` wants to use.
+///
+/// # Errors
+/// 404, also for runs that the caller may not read; 503.
+pub(super) async fn find(app: &App, caller: &Caller, id: &str) -> Result<Record, ApiError> {
+    app.runs().find(id, &reader_of(caller)).await?.ok_or_else(not_found)
+}
+
+/// `request` as it follows the run's prompt, and the target that its model means.
+///
+/// # Errors
+/// 400, 401, 404.
+pub(super) async fn follow(
+    app: &App,
+    caller: &Caller,
+    request: &ChatRequest,
+    record: &Record,
+) -> Result<(ChatRequest, Target), ApiError> {
+    let request = with_prompt(request, record)?;
+    let target = chat::select(app, caller, &request).await?;
+    Ok((request, target))
 }
 
 /// The request with the run's prompt before its own messages.

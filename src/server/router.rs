@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::{delete, get, post};
+use axum::routing::{any, delete, get, post};
 use http::{Method, Uri};
 
 use super::result;
@@ -23,6 +23,7 @@ pub fn router(app: Arc<api::App>, demo: Option<Router>, site: Arc<web::Site>) ->
         )
         .route("/v1/chat/completions/{id}/messages", get(api::list_stored_messages))
         .route("/{id}/chat/completions", post(api::complete_at).fallback(api::any_host))
+        .route("/{id}/mcp", any(api::serve_run_as_mcp))
         // runs and their results
         .route("/v1/tasks", post(api::create_task))
         .route("/v1/runs", get(api::list_runs))

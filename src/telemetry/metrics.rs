@@ -28,7 +28,7 @@ pub enum Endpoint {
     HostCompletions,
     /// Lists of models.
     Models,
-    /// Tasks, runs, results and their pages, stored completions.
+    /// Tasks, runs, results, their pages and MCP servers, stored completions.
     Runs,
     /// What is relayed to a provider without being looked at.
     Relay,

@@ -1,5 +1,5 @@
 //! Brings what is new of all runs into the store: many runs in one transaction, at most ten times a second unless
-//! somebody waits for it.
+//! somebody waits for it, and half as often while nobody reads what is in the store.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -16,8 +16,10 @@ use crate::connections::Connections;
 use crate::id::random_id;
 use crate::store::{Error, Store};
 
-/// New events are written after so long at the latest.
+/// New events are written after so long at the latest while somebody watches.
 const PAUSE: Duration = Duration::from_millis(100);
+/// And after so long when nobody does.
+const LONG_PAUSE: Duration = Duration::from_millis(200);
 /// Runs of one transaction.
 const MOST_RUNS: usize = 1000;
 /// How long a store that takes nothing is tried again before the runs end.
@@ -94,6 +96,11 @@ impl Journal {
     /// All runs of this process.
     pub fn all(&self) -> Vec<Arc<Log>> {
         self.live().values().cloned().collect()
+    }
+
+    /// Whether somebody may be reading what comes into the store. Who does so on other instances is not known here.
+    fn is_watched(&self) -> bool {
+        self.0.store.is_shared() || self.live().values().any(|log| log.is_watched())
     }
 
     fn live(&self) -> std::sync::MutexGuard<'_, HashMap<Arc<str>, Arc<Log>>> {
@@ -178,8 +185,14 @@ impl Writer {
     pub async fn work(mut self) {
         let mut last = Instant::now() - PAUSE;
         while let Some(first) = self.queued.recv().await {
+            let pause = async {
+                tokio::time::sleep_until(last + PAUSE).await;
+                if !self.journal.is_watched() {
+                    tokio::time::sleep_until(last + LONG_PAUSE).await;
+                }
+            };
             tokio::select! {
-                () = tokio::time::sleep_until(last + PAUSE) => {}
+                () = pause => {}
                 () = self.journal.0.hurry.notified() => {}
             }
             // Who was in a hurry is in the queue by now, and not to be hurried for again.

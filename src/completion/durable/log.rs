@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::journal::Journal;
 use super::record::{Status, Visibility};
@@ -52,8 +52,8 @@ pub struct Log {
     pub project: Arc<str>,
     pub id: Arc<str>,
     state: Mutex<State>,
-    /// How many events there are.
-    pub(super) there: watch::Sender<usize>,
+    /// Woken when calls under way may have become certain.
+    calls: watch::Sender<()>,
     pub(super) settled: watch::Sender<Settled>,
     stop: watch::Sender<Option<Stop>>,
     /// Requests that are answered by it as it goes.
@@ -65,6 +65,8 @@ pub struct Log {
 
 pub(super) struct State {
     pub events: Vec<Arc<RunEvent>>,
+    /// Who is given each event as it happens; the last one once it is in the store.
+    pub live: Vec<mpsc::UnboundedSender<Arc<RunEvent>>>,
     /// Not in the store yet.
     pub new: Option<Box<RunRow>>,
     pub steps: Vec<Step>,
@@ -162,10 +164,10 @@ impl Log {
         clock: Clock,
         journal: Option<Journal>,
     ) -> Self {
-        let number = events.len();
         let bytes = events.iter().map(|event| event.weight()).sum();
         let state = State {
             events,
+            live: Vec::new(),
             new: None,
             steps: Vec::new(),
             steps_written: 0,
@@ -191,7 +193,7 @@ impl Log {
             project: row.project.as_str().into(),
             id: row.id.as_str().into(),
             state: Mutex::new(state),
-            there: watch::Sender::new(number),
+            calls: watch::Sender::default(),
             settled: watch::Sender::default(),
             stop: watch::Sender::new(None),
             live_viewers: AtomicUsize::new(0),
@@ -216,17 +218,25 @@ impl Log {
     pub fn push(&self, event: impl Into<Arc<RunEvent>>) -> Result<(), Gone> {
         let event = event.into();
         let is_last = event.is_last();
-        let (number, is_too_large, is_new) = {
+        let (is_too_large, is_new) = {
             let mut state = self.state();
             if state.ended_at.is_some() || state.is_closed {
                 return Err(Gone);
             }
             state.note(&event, &self.clock);
+            if !is_last {
+                state.live.retain(|viewer| viewer.send(Arc::clone(&event)).is_ok());
+            }
             state.events.push(event);
             let is_new = !std::mem::replace(&mut state.is_queued, true);
-            (state.events.len(), state.bytes > MOST_BYTES, is_new)
+            (state.bytes > MOST_BYTES, is_new)
         };
-        self.there.send_replace(number);
+        if is_last {
+            self.calls.send_replace(());
+            if self.may_tell_end() {
+                self.end_live();
+            }
+        }
         if is_too_large && !is_last {
             self.end_early(Stop::TooLarge);
         }
@@ -246,7 +256,6 @@ impl Log {
             state.events.len()
         };
         self.settled.send_modify(|settled| settled.events = settled.events.max(number));
-        self.there.send_modify(|there| *there = number.max(*there));
     }
 
     /// Writes down what is needed to go on. With `wait`, returns when it is in the store.
@@ -266,8 +275,7 @@ impl Log {
             state.steps.push(step);
             state.steps_written + state.steps.len()
         };
-        // Who waits for calls to be certain looks again.
-        self.there.send_modify(|_| {});
+        self.calls.send_replace(());
         self.queue(wait);
         if !wait {
             return Ok(());
@@ -313,7 +321,6 @@ impl Log {
         (state.visibility, state.is_chosen, state.is_hiding) = (visibility, true, false);
         drop(state);
         // Viewers look whether they still may.
-        self.there.send_modify(|_| {});
         self.settled.send_modify(|_| {});
     }
 
@@ -327,7 +334,10 @@ impl Log {
             is_first
         });
         // Viewers of a run that goes on elsewhere look there.
-        self.there.send_modify(|_| {});
+        if self.is_handed_over() || (self.is_over() && self.may_tell_end()) {
+            self.end_live();
+        }
+        self.calls.send_replace(());
         self.settled.send_modify(|_| {});
     }
 
@@ -340,10 +350,10 @@ impl Log {
 
     /// Until no call is under way whose outcome would be unknown if the process were lost now.
     pub(super) async fn certain(&self) {
-        let mut there = self.there.subscribe();
+        let mut calls = self.calls.subscribe();
         loop {
-            there.borrow_and_update();
-            if self.is_certain() || there.changed().await.is_err() {
+            calls.borrow_and_update();
+            if self.is_certain() || calls.changed().await.is_err() {
                 return;
             }
         }
@@ -451,12 +461,44 @@ impl Log {
         state.events.get(first..end).unwrap_or_default().to_vec()
     }
 
-    pub(super) fn watch_there(&self) -> watch::Receiver<usize> {
-        self.there.subscribe()
+    /// All events so far, and each as it happens; the last one once it may be told. Ends when there will be no more here.
+    pub(super) fn watch_live(&self) -> mpsc::UnboundedReceiver<Arc<RunEvent>> {
+        let (viewer, events) = mpsc::unbounded_channel();
+        {
+            let mut state = self.state();
+            for event in state.events.iter().filter(|event| !event.is_last()) {
+                // The other end is in this function.
+                let _ = viewer.send(Arc::clone(event));
+            }
+            state.live.push(viewer);
+        }
+        // Whoever ended the others may have done so before this one was among them.
+        if self.is_handed_over() || (self.is_over() && self.may_tell_end()) {
+            self.end_live();
+        }
+        events
+    }
+
+    /// Lets go of those who see each event as it happens, with the last one if it may be told.
+    pub(super) fn end_live(&self) {
+        let tells = self.may_tell_end();
+        let state = &mut *self.state();
+        let last = state.events.last().filter(|event| tells && event.is_last());
+        for viewer in state.live.drain(..) {
+            if let Some(last) = last {
+                // It may have left.
+                let _ = viewer.send(Arc::clone(last));
+            }
+        }
     }
 
     pub(super) fn watch_settled(&self) -> watch::Receiver<Settled> {
         self.settled.subscribe()
+    }
+
+    /// Whether somebody waits for what comes into the store.
+    pub(super) fn is_watched(&self) -> bool {
+        self.settled.receiver_count() > 0
     }
 
     pub(super) fn queue(&self, hurry: bool) {
@@ -469,7 +511,7 @@ impl Log {
     pub(super) fn lose(&self) {
         self.state().is_closed = true;
         self.settled.send_modify(|settled| settled.lost = true);
-        self.there.send_modify(|_| {});
+        self.end_live();
         self.end_early(Stop::HandedOver);
     }
 }

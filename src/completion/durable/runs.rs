@@ -198,7 +198,7 @@ impl Runs {
             None => {
                 let owner = Reader { namespace: Some(row.project.as_str().into()), ..Reader::default() };
                 let record = Record::of(&row, &owner);
-                Viewer::OneOfMany(self.follow(&record, 0).await?)
+                Viewer::Settled(self.follow(&record, 0).await?)
             }
         };
         let age = self.0.clock.unix_milliseconds() - row.ended_at.unwrap_or(row.created_at);

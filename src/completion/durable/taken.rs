@@ -82,8 +82,7 @@ impl Log {
             std::mem::replace(settled, after) != after
         });
         if taken.after.ended {
-            // Viewers may be told of it now.
-            self.there.send_modify(|_| {});
+            self.end_live();
         }
     }
 

@@ -12,16 +12,22 @@ use crate::completion::event::RunEvent;
 pub enum Viewer {
     /// Of a run that nobody else sees. Its events come at the viewer's pace.
     Only(mpsc::Receiver<Arc<RunEvent>>),
-    /// Of a run that is kept.
-    OneOfMany(LogViewer),
+    /// Of a run that is kept, each event as soon as it happens. The run does not wait for the viewer.
+    Live(LiveViewer),
+    /// Of a run that is kept elsewhere.
+    Settled(LogViewer),
 }
 
-/// A place in a run's log.
+/// A request that is answered by a run as it goes.
+pub struct LiveViewer {
+    log: Arc<Log>,
+    events: mpsc::UnboundedReceiver<Arc<RunEvent>>,
+}
+
+/// A place in a run's log. Reads what is in the store alone, so that a number never means two events.
 pub struct LogViewer {
     pub(super) log: Arc<Log>,
     next: usize,
-    /// `None`: reads what is in the store alone, so that a number never means two events.
-    there: Option<watch::Receiver<usize>>,
     settled: watch::Receiver<Settled>,
     /// Whether it may go on when the run becomes private.
     is_own: bool,
@@ -31,21 +37,21 @@ impl Viewer {
     /// Reads from the event `first`: what is in the store alone.
     pub(super) fn of_settled(log: Arc<Log>, first: usize, is_own: bool) -> LogViewer {
         let settled = log.watch_settled();
-        LogViewer { next: first, there: None, settled, is_own, log }
+        LogViewer { next: first, settled, is_own, log }
     }
 
-    /// Reads from the beginning, each event as soon as it happens.
+    /// Reads from the beginning, each event as soon as it happens, but the last one when it is in the store.
     pub(in crate::completion) fn live(log: Arc<Log>) -> Self {
         log.live_viewers.fetch_add(1, Ordering::Relaxed);
-        let (there, settled) = (Some(log.watch_there()), log.watch_settled());
-        Viewer::OneOfMany(LogViewer { next: 0, there, settled, is_own: true, log })
+        Viewer::Live(LiveViewer { events: log.watch_live(), log })
     }
 
     /// The next event; `None` after the last one, and when there will be none.
     pub async fn next(&mut self) -> Option<Arc<RunEvent>> {
         match self {
             Viewer::Only(events) => events.recv().await,
-            Viewer::OneOfMany(viewer) => viewer.next().await.map(|(_, event)| event),
+            Viewer::Live(viewer) => viewer.events.recv().await,
+            Viewer::Settled(viewer) => viewer.next().await.map(|(_, event)| event),
         }
     }
 
@@ -53,7 +59,8 @@ impl Viewer {
     pub fn ready(&mut self) -> Option<Arc<RunEvent>> {
         match self {
             Viewer::Only(events) => events.try_recv().ok(),
-            Viewer::OneOfMany(viewer) => viewer.ready().map(|(_, event)| event),
+            Viewer::Live(viewer) => viewer.events.try_recv().ok(),
+            Viewer::Settled(viewer) => viewer.ready().map(|(_, event)| event),
         }
     }
 
@@ -61,16 +68,15 @@ impl Viewer {
     pub async fn created(&self) -> bool {
         match self {
             Viewer::Only(_) => true,
-            Viewer::OneOfMany(viewer) => viewer.log.created().await,
+            Viewer::Live(viewer) => viewer.log.created().await,
+            Viewer::Settled(viewer) => viewer.log.created().await,
         }
     }
 }
 
-impl Drop for LogViewer {
+impl Drop for LiveViewer {
     fn drop(&mut self) {
-        if self.there.is_some() {
-            self.log.live_viewers.fetch_sub(1, Ordering::Relaxed);
-        }
+        self.log.live_viewers.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -84,9 +90,6 @@ impl LogViewer {
     pub async fn next(&mut self) -> Option<(usize, Arc<RunEvent>)> {
         loop {
             // Marked as seen before it is looked at, so that no change is missed.
-            if let Some(there) = &mut self.there {
-                there.borrow_and_update();
-            }
             let is_lost = self.settled.borrow_and_update().lost;
             if let Some(found) = self.ready() {
                 return Some(found);
@@ -94,19 +97,13 @@ impl LogViewer {
             if is_lost || self.log.is_handed_over() || self.is_at_end() || !self.may_read() {
                 return None;
             }
-            // Who sees each event as it happens is not woken when it is in the store.
-            let changed = match &mut self.there {
-                Some(there) => there.changed().await,
-                None => self.settled.changed().await,
-            };
-            changed.ok()?;
+            self.settled.changed().await.ok()?;
         }
     }
 
     /// The next event with its number, when it is there already.
     pub fn ready(&mut self) -> Option<(usize, Arc<RunEvent>)> {
-        let is_there = self.there.is_some() || self.next < self.settled.borrow().events;
-        if !is_there || !self.may_read() {
+        if self.next >= self.settled.borrow().events || !self.may_read() {
             return None;
         }
         let event = self.log.event(self.next)?;

@@ -21,7 +21,7 @@ pub(super) use list::show as list;
 pub(super) use live::Live;
 pub(super) use page::*;
 pub(super) use prompt::Prompt;
-pub(super) use samples::Samples;
+pub(super) use samples::{Samples, mcp_settings};
 pub(super) use show::live;
 pub use show::run_page;
 pub(super) use start::{show as start_page, start};

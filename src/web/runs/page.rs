@@ -23,6 +23,8 @@ pub(in crate::web) struct RunPage {
     /// The result, one HTML element each.
     pub elements: Vec<Arc<str>>,
     pub samples: Samples,
+    /// What an MCP client needs to use the run as a server.
+    pub mcp: String,
     /// Whether more may come.
     pub is_live: bool,
     /// Whether it waits for a person.

@@ -1,9 +1,9 @@
-//! Lines that do by program what a page does: to be copied into a shell or an editor.
+//! Lines that do by program what a page does: to be copied into a shell, an editor, or the settings of an MCP client.
 //!
 //! Pure. Whatever stands in a name or a message, pasting it runs nothing: it stays inside one quoted string. No key is
 //! ever printed; the lines read `TOOLGATE_KEY` from the environment.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::tools::text;
 
@@ -60,6 +60,34 @@ impl Samples {
     }
 }
 
+/// Longest name of a server in the settings of an MCP client, which many put before the names of its tools.
+const LONGEST_NAME: usize = 32;
+
+/// The entry of an MCP client's settings for the run at `address`, which ends without a slash and has this title.
+pub(in crate::web) fn mcp_settings(address: &str, title: &str, local: bool) -> String {
+    let mut server = json!({ "type": "http", "url": format!("{}/mcp", clean(address)) });
+    if !local {
+        server["headers"] = json!({ "Authorization": "Bearer ${TOOLGATE_KEY}" });
+    }
+    let mut servers = Map::new();
+    servers.insert(server_name(title), server);
+    format!("{:#}", json!({ "mcpServers": servers }))
+}
+
+/// The first words of a title as a name that every client takes.
+fn server_name(title: &str) -> String {
+    let mut name = String::new();
+    for word in title.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()) {
+        let dash = usize::from(!name.is_empty());
+        if name.len() + dash + word.len() > LONGEST_NAME {
+            break;
+        }
+        name.push_str(if name.is_empty() { "" } else { "-" });
+        name.push_str(&word.to_ascii_lowercase());
+    }
+    if name.is_empty() { "toolgate".to_owned() } else { name }
+}
+
 /// Without what a terminal or an editor would obey or hide.
 fn clean(text: &str) -> String {
     text::for_reader(text).into_owned()
@@ -96,6 +124,41 @@ mod tests {
         assert!(samples.javascript.contains("  model: \"demo/demo\",\n"));
         let local = Samples::new("http://127.0.0.1:8787/v1", "demo/demo", "Hello", &[], true);
         assert!(!local.curl.contains("Authorization") && !local.python.contains("tools"));
+    }
+
+    #[test]
+    fn a_client_of_mcp_gets_the_address_and_reads_the_key_itself() {
+        let text =
+            mcp_settings("https://t.example/run_1", "What is *new* in the EU's budget for 2026?", false);
+        let settings: Value = serde_json::from_str(&text).unwrap();
+        let expected = json!({ "mcpServers": { "what-is-new-in-the-eu-s-budget": {
+            "type": "http",
+            "url": "https://t.example/run_1/mcp",
+            "headers": { "Authorization": "Bearer ${TOOLGATE_KEY}" },
+        } } });
+        assert_eq!(settings, expected);
+        let local = mcp_settings("http://127.0.0.1:8787/run_1", "Hello", true);
+        assert_eq!(
+            local,
+            "{\n  \"mcpServers\": {\n    \"hello\": {\n      \"type\": \"http\",\n      \"url\": \"http://127.0.0.1:8787/run_1/mcp\"\n    }\n  }\n}"
+        );
+    }
+
+    #[test]
+    fn no_title_makes_a_name_that_a_client_stumbles_over() {
+        for (title, name) in [
+            ("", "toolgate"),
+            ("你好", "toolgate"),
+            ("\"}},\"x\":{\u{202e}\u{1b}[2J", "x-2j"),
+            ("${HOME} $(id) `id` ../../a", "home-id-id-a"),
+            ("anextraordinarilylongwordthatfillseverything", "toolgate"),
+            ("__proto__", "proto"),
+        ] {
+            assert_eq!(server_name(title), name, "{title:?}");
+            let settings: Value =
+                serde_json::from_str(&mcp_settings("https://t.example/run_1", title, false)).unwrap();
+            assert_eq!(settings["mcpServers"].as_object().unwrap().len(), 1);
+        }
     }
 
     #[test]

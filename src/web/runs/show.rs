@@ -8,7 +8,7 @@ use axum::response::Response;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
-use super::{Facts, Links, Preview, Prompt, RunPage, Samples, View};
+use super::{Facts, Links, Preview, Prompt, RunPage, Samples, View, mcp_settings};
 use crate::completion::{Record, Status, Visibility};
 use crate::tools::text;
 use crate::web::form::Fields;
@@ -39,20 +39,16 @@ pub async fn run_page(site: &Site, id: &str, head: &Parts) -> Response {
         description: text::one_line(view.first_words().unwrap_or(&record.title), PREVIEW_CHARACTERS),
     });
     let query = Fields::parse(uri.query().unwrap_or_default().as_bytes());
+    let (address, prompt) = (site.runs().url(&record.id), Prompt::read(&record.request));
     let page = RunPage {
         frame: site.frame(&visitor),
         path: format!("/{}", record.id),
-        address: site.runs().url(&record.id),
         facts: facts(&record, site.now()),
-        prompt: Prompt::read(&record.request),
         elements: view.elements(),
-        samples: Samples::new(
-            &site.runs().url(&record.id),
-            &record.model,
-            "What else should I know?",
-            &[],
-            site.local,
-        ),
+        samples: Samples::new(&address, &record.model, "What else should I know?", &[], site.local),
+        mcp: mcp_settings(&address, &prompt.title, site.local),
+        address,
+        prompt,
         is_live: !record.status.is_over(),
         is_waiting: record.status == Status::RequiresAction,
         is_owner: record.is_own,

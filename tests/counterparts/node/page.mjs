@@ -23,10 +23,11 @@ Written by \`tests/counterparts\`: every line is a version with which all of its
 Nothing is changed in a client but its base URL. \`cargo xtask test\` fails when this page says anything else.
 
 ${table("client", "Clients", "Through `/v1/chat/completions`, streamed and not, with MCP servers and with functions of their own.")}
+${table("mcp_client", "MCP clients", "Of a kept run, at its `/{id}/mcp`.")}
 ${table("provider", "Providers", "Behind the gateway. Any server that speaks OpenAI's chat completions should work; these were not written by us.")}
 ${table("server", "MCP servers", "Called by the gateway, over the transport and protocol revision named.")}
 ${table("authorization", "Authorization servers", "Logged in to through the gateway's links and pages, by MCP servers that want their tokens.")}
-${table("referee", "Conformance", "The specification's own client scenarios, driven through a chat completion, with a person at the links. The failures that are not ours are named, each with its reason, in `tests/counterparts/conformance-expected-failures.yml`.")}`;
+${table("referee", "Conformance", "The specification's own client scenarios, driven through a chat completion, with a person at the links; and those of its server scenarios that need no tools of their own, against a kept run. The failures that are not ours are named, each with its reason, in `tests/counterparts/conformance-expected-failures.yml`.")}`;
 
 if (!passed.length) {
   console.log("FAIL page: no suite has passed, so there is nothing to compare");

@@ -67,6 +67,7 @@ async function answer(request, response, seen) {
   const usage = { prompt_tokens: 10, completion_tokens: 5, total_tokens: 15 };
   const base = { id: `chatcmpl-${Math.random().toString(36).slice(2)}`, created: 1_700_000_000, model: body.model, system_fingerprint: "fp_test" };
   if (!body.stream) {
+    if (turn.hang) return; // until the client goes away
     const message = { role: "assistant", content: text ?? null, refusal: null, ...(calls.length ? { tool_calls: calls } : {}) };
     return json(response, 200, { ...base, object: "chat.completion", choices: [{ index: 0, message, logprobs: null, finish_reason: finish }], usage });
   }

@@ -1,5 +1,5 @@
 // JavaScript clients against the running gateway: the OpenAI SDK and the Vercel AI SDK, changed in nothing but the
-// base URL; and aimock as a provider.
+// base URL; clients of MCP; and aimock as a provider.
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
@@ -8,6 +8,7 @@ import { APICallError, generateText, stepCountIs, streamText, tool } from "ai";
 import OpenAI from "openai";
 import { z } from "zod";
 import * as harness from "./harness.mjs";
+import { mcpClients } from "./mcp-clients.mjs";
 import { storedCompletions } from "./stored.mjs";
 
 const { script, until, npmVersion } = harness;
@@ -202,6 +203,7 @@ await tests.test(openai, "a provider's host as the base URL takes the caller's k
 });
 
 await storedCompletions(tests, openai, gateway, server);
+await mcpClients(tests, gateway, server);
 
 // The Vercel AI SDK.
 const vercel = tests.subject("client", "Vercel AI SDK with @ai-sdk/openai-compatible", `${npmVersion("ai")} and ${npmVersion("@ai-sdk/openai-compatible")}`, "ai",

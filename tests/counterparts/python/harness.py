@@ -127,9 +127,9 @@ class Suite:
         self.subjects = []
         self.results = []
 
-    def subject(self, title, packages, note):
+    def subject(self, title, packages, note, kind="client"):
         subject = {
-            "kind": "client", "title": title, "version": " and ".join(version(package) for package in packages),
+            "kind": kind, "title": title, "version": " and ".join(version(package) for package in packages),
             "registry": packages[0], "note": note, "passed": 0, "failed": 0,
         }
         self.subjects.append(subject)

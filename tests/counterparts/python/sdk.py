@@ -1,7 +1,9 @@
-"""Python clients against the running gateway: the OpenAI SDK and LangChain, changed in nothing but the base URL."""
+"""Python clients against the running gateway: the OpenAI SDK and LangChain, changed in nothing but the base URL; and clients of
+MCP."""
 
 import re
 
+import mcp_clients
 import openai
 import stored
 from harness import MODEL, Gateway, Suite, script, start_python_server, until
@@ -237,6 +239,7 @@ def a_providers_host_as_the_base_url_takes_the_callers_key_there():
 
 
 stored.add_to(sdk, gateway, server)
+mcp_clients.add_to(suite, gateway, server)
 
 
 langchain = suite.subject("LangChain (langchain-openai)", ["langchain-openai", "langchain-core"], "`invoke`, `stream`, `ainvoke`, `bind_tools` with MCP servers and own functions; needs `use_responses_api=False`")

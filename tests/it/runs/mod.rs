@@ -6,6 +6,8 @@ mod crashes;
 mod interleavings;
 mod keeping;
 mod lists;
+mod mcp;
+mod mcp_attacks;
 pub mod outside;
 mod pages;
 mod pages_attacks;

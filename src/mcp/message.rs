@@ -3,15 +3,19 @@
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
-pub const MODERN: &str = "2026-07-28";
-/// Revisions that begin with `initialize`, newest first.
-pub const LEGACY: [&str; 3] = ["2025-11-25", "2025-06-18", "2025-03-26"];
-
+/// What is no JSON (JSON-RPC 2.0 §5.1, as the next three).
 pub const PARSE_ERROR: i64 = -32700;
+/// What is no message, or not for the one who sends it.
 pub const INVALID_REQUEST: i64 = -32600;
+/// A method that is not there.
 pub const METHOD_NOT_FOUND: i64 = -32601;
+/// Parameters of another shape, and names of what is not there.
 pub const INVALID_PARAMS: i64 = -32602;
+/// The server cannot do what it should be able to.
+pub const INTERNAL_ERROR: i64 = -32603;
+/// A header says something else than the body (MCP 2026-07-28 streamable HTTP, as the next one).
 pub const HEADER_MISMATCH: i64 = -32020;
+/// A revision that is not spoken here.
 pub const UNSUPPORTED_VERSION: i64 = -32022;
 
 /// One message of a client.
@@ -20,6 +24,7 @@ pub struct Message {
     /// `None` for a notification.
     pub id: Option<Value>,
     pub method: String,
+    /// Empty when there are none.
     pub params: Map<String, Value>,
 }
 
@@ -33,10 +38,12 @@ pub struct Refusal {
 }
 
 impl Refusal {
+    /// A refusal without `data`.
     pub fn new(status: StatusCode, code: i64, message: impl Into<String>) -> Self {
         Refusal { status, code, message: message.into(), data: None }
     }
 
+    /// One with status 400.
     pub fn bad_request(code: i64, message: impl Into<String>) -> Self {
         Refusal::new(StatusCode::BAD_REQUEST, code, message)
     }

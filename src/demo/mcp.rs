@@ -1,4 +1,4 @@
-//! The MCP endpoint: HTTP in, HTTP out.
+//! The demo's MCP server: stateless, tools only. It never asks the client for anything and offers nothing but tools.
 
 use std::time::Duration;
 
@@ -9,19 +9,17 @@ use futures_util::stream;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use serde_json::{Map, Value, json};
 
-use super::message::{
-    self, INVALID_PARAMS, INVALID_REQUEST, LEGACY, METHOD_NOT_FOUND, Message, PARSE_ERROR, Refusal,
-};
-use super::modern::{self, Era};
+use super::address::{Here, is_on_this_machine};
+use super::oauth::SCOPE;
+use super::router::{self, DEMO_TOKEN, Demo};
+use super::tools::{self, Output, Visitor};
 use crate::clock::Clock;
-use crate::demo::address::{Here, is_on_this_machine};
-use crate::demo::oauth::SCOPE;
-use crate::demo::router::{self, DEMO_TOKEN, Demo};
-use crate::demo::tools::{self, Output, Visitor};
+use crate::mcp::{
+    self, Era, INVALID_PARAMS, INVALID_REQUEST, Message, PARSE_ERROR, Refusal, invalid_params, response,
+};
 use crate::sse;
 
 const BODY_BYTES: usize = 1 << 20;
-const MAX_BATCH: usize = 50;
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 /// How long clients may keep the tool list: it only changes with the program.
 const TTL_MILLISECONDS: u64 = 3_600_000;
@@ -105,14 +103,7 @@ fn admit(method: &Method, headers: &HeaderMap) -> Result<(), Refusal> {
         let text = "only POST is answered here: no sessions, no GET stream";
         return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, INVALID_REQUEST, text));
     }
-    let content_type =
-        headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let media_type = content_type.split(';').next().unwrap_or_default().trim();
-    if !media_type.eq_ignore_ascii_case("application/json") {
-        let text = "the content type must be application/json";
-        return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, INVALID_REQUEST, text));
-    }
-    Ok(())
+    mcp::check_content_type(headers)
 }
 
 fn refuse(refusal: &Refusal, id: Option<&Value>) -> Response {
@@ -136,8 +127,8 @@ enum Reply {
 impl Server {
     async fn answer(&self, value: Value) -> Response {
         let id_for_errors = value.get("id").filter(|id| id.is_string() || id.is_number()).cloned();
-        let checked = message::read(value).and_then(|message| {
-            let era = modern::check(&self.headers, &message)?;
+        let checked = mcp::read(value).and_then(|message| {
+            let era = mcp::check(&self.headers, &message)?;
             Ok((era, message))
         });
         let (era, message) = match checked {
@@ -151,29 +142,25 @@ impl Server {
         };
         match self.reply(era, &message) {
             Err(refusal) => refuse(&refusal, Some(id)),
-            Ok(Reply::Result(result)) => router::json(StatusCode::OK, &message::response(id, &result)),
-            Ok(Reply::Waiting(seconds)) if self.reads_event_streams() => {
+            Ok(Reply::Result(result)) => router::json(StatusCode::OK, &response(id, &result)),
+            Ok(Reply::Waiting(seconds)) if mcp::reads_event_streams(&self.headers) => {
                 let token = message.params.get("_meta").and_then(|meta| meta.get("progressToken")).cloned();
                 wait_streaming(era, id.clone(), token, seconds)
             }
             Ok(Reply::Waiting(seconds)) => {
                 tokio::time::sleep(Duration::from_secs(seconds)).await;
-                router::json(StatusCode::OK, &message::response(id, &waited(era, seconds)))
+                router::json(StatusCode::OK, &response(id, &waited(era, seconds)))
             }
         }
     }
 
-    /// 2025-03-26 has batches; every later revision has none.
     async fn answer_batch(&self, batch: Vec<Value>) -> Response {
-        let version = self.headers.get("mcp-protocol-version");
-        if batch.is_empty() || batch.len() > MAX_BATCH || version.is_some_and(|version| version != LEGACY[2])
-        {
-            let text = format!("batches are part of {} only, with 1 to {MAX_BATCH} messages", LEGACY[2]);
-            return refuse(&Refusal::bad_request(INVALID_REQUEST, text), None);
+        if let Err(refusal) = mcp::check_batch(&self.headers, &batch) {
+            return refuse(&refusal, None);
         }
         let mut answers = Vec::new();
         for value in batch {
-            let message = match message::read(value) {
+            let message = match mcp::read(value) {
                 Ok(message) => message,
                 Err(refusal) => {
                     answers.push(refusal.to_json(None));
@@ -183,7 +170,7 @@ impl Server {
             let Some(id) = &message.id else { continue };
             answers.push(match self.reply(Era::Legacy, &message) {
                 Err(refusal) => refusal.to_json(Some(id)),
-                Ok(Reply::Result(result)) => message::response(id, &result),
+                Ok(Reply::Result(result)) => response(id, &result),
                 Ok(Reply::Waiting(_)) => {
                     Refusal::bad_request(INVALID_PARAMS, "`slow` cannot be part of a batch").to_json(Some(id))
                 }
@@ -201,25 +188,17 @@ impl Server {
         self.visitor.is_some()
     }
 
-    fn reads_event_streams(&self) -> bool {
-        let accepted = self.headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-        accepted.flat_map(|value| value.split(',')).any(|kind| {
-            let kind = kind.split(';').next().unwrap_or_default().trim();
-            kind.eq_ignore_ascii_case("text/event-stream")
-        })
-    }
-
     fn reply(&self, era: Era, message: &Message) -> Result<Reply, Refusal> {
         let result = match (message.method.as_str(), era) {
             ("server/discover", Era::Modern) => self.cacheable(json!({
-                "supportedVersions": modern::supported(),
+                "supportedVersions": mcp::supported(),
                 "capabilities": {"tools": {}},
                 "instructions": instructions(self.is_private()),
             })),
             ("initialize", Era::Legacy) => {
                 let asked = message.params.get("protocolVersion").and_then(Value::as_str);
                 json!({
-                    "protocolVersion": LEGACY.into_iter().find(|known| asked == Some(known)).unwrap_or(LEGACY[0]),
+                    "protocolVersion": mcp::accepted_version(asked),
                     "capabilities": {"tools": {}},
                     "serverInfo": server_info(),
                     "instructions": instructions(self.is_private()),
@@ -236,11 +215,7 @@ impl Server {
                 Output::Wait { seconds } => return Ok(Reply::Waiting(seconds)),
                 output => output.into_result(),
             },
-            (unknown, _) => {
-                let unknown: String = unknown.chars().take(100).collect();
-                let status = if era == Era::Modern { StatusCode::NOT_FOUND } else { StatusCode::OK };
-                return Err(Refusal::new(status, METHOD_NOT_FOUND, format!("Method not found: {unknown}")));
-            }
+            (unknown, _) => return Err(mcp::method_not_found(era, unknown)),
         };
         Ok(Reply::Result(in_era(era, result)))
     }
@@ -262,16 +237,9 @@ impl Server {
             Some(Value::Object(arguments)) => arguments,
             Some(_) => return Err(invalid_params("`params.arguments` must be an object")),
         };
-        tools::call(&self.clock, self.visitor.as_ref(), name, arguments).ok_or_else(|| {
-            let name: String = name.chars().take(100).collect();
-            invalid_params(format!("Unknown tool: {name}"))
-        })
+        tools::call(&self.clock, self.visitor.as_ref(), name, arguments)
+            .ok_or_else(|| mcp::unknown_tool(name))
     }
-}
-
-/// A request that is well-formed but asks for what does not exist: an answer of the protocol, so status 200.
-fn invalid_params(text: impl Into<String>) -> Refusal {
-    Refusal::new(StatusCode::OK, INVALID_PARAMS, text)
 }
 
 fn server_info() -> Value {
@@ -286,13 +254,8 @@ fn instructions(private: bool) -> &'static str {
     }
 }
 
-/// Adds what each modern result carries.
-fn in_era(era: Era, mut result: Value) -> Value {
-    if era == Era::Modern {
-        result["resultType"] = json!("complete");
-        result["_meta"] = json!({"io.modelcontextprotocol/serverInfo": server_info()});
-    }
-    result
+fn in_era(era: Era, result: Value) -> Value {
+    mcp::in_era(era, result, &server_info())
 }
 
 fn waited(era: Era, seconds: u64) -> Value {
@@ -318,7 +281,7 @@ fn wait_streaming(era: Era, id: Value, token: Option<Value>, seconds: u64) -> Re
                 None => sse::comment(&mut out, "working"),
             }
             if step == steps {
-                sse::data(&mut out, message::response(&id, &waited(era, seconds)).to_string().as_bytes());
+                sse::data(&mut out, response(&id, &waited(era, seconds)).to_string().as_bytes());
             }
             Some((Ok(Bytes::from(out)), step + 1))
         }
@@ -326,14 +289,5 @@ fn wait_streaming(era: Era, id: Value, token: Option<Value>, seconds: u64) -> Re
 }
 
 fn progress(token: &Value, step: u64, steps: u64) -> Value {
-    json!({
-        "jsonrpc": "2.0",
-        "method": "notifications/progress",
-        "params": {
-            "progressToken": token,
-            "progress": step,
-            "total": steps,
-            "message": format!("{} % done", step * 100 / steps),
-        },
-    })
+    mcp::progress(token, step, Some(steps), &format!("{} % done", step * 100 / steps))
 }

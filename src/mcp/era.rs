@@ -4,9 +4,12 @@ use base64::Engine;
 use http::{HeaderMap, HeaderName};
 use serde_json::{Value, json};
 
-use super::message::{
-    HEADER_MISMATCH, INVALID_PARAMS, LEGACY, MODERN, Message, Refusal, UNSUPPORTED_VERSION,
-};
+use super::message::{HEADER_MISMATCH, INVALID_PARAMS, Message, Refusal, UNSUPPORTED_VERSION};
+
+/// The revision in which every request describes itself.
+pub const MODERN: &str = "2026-07-28";
+/// Revisions that begin with `initialize`, newest first.
+pub const LEGACY: [&str; 3] = ["2025-11-25", "2025-06-18", "2025-03-26"];
 
 const VERSION_META: &str = "io.modelcontextprotocol/protocolVersion";
 const CAPABILITIES_META: &str = "io.modelcontextprotocol/clientCapabilities";
@@ -22,9 +25,14 @@ pub enum Era {
     Legacy,
 }
 
-/// The revisions this server speaks, newest first.
+/// The revisions that servers here speak, newest first.
 pub fn supported() -> Vec<&'static str> {
     std::iter::once(MODERN).chain(LEGACY).collect()
+}
+
+/// The revision to answer `initialize` with: the one that is asked for, else the newest.
+pub fn accepted_version(asked: Option<&str>) -> &'static str {
+    LEGACY.into_iter().find(|known| asked == Some(known)).unwrap_or(LEGACY[0])
 }
 
 /// Tells the era of a request and checks everything that the era asks of headers and `_meta`
@@ -133,7 +141,7 @@ mod tests {
     use http::HeaderValue;
 
     use super::*;
-    use crate::demo::mcp::message::read;
+    use crate::mcp::read;
 
     fn era(headers: &[(&'static str, &str)], body: Value) -> Result<Era, i64> {
         let mut map = HeaderMap::new();

@@ -1,0 +1,192 @@
+//! A call of `ask`: the run behind it, from its start to the answer, as JSON or as an event stream.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use futures_util::stream;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use super::endpoint::Server;
+use super::{outcome, progress};
+use crate::api::error::{moved, vanished_run};
+use crate::api::runs::json_response;
+use crate::api::{ApiError, chat, prompts};
+use crate::completion::{Answer, CancelOnDrop, Options, Started, Viewer};
+use crate::mcp::{self, Era};
+use crate::openai::ChatRequest;
+use crate::sse;
+
+/// The first word to a client that wants to be told of progress.
+const BEGINNING: &str = "asking the model";
+
+/// Starts the run of a message.
+///
+/// # Errors
+/// Those of chat completions.
+pub(super) async fn start(server: &Server<'_>, message: &str) -> Result<Running, ApiError> {
+    let Server { app, caller, record, headers, .. } = server;
+    let body = json!({
+        "messages": [{ "role": "user", "content": message }],
+        // Who reads it is a model: what tools said is worth something to the one that called them alone.
+        "toolgate": { "output": "text" },
+    });
+    let request = ChatRequest::parse(body.to_string().into())?;
+    let headers = of_the_gateway(headers);
+    let (request, target) = prompts::follow(app, caller, &request, record).await?;
+    let options = Options::read(&request, &headers, &app.settings.run)?;
+    let asked = chat::Asked { request, headers, target, path: "/chat/completions", options };
+    Ok(Running::new(chat::start(app, caller, asked).await?))
+}
+
+/// What of an MCP client's headers is for a run. All others, its key among them, are for this gateway alone.
+fn of_the_gateway(headers: &HeaderMap) -> HeaderMap {
+    let ours = |name: &str| name.starts_with("x-toolgate-") || name == "x-mcp-authorization";
+    let kept = headers.iter().filter(|(name, _)| ours(name.as_str()));
+    kept.map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+/// A run under way. Dropping it, when the client leaves, ends the run.
+pub(super) struct Running {
+    answer: Option<Answer>,
+    events: Viewer,
+    /// Of a run that is kept.
+    result_url: Option<String>,
+    _task: Option<CancelOnDrop>,
+}
+
+/// What is next of a run.
+enum Next {
+    /// In words, where it is worth some.
+    Step(Option<String>),
+    /// The end: the tool's result.
+    Result(Value),
+}
+
+impl Running {
+    fn new(started: Started) -> Self {
+        let Started { run_id, result_url, model, created, output, events, task, .. } = started;
+        let answer = Some(Answer::new(run_id, model, created, output));
+        Running { answer, events, result_url, _task: task }
+    }
+
+    /// The next event. What was read before it is not lost when this is not awaited to its end.
+    async fn next(&mut self) -> Next {
+        let event = self.events.next().await;
+        let Some(answer) = &mut self.answer else { return Next::Result(outcome::of(Err(vanished_run()))) };
+        let Some(event) = event else {
+            let gone = self.result_url.as_deref().map_or_else(vanished_run, moved);
+            return Next::Result(outcome::of(Err(gone)));
+        };
+        let (words, is_last) = (progress::words(&event), event.is_last());
+        answer.add(Arc::unwrap_or_clone(event));
+        match self.answer.take_if(|_| is_last) {
+            Some(answer) => Next::Result(outcome::of(answer.finish())),
+            None => Next::Step(words),
+        }
+    }
+
+    /// The tool's result.
+    pub async fn result(&mut self) -> Value {
+        loop {
+            if let Next::Result(result) = self.next().await {
+                return result;
+            }
+        }
+    }
+}
+
+/// How the answer to a call is told.
+pub(super) struct Telling {
+    pub era: Era,
+    /// The id of the request.
+    pub id: Value,
+    pub progress_token: Option<Value>,
+    /// What a modern answer says of its server.
+    pub server_info: Value,
+    /// After so long without a word, who reads event streams is sent a comment.
+    pub keep_alive: Duration,
+    pub reads_streams: bool,
+}
+
+impl Telling {
+    /// The answer to the request with this result.
+    pub fn response(&self, result: Value) -> Value {
+        mcp::response(&self.id, &mcp::in_era(self.era, result, &self.server_info))
+    }
+
+    /// The whole answer. It is a stream for who wants to be told of progress, and, so that nothing between here and the
+    /// client takes the silence for the end, for who has to wait.
+    pub async fn answer(self, mut running: Running) -> Response {
+        if !self.reads_streams {
+            let result = running.result().await;
+            return json_response(StatusCode::OK, &self.response(result));
+        }
+        let mut told = 0;
+        let mut first = Vec::new();
+        match &self.progress_token {
+            Some(token) => {
+                told += 1;
+                write(&mut first, &mcp::progress(token, told, None, BEGINNING));
+            }
+            None => match timeout(self.keep_alive, running.result()).await {
+                Ok(result) => return json_response(StatusCode::OK, &self.response(result)),
+                Err(_) => sse::comment(&mut first, "keep-alive"),
+            },
+        }
+        let streaming = Streaming { telling: self, running: Some(running), first: Some(first), told };
+        let mut response = Response::new(Body::from_stream(stream::unfold(Box::new(streaming), next)));
+        for (name, value) in [
+            (header::CONTENT_TYPE, "text/event-stream"),
+            (header::CACHE_CONTROL, "no-store"),
+            (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+            (header::HeaderName::from_static("x-accel-buffering"), "no"),
+        ] {
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+        response
+    }
+}
+
+/// An answer being sent. Dropping it, when the client leaves, ends the run.
+struct Streaming {
+    telling: Telling,
+    /// `None` once the result was sent.
+    running: Option<Running>,
+    first: Option<Vec<u8>>,
+    /// How many notifications were sent: the progress itself, since nobody knows how far a run is.
+    told: u64,
+}
+
+async fn next(mut state: Box<Streaming>) -> Option<(Result<Bytes, Infallible>, Box<Streaming>)> {
+    if let Some(first) = state.first.take() {
+        return Some((Ok(first.into()), state));
+    }
+    let Streaming { telling, running, told, .. } = &mut *state;
+    let mut out = Vec::new();
+    while out.is_empty() {
+        match timeout(telling.keep_alive, running.as_mut()?.next()).await {
+            Err(_) => sse::comment(&mut out, "keep-alive"),
+            Ok(Next::Step(words)) => {
+                if let (Some(words), Some(token)) = (words, &telling.progress_token) {
+                    *told += 1;
+                    write(&mut out, &mcp::progress(token, *told, None, &words));
+                }
+            }
+            Ok(Next::Result(result)) => {
+                write(&mut out, &telling.response(result));
+                *running = None;
+            }
+        }
+    }
+    Some((Ok(out.into()), state))
+}
+
+fn write(out: &mut Vec<u8>, message: &Value) {
+    sse::data(out, message.to_string().as_bytes());
+}
