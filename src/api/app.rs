@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::ApiError;
@@ -91,7 +92,8 @@ impl App {
     ///
     /// # Errors
     /// 401 for a key that is none, 429 over the limit.
-    pub async fn reader(&self, headers: &HeaderMap, peer: Option<&Peer>) -> Result<Reader, ApiError> {
+    pub async fn reader(&self, head: &Parts) -> Result<Reader, ApiError> {
+        let (headers, peer) = (&head.headers, head.extensions.get());
         let has_key = headers.contains_key(header::AUTHORIZATION);
         if !has_key && let Some(person) = self.person(headers, Surface::V1).await? {
             let person_namespace = self.callers.person(&person);
@@ -109,6 +111,19 @@ impl App {
         }
         self.count_stranger(headers, peer)?;
         Ok(Reader::default())
+    }
+
+    /// As [`App::reader`], for what is somebody's own.
+    ///
+    /// # Errors
+    /// 401 without a usable key, 403 when it is not for this, 429 over the limit.
+    pub async fn owner(&self, head: &Parts) -> Result<Reader, ApiError> {
+        let reader = self.reader(head).await?;
+        if reader.namespace.is_some() {
+            return Ok(reader);
+        }
+        // Says what is missing.
+        Ok(reader_of(&self.admit(&head.headers, Surface::V1).await?))
     }
 
     /// Counts a reader whom nobody vouches for, by where it comes from.

@@ -8,6 +8,7 @@ mod connections;
 mod error;
 mod flows;
 mod keep;
+mod lists;
 mod mcp;
 mod models;
 mod operating;
@@ -29,6 +30,7 @@ pub use connections::{
 };
 pub use error::ApiError;
 pub use flows::confirm as confirm_flow;
+pub use lists::list as list_runs;
 pub use mcp::serve as serve_run_as_mcp;
 pub use models::{find as find_model, list as list_models};
 pub use operating::{healthz, metrics, readyz};

@@ -16,7 +16,6 @@ use serde_json::{Map, Value, json};
 use super::{ApiError, App, body, keep};
 use crate::completion::event::RunEvent;
 use crate::completion::{Changed, LogViewer, Reader, Record, Status, Visibility};
-use crate::identity::Peer;
 use crate::openai::{ErrorKind, InvalidField};
 use crate::{sse, store};
 
@@ -47,7 +46,7 @@ pub async fn change(
     request: Request<Body>,
 ) -> Result<Response, ApiError> {
     let (head, body) = request.into_parts();
-    let reader = app.reader(&head.headers, head.extensions.get()).await?;
+    let reader = app.reader(&head).await?;
     let fields = body::read_request(body, &head.headers, app.settings.limits.body_bytes).await?;
     if let Some((unknown, _)) = fields.fields().find(|(key, _)| !matches!(*key, "visibility" | "metadata")) {
         let message = format!("`{unknown}` cannot be changed; `visibility` and `metadata` can");
@@ -78,7 +77,7 @@ pub async fn cancel(
     Path(id): Path<String>,
     head: Parts,
 ) -> Result<Response, ApiError> {
-    let reader = app.reader(&head.headers, head.extensions.get()).await?;
+    let reader = app.reader(&head).await?;
     let record = done(app.runs().cancel(&id, &reader).await?)?;
     let view = view(&app, &record).await?;
     Ok(json_response(StatusCode::OK, &view))
@@ -93,7 +92,7 @@ pub async fn delete(
     Path(id): Path<String>,
     head: Parts,
 ) -> Result<Response, ApiError> {
-    let reader = app.reader(&head.headers, head.extensions.get()).await?;
+    let reader = app.reader(&head).await?;
     let record = done(app.runs().delete(&id, &reader).await?)?;
     let deleted = json!({ "id": record.id, "object": "run.deleted", "deleted": true });
     Ok(json_response(StatusCode::OK, &deleted))
@@ -117,8 +116,7 @@ pub async fn events(
 /// # Errors
 /// 401, 404, 429, 503.
 pub(super) async fn read(app: &App, id: &str, head: &Parts) -> Result<(Record, Reader), ApiError> {
-    let peer: Option<&Peer> = head.extensions.get();
-    let reader = app.reader(&head.headers, peer).await?;
+    let reader = app.reader(head).await?;
     let record = app.runs().find(id, &reader).await?.ok_or_else(not_found)?;
     Ok((record, reader))
 }
@@ -238,9 +236,7 @@ pub(super) async fn view(app: &App, record: &Record) -> Result<Value, ApiError> 
         for event in &events {
             match &**event {
                 RunEvent::AuthorizationRequired(login) => waited_for.push(json!(**login)),
-                RunEvent::AuthorizationBatch(batch) => {
-                    view["connect_all_url"] = batch.connect_all_url.as_str().into()
-                }
+                RunEvent::AuthorizationBatch(batch) => view["connect_all_url"] = json!(batch.connect_all_url),
                 RunEvent::Authorized { resource, .. } => {
                     waited_for.retain(|login| login["resource"] != **resource)
                 }
@@ -260,9 +256,11 @@ pub(super) fn summary(app: &App, record: &Record) -> Value {
     json!({
         "id": record.id,
         "object": if record.kind == "task" { "task" } else { "run" },
+        "kind": record.kind,
         "status": record.status.as_str(),
         "reason": record.reason,
         "model": record.model,
+        "user": Some(&record.user).filter(|user| record.is_callers && !user.is_empty()),
         "created_at": seconds(record.created_at),
         "ended_at": record.ended_at.map(seconds),
         "expires_at": record.expires_at.map(seconds),

@@ -9,17 +9,13 @@ use http::request::Parts;
 use http::{Request, StatusCode};
 use serde_json::{Map, Value, json};
 
-use super::runs::{done, json_response, not_found, read};
+use super::lists::{Query, envelope, read_page};
+use super::runs::{done, json_response, not_found};
 use super::{ApiError, App, body, keep};
-use crate::completion::{Answer, Record, Status};
+use crate::completion::{Answer, Reader, Record, Status};
 use crate::identity::Surface;
-use crate::openai::InvalidField;
+use crate::openai::{ErrorBody, ErrorKind, InvalidField};
 use crate::store::RunFilter;
-
-/// Most entries of one page.
-const MOST: usize = 100;
-/// Runs that are looked through for one page when `metadata` is asked for.
-const MOST_LOOKED_AT: usize = 10_000;
 
 /// `GET /v1/chat/completions`: `model`, `metadata[key]`, `limit`, `order`, `after`.
 ///
@@ -28,40 +24,16 @@ const MOST_LOOKED_AT: usize = 10_000;
 pub async fn list(State(app): State<Arc<App>>, head: Parts) -> Result<Response, ApiError> {
     let caller = app.admit(&head.headers, Surface::V1).await?;
     let reader = super::app::reader_of(&caller);
-    let query = Query::read(head.uri.query().unwrap_or_default(), "asc")?;
-    let mut cursor = match &query.after {
-        Some(id) => {
-            let found = app.runs().find(id, &reader).await?.filter(|record| record.is_own && record.stored);
-            let found = found
-                .ok_or_else(|| InvalidField::new("after", "`after` is no stored completion of yours"))?;
-            Some((found.created_at, found.id))
-        }
-        None => None,
+    let query = Query::read(head.uri.query().unwrap_or_default(), false)?;
+    let filter = RunFilter {
+        project: &caller.namespace,
+        user: reader.only_user.as_deref(),
+        model: query.model.as_deref(),
+        stored_only: true,
+        ..RunFilter::default()
     };
-    let mut found: Vec<Record> = Vec::new();
-    let mut looked_at = 0;
-    loop {
-        let filter = RunFilter {
-            project: &caller.namespace,
-            user: reader.only_user.as_deref(),
-            model: query.model.as_deref(),
-            stored_only: true,
-            newest_first: query.newest_first,
-            after: cursor.as_ref().map(|(at, id)| (*at, id.as_str())),
-            limit: i64::try_from(MOST).unwrap_or(i64::MAX),
-            ..RunFilter::default()
-        };
-        let page = app.runs().list(&filter, &reader).await?;
-        let is_last = page.len() < MOST;
-        looked_at += page.len();
-        cursor = page.last().map(|record| (record.created_at, record.id.clone()));
-        found.extend(page.into_iter().filter(|record| is_completion(record) && query.fits(record)));
-        if is_last || found.len() > query.limit || looked_at >= MOST_LOOKED_AT {
-            break;
-        }
-    }
-    let has_more = found.len() > query.limit;
-    found.truncate(query.limit);
+    let fits = |record: &Record| is_completion(record) && query.fits(record);
+    let (found, has_more) = read_page(&app, &reader, filter, &query, fits).await?;
     let mut data = Vec::with_capacity(found.len());
     for listed in &found {
         // How it is shown is said in its request, which lists do not have; deleted meanwhile, it is left out.
@@ -69,7 +41,7 @@ pub async fn list(State(app): State<Arc<App>>, head: Parts) -> Result<Response, 
             data.extend(completion(&app, &record).await?);
         }
     }
-    Ok(json_response(StatusCode::OK, &page(data, has_more)))
+    Ok(json_response(StatusCode::OK, &envelope(data, has_more)))
 }
 
 /// `GET /v1/chat/completions/{id}`.
@@ -81,8 +53,8 @@ pub async fn find(
     Path(id): Path<String>,
     head: Parts,
 ) -> Result<Response, ApiError> {
-    let record = stored(&app, &id, &head).await?;
-    let completion = completion(&app, &record).await?.ok_or_else(not_found)?;
+    let (record, _) = stored(&app, &id, &head).await?;
+    let completion = completion(&app, &record).await?.ok_or_else(|| no_completion(&app, &record))?;
     Ok(json_response(StatusCode::OK, &completion))
 }
 
@@ -95,8 +67,8 @@ pub async fn messages(
     Path(id): Path<String>,
     head: Parts,
 ) -> Result<Response, ApiError> {
-    let record = stored(&app, &id, &head).await?;
-    let query = Query::read(head.uri.query().unwrap_or_default(), "asc")?;
+    let (record, _) = stored(&app, &id, &head).await?;
+    let query = Query::read(head.uri.query().unwrap_or_default(), false)?;
     let mut messages: Vec<Value> = record
         .messages()
         .iter()
@@ -124,7 +96,7 @@ pub async fn messages(
     }
     let has_more = messages.len() > query.limit;
     messages.truncate(query.limit);
-    Ok(json_response(StatusCode::OK, &page(messages, has_more)))
+    Ok(json_response(StatusCode::OK, &envelope(messages, has_more)))
 }
 
 /// `POST /v1/chat/completions/{id}`: replaces `metadata`.
@@ -137,15 +109,16 @@ pub async fn update(
     request: Request<Body>,
 ) -> Result<Response, ApiError> {
     let (head, body) = request.into_parts();
-    let reader = app.reader(&head.headers, head.extensions.get()).await?;
-    // Read in any case: a connection with the rest of a request on it cannot be used again.
+    let (record, reader) = stored(&app, &id, &head).await?;
     let fields = body::read_request(body, &head.headers, app.settings.limits.body_bytes).await?;
-    let record = stored(&app, &id, &head).await?;
+    if !is_completion(&record) {
+        return Err(no_completion(&app, &record));
+    }
     let metadata = fields.get::<Map<String, Value>>("metadata", "an object")?;
     let metadata = metadata.ok_or_else(|| InvalidField::new("metadata", "`metadata` is missing"))?;
     keep::check_metadata(&metadata)?;
     let changed = done(app.runs().change(&record.id, &reader, Some(&metadata), None).await?)?;
-    let completion = completion(&app, &changed).await?.ok_or_else(not_found)?;
+    let completion = completion(&app, &changed).await?.ok_or_else(|| no_completion(&app, &changed))?;
     Ok(json_response(StatusCode::OK, &completion))
 }
 
@@ -158,18 +131,39 @@ pub async fn delete(
     Path(id): Path<String>,
     head: Parts,
 ) -> Result<Response, ApiError> {
-    let record = stored(&app, &id, &head).await?;
-    let reader = app.reader(&head.headers, head.extensions.get()).await?;
+    let (record, reader) = stored(&app, &id, &head).await?;
     done(app.runs().delete(&record.id, &reader).await?)?;
     let deleted = json!({ "object": "chat.completion.deleted", "id": record.id, "deleted": true });
     Ok(json_response(StatusCode::OK, &deleted))
 }
 
-/// A stored run of the caller's own.
-async fn stored(app: &App, id: &str, head: &Parts) -> Result<Record, ApiError> {
-    app.admit(&head.headers, Surface::V1).await?;
-    let (record, _) = read(app, id, head).await?;
-    if record.is_own && record.stored { Ok(record) } else { Err(not_found()) }
+/// A stored run of the caller's own, and who the caller is.
+async fn stored(app: &App, id: &str, head: &Parts) -> Result<(Record, Reader), ApiError> {
+    let reader = app.owner(head).await?;
+    let record = app.runs().find(id, &reader).await?;
+    let record = record.filter(|record| record.is_own && record.stored).ok_or_else(not_found)?;
+    Ok((record, reader))
+}
+
+/// Why there is no completion, for who may read the run.
+fn no_completion(app: &App, record: &Record) -> ApiError {
+    let (id, url) = (&record.id, app.run_url(&record.id));
+    let message = match (record.status, &record.reason) {
+        (Status::Failed, Some(reason)) => {
+            format!("the run {id} failed (`{reason}`), so there is no completion; GET {url} says more")
+        }
+        (Status::Failed, None) => {
+            format!("the run {id} failed, so there is no completion; GET {url} says more")
+        }
+        _ => {
+            format!("the run {id} has not ended, so there is no completion yet; GET {url} says how it stands")
+        }
+    };
+    let body = ErrorBody::new(ErrorKind::InvalidRequest, Some("no_completion"), message)
+        .with("status", record.status.as_str().into())
+        .with("reason", json!(record.reason))
+        .with("url", url.into());
+    ApiError::from_body(StatusCode::NOT_FOUND, body).of_run(id, Some(&app.runs().url(id)))
 }
 
 /// Whether a completion came of it: OpenAI's lists have no others.
@@ -209,66 +203,4 @@ pub(super) async fn completion(app: &App, record: &Record) -> Result<Option<Valu
     completion.insert("input_user".into(), asked("user"));
     completion.insert("request_id".into(), record.id.as_str().into());
     Ok(Some(Value::Object(completion)))
-}
-
-fn page(data: Vec<Value>, has_more: bool) -> Value {
-    let id = |entry: Option<&Value>| entry.map(|entry| entry["id"].clone());
-    json!({
-        "object": "list",
-        "first_id": id(data.first()),
-        "last_id": id(data.last()),
-        "has_more": has_more,
-        "data": data,
-    })
-}
-
-/// What a list is asked for.
-struct Query {
-    after: Option<String>,
-    limit: usize,
-    newest_first: bool,
-    model: Option<String>,
-    metadata: Vec<(String, String)>,
-}
-
-impl Query {
-    fn read(query: &str, order: &str) -> Result<Self, InvalidField> {
-        let mut read = Query {
-            after: None,
-            limit: 20,
-            newest_first: order == "desc",
-            model: None,
-            metadata: Vec::new(),
-        };
-        for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
-            match &*name {
-                "after" => read.after = Some(value.into_owned()),
-                "model" => read.model = Some(value.into_owned()),
-                "limit" => {
-                    let limit = value.parse().ok().filter(|limit| (1..=MOST).contains(limit));
-                    read.limit = limit.ok_or_else(|| {
-                        InvalidField::new("limit", "`limit` must be a number from 1 to 100")
-                    })?;
-                }
-                "order" => {
-                    read.newest_first = match &*value {
-                        "asc" => false,
-                        "desc" => true,
-                        _ => return Err(InvalidField::new("order", "`order` must be `asc` or `desc`")),
-                    };
-                }
-                name => {
-                    let key = name.strip_prefix("metadata[").and_then(|rest| rest.strip_suffix(']'));
-                    read.metadata.extend(key.map(|key| (key.to_owned(), value.into_owned())));
-                }
-            }
-        }
-        Ok(read)
-    }
-
-    fn fits(&self, record: &Record) -> bool {
-        self.metadata
-            .iter()
-            .all(|(key, value)| record.metadata.get(key).is_some_and(|there| there == value.as_str()))
-    }
 }

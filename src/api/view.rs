@@ -41,7 +41,7 @@ pub fn relayed(response: http::Response<Incoming>) -> Response {
 /// # Errors
 /// The run's own.
 pub async fn whole(started: Started) -> Result<Response, ApiError> {
-    let Started { run_id, result_url, model, created, output, mut events, task, .. } = started;
+    let Started { run_id, result_url, model, created, age, output, mut events, task, .. } = started;
     kept(&events).await?;
     let mut answer = Answer::new(run_id.clone(), model, created, output);
     let mut ended = false;
@@ -58,7 +58,7 @@ pub async fn whole(started: Started) -> Result<Response, ApiError> {
     let answer = answer.finish().map_err(failed)?;
     let mut response = Response::new(Body::from(answer.to_string()));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    name_run(&mut response, &run_id, result_url.as_deref());
+    name_run(&mut response, &run_id, result_url.as_deref(), age);
     Ok(response)
 }
 
@@ -73,7 +73,8 @@ async fn kept(events: &Viewer) -> Result<(), ApiError> {
 /// # Errors
 /// The run's own, if it fails before its first words.
 pub async fn stream(started: Started, keep_alive_seconds: u64) -> Result<Response, ApiError> {
-    let Started { run_id, result_url, model, created, include_usage, output, mut events, task, .. } = started;
+    let Started { run_id, result_url, model, created, age, include_usage, output, mut events, task, .. } =
+        started;
     kept(&events).await?;
     let early = first_words(&mut events, result_url.as_deref()).await;
     let early = early.map_err(|error| error.of_run(&run_id, result_url.as_deref()))?;
@@ -96,11 +97,15 @@ pub async fn stream(started: Started, keep_alive_seconds: u64) -> Result<Respons
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
-    name_run(&mut response, &run_id, result_url.as_deref());
+    name_run(&mut response, &run_id, result_url.as_deref(), age);
     Ok(response)
 }
 
-fn name_run(response: &mut Response, run_id: &str, result_url: Option<&str>) {
+fn name_run(response: &mut Response, run_id: &str, result_url: Option<&str>, age: Option<u64>) {
+    if let Some(age) = age {
+        // RFC 9111 §5.1: the answer is not of this request alone.
+        response.headers_mut().insert(header::AGE, HeaderValue::from(age));
+    }
     if let Ok(value) = HeaderValue::try_from(run_id) {
         response.headers_mut().insert(RUN_ID, value);
     }

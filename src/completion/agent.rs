@@ -404,7 +404,7 @@ impl Agent {
             }
             // A login is asked for again.
             Some(
-                Known::Ended { missing: true, .. } | Known::NotMade | Known::Repeatable | Known::Task(_),
+                Known::Ended { missing: true, .. } | Known::NotMade | Known::Repeatable | Known::Task { .. },
             )
             | None => {}
         }
@@ -417,7 +417,7 @@ impl Agent {
             Some((server, tool)) => {
                 let (logins, sink) = (&self.logins, &self.sink);
                 let task = match pending.known.get(place) {
-                    Some(Known::Task(task)) => Some(task),
+                    Some(Known::Task { task, .. }) => Some(task),
                     _ => None,
                 };
                 // Boxed, because a call that waits for a login should not keep room for all that a call may do.

@@ -120,7 +120,7 @@ impl Answer {
             RunEvent::AuthorizationRequired(_) => {
                 self.authorization_required.extend(without_event(data).map(Value::Object))
             }
-            RunEvent::AuthorizationBatch(batch) => self.connect_all_url = Some(batch.connect_all_url),
+            RunEvent::AuthorizationBatch(batch) => self.connect_all_url = batch.connect_all_url,
             RunEvent::Waiting { .. } | RunEvent::Authorized { .. } => {}
             RunEvent::Notice(_) => self.notices.extend(without_event(data).map(Value::Object)),
             // The turn begins anew, and with it the calls that it hands out.

@@ -68,6 +68,8 @@ pub struct Started {
     pub model: String,
     /// Unix seconds.
     pub created: i64,
+    /// Of a run that another request has begun: seconds since it ended or, where it has not, since it began.
+    pub age: Option<u64>,
     /// Whether the caller wants a stream.
     pub streamed: bool,
     pub include_usage: bool,

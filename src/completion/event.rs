@@ -111,7 +111,8 @@ pub enum LinkKind {
 /// One link for several logins.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AuthorizationBatch {
-    pub connect_all_url: String,
+    /// `None`: the reader is nobody to log in.
+    pub connect_all_url: Option<String>,
     /// The servers it leads through.
     pub resources: Vec<String>,
 }
@@ -316,7 +317,7 @@ impl RunEvent {
                 Some(RunEvent::AuthorizationRequired(Arc::new(login)))
             }
             RunEvent::AuthorizationBatch(batch) => Some(RunEvent::AuthorizationBatch(AuthorizationBatch {
-                connect_all_url: if with_links { batch.connect_all_url.clone() } else { String::new() },
+                connect_all_url: batch.connect_all_url.clone().filter(|_| with_links),
                 resources: batch.resources.iter().map(|resource| origin(resource)).collect(),
             })),
             RunEvent::Waiting { seconds, resources } => {

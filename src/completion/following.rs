@@ -112,10 +112,16 @@ impl Follower for Following<'_> {
 
     fn task<'b>(&'b self, task: &'b TaskRef) -> BoxFuture<'b, ()> {
         self.task.set(task);
-        let Calling { sink, place, .. } = self.calling;
+        let Calling { sink, place, server, .. } = self.calling;
+        let kept = || Step::Task {
+            place: *place,
+            task: task.clone(),
+            server: server.spec.label.clone(),
+            brought: server.spec.authorization.is_some(),
+        };
         let keeping = async move {
             // Lost in this moment, it is asked for by nobody, and its outcome is unknown.
-            let _ = sink.step_for_good(|| Step::Task { place: *place, task: task.clone() }).await;
+            let _ = sink.step_for_good(kept).await;
         };
         keeping.boxed()
     }

@@ -297,7 +297,7 @@ impl Logins {
             Ok(connect_all_url) => {
                 let with_flow = missing.iter().filter(|missing| missing.flow.is_some());
                 let resources = with_flow.map(|missing| missing.shown.resource.clone()).collect();
-                Some(AuthorizationBatch { connect_all_url, resources })
+                Some(AuthorizationBatch { connect_all_url: Some(connect_all_url), resources })
             }
             Err(error) => {
                 // Every single link is there; only the convenience is missing.

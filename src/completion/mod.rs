@@ -15,6 +15,7 @@ mod execute;
 mod following;
 mod gather;
 mod held;
+mod left_tasks;
 mod logins;
 mod memory;
 mod options;

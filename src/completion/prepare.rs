@@ -241,6 +241,7 @@ impl Checked {
             result_url: None,
             model: self.model.clone(),
             created: parts.clock.unix_seconds(),
+            age: None,
             streamed: self.streamed,
             include_usage: self.include_usage,
             output: self.options.output,
@@ -317,7 +318,7 @@ impl Prepared {
 
 /// The 401 for these logins.
 pub(super) async fn fail(logins: &Logins, missing: &[Missing]) -> RunError {
-    let connect_all_url = logins.batch(missing).await.map(|batch| batch.connect_all_url);
+    let connect_all_url = logins.batch(missing).await.and_then(|batch| batch.connect_all_url);
     let shown: Vec<&AuthorizationRequired> = missing.iter().map(|missing| &*missing.shown).collect();
     authorization_required(&shown, connect_all_url)
 }

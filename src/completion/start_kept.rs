@@ -15,6 +15,7 @@ use super::durable::{
 use super::engine::Started;
 use super::event::{FinishReason, Notice, RunError, RunEvent};
 use super::gather::ended;
+use super::left_tasks::LeftTasks;
 use super::prepare::{Checked, Error, Incoming};
 use super::sink::Sink;
 use super::who::{Users, Who};
@@ -139,13 +140,13 @@ impl Engine {
         let mut started = checked.started(parts, Viewer::live(Arc::clone(&log)));
         started.result_url = Some(runs.url(&id));
         let sink = Sink::to_log(Arc::clone(&log));
-        carry_out(runs.clone(), log, async move {
+        tokio::spawn(carry_out(runs.clone(), log, async move {
             match checked.gather().await {
                 Ok(found) => held::carry_out(checked.prepared(sink), found).await,
                 // A viewer sees the run's end.
                 Err(error) => drop(sink.send(RunEvent::Error(error.into())).await),
             }
-        });
+        }));
         Ok(started)
     }
 
@@ -157,10 +158,11 @@ impl Engine {
         }
         let runs = &self.parts.runs;
         let found = runs.join(&run).await.map_err(|error| store_failed(&error))?;
-        let (viewer, created_at) = found.ok_or_else(|| Error::Ended(unwritable()))?;
+        let (viewer, created_at, age) = found.ok_or_else(|| Error::Ended(unwritable()))?;
         let mut started = checked.started(&self.parts, viewer);
         started.result_url = Some(runs.url(&run));
         started.created = created_at / 1000;
+        started.age = Some(age);
         started.run_id = run;
         Ok(started)
     }
@@ -198,13 +200,18 @@ impl Engine {
             if row.cancel_requested {
                 log.end_early(Stop::Cancelled);
             }
+            let left = LeftTasks::of(&row, &resume);
             let sink = Sink::to_log(Arc::clone(&log));
             let body = async move {
                 if let Err(error) = engine.go_on(&row, state, sink.clone(), resume).await {
                     let _ = sink.send(error).await;
                 }
             };
-            carry_out(parts.runs.clone(), log, body);
+            carry_out(parts.runs.clone(), Arc::clone(&log), body).await;
+            if log.has_ended() {
+                // It may have ended before it asked about them again.
+                left.cancel(&parts).await;
+            }
         });
     }
 
@@ -348,45 +355,43 @@ fn told(runs: &Runs, row: &RunRow, url: Option<String>) -> Told {
 }
 
 /// Runs `body` to its end, or until the run is to end before its time, and sees to it that it has an end.
-fn carry_out(runs: Runs, log: Arc<Log>, body: impl Future<Output = ()> + Send + 'static) {
-    tokio::spawn(async move {
-        let stopped = {
-            let body = AssertUnwindSafe(Box::pin(body)).catch_unwind();
-            tokio::select! {
-                biased;
-                ended = body => {
-                    if ended.is_err() {
-                        tracing::error!(run.id = &*log.id, "a run broke off");
-                    }
-                    None
+async fn carry_out(runs: Runs, log: Arc<Log>, body: impl Future<Output = ()> + Send + 'static) {
+    let stopped = {
+        let body = AssertUnwindSafe(Box::pin(body)).catch_unwind();
+        tokio::select! {
+            biased;
+            ended = body => {
+                if ended.is_err() {
+                    tracing::error!(run.id = &*log.id, "a run broke off");
                 }
-                why = log.stopped() => Some(why),
+                None
             }
-        };
-        let last = match stopped {
-            _ if log.is_handed_over() => None,
-            None if log.is_over() => None,
-            None => Some(RunEvent::Error(broke_off())),
-            Some(Stop::Cancelled) => {
-                let notice = Notice { code: "cancelled".into(), message: "The run was cancelled.".into() };
-                let _ = log.push(RunEvent::Notice(notice));
-                Some(RunEvent::Finish { reason: FinishReason::Cancelled })
-            }
-            Some(Stop::TooLarge) => Some(RunEvent::Error(too_large())),
-            Some(Stop::Unwritable) => Some(RunEvent::Error(unwritable())),
-            Some(Stop::HandedOver) => None,
-        };
-        if let Some(last) = last {
-            // Lost in the last moment: another process ends it.
-            let _ = log.push(last);
+            why = log.stopped() => Some(why),
         }
-        if log.is_handed_over() {
-            runs.leave(std::slice::from_ref(&log)).await;
-        } else {
-            let _ = tokio::time::timeout(TO_WRITE, log.ended()).await;
-            runs.end(&log);
+    };
+    let last = match stopped {
+        _ if log.is_handed_over() => None,
+        None if log.is_over() => None,
+        None => Some(RunEvent::Error(broke_off())),
+        Some(Stop::Cancelled) => {
+            let notice = Notice { code: "cancelled".into(), message: "The run was cancelled.".into() };
+            let _ = log.push(RunEvent::Notice(notice));
+            Some(RunEvent::Finish { reason: FinishReason::Cancelled })
         }
-    });
+        Some(Stop::TooLarge) => Some(RunEvent::Error(too_large())),
+        Some(Stop::Unwritable) => Some(RunEvent::Error(unwritable())),
+        Some(Stop::HandedOver) => None,
+    };
+    if let Some(last) = last {
+        // Lost in the last moment: another process ends it.
+        let _ = log.push(last);
+    }
+    if log.is_handed_over() {
+        runs.leave(std::slice::from_ref(&log)).await;
+    } else {
+        let _ = tokio::time::timeout(TO_WRITE, log.ended()).await;
+        runs.end(&log);
+    }
 }
 
 /// A run that ended without saying how: a defect of ours.

@@ -137,7 +137,12 @@ fn user_header(headers: &HeaderMap) -> Result<Option<&str>, InvalidField> {
 
 /// Whose sessions, caches and hidden turns these are: namespace, user and profile.
 pub fn scope(who: &Who, user: Option<&str>, options: &Options) -> Arc<str> {
-    json!([&*who.namespace, user.unwrap_or_default(), options.profile]).to_string().into()
+    scope_of(&who.namespace, user, options.profile.as_deref())
+}
+
+/// As [`scope`], from its parts.
+pub fn scope_of(namespace: &str, user: Option<&str>, profile: Option<&str>) -> Arc<str> {
+    json!([namespace, user.unwrap_or_default(), profile]).to_string().into()
 }
 
 /// The namespace and the user in what [`scope`] has made; the user is empty when nobody was named.

@@ -18,6 +18,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 use tower_service::Service;
 
+use super::lent::{self, Back, Lent};
 use super::router;
 use crate::api::{self, ApiError, App};
 use crate::completion::is_run_id;
@@ -61,14 +62,19 @@ impl Front {
         let id = self.ids.of(request.headers());
         let endpoint = endpoint(request.uri());
         let refused = self.local.then(|| why_not_here(&request)).flatten();
+        let (request, unread) = lend(request);
         let mut response = match refused {
             Some(reason) => {
+                drop(request);
                 ApiError::new(StatusCode::FORBIDDEN, ErrorKind::Permission, Some("not_local"), reason)
                     .into_response()
             }
             None => self.route(request).await,
         };
         let status = response.status();
+        if let Some(unread) = unread.filter(|_| status.is_client_error()) {
+            lent::take_off(&unread).await;
+        }
         response.headers_mut().insert(REQUEST_ID, id);
         self.app.metrics.request(endpoint, status.as_u16(), started.elapsed());
         if status.is_server_error() {
@@ -90,19 +96,30 @@ impl Front {
 impl Front {
     /// The router's answer. Chat completions are what this program is for: they go to their handler directly, which
     /// spares them the router's clones and boxes.
-    async fn route(&mut self, mut request: Request<Incoming>) -> Response {
+    async fn route(&mut self, mut request: Request<Body>) -> Response {
         if let Some(peer) = self.peer {
             request.extensions_mut().insert(Peer(peer));
         }
         if router::is_chat_completion(request.method(), request.uri()) {
             let app = State(Arc::clone(&self.app));
-            return api::create_chat_completion(app, request.map(Body::new)).await.into_response();
+            return api::create_chat_completion(app, request).await.into_response();
         }
         match Box::pin(self.router.call(request)).await {
             Ok(response) => response,
             Err(never) => match never {},
         }
     }
+}
+
+/// The request, and where its body comes back to when nobody reads it and that would end the connection.
+fn lend(request: Request<Incoming>) -> (Request<Body>, Option<Back>) {
+    let (head, body) = request.into_parts();
+    if !lent::is_worth_it(&head.headers, &body) {
+        return (Request::from_parts(head, Body::new(body)), None);
+    }
+    let back = Back::default();
+    let body = Body::new(Lent::new(body, back.clone()));
+    (Request::from_parts(head, body), Some(back))
 }
 
 /// A response body that counts as open until it has ended or was dropped.
@@ -155,7 +172,7 @@ impl RequestIds {
 
 /// Tasks, runs, their results and pages, and stored completions.
 fn is_about_runs(path: &str) -> bool {
-    let beginnings = ["/v1/tasks", "/v1/runs/", "/v1/chat/completions/", "/run_", "/runs"];
+    let beginnings = ["/v1/tasks", "/v1/runs", "/v1/chat/completions/", "/run_", "/runs"];
     path == "/" || beginnings.iter().any(|beginning| path.starts_with(beginning))
 }
 

@@ -2,6 +2,7 @@
 
 mod error;
 mod front;
+mod lent;
 mod listen;
 mod open;
 mod result;

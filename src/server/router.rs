@@ -26,6 +26,7 @@ pub fn router(app: Arc<api::App>, demo: Option<Router>, site: Arc<web::Site>) ->
         .route("/{id}/mcp", any(api::serve_run_as_mcp))
         // runs and their results
         .route("/v1/tasks", post(api::create_task))
+        .route("/v1/runs", get(api::list_runs))
         .route("/v1/runs/{id}", get(api::find_run).post(api::change_run).delete(api::delete_run))
         .route("/v1/runs/{id}/events", get(api::follow_run))
         .route("/v1/runs/{id}/cancel", post(api::cancel_run))

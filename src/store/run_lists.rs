@@ -1,37 +1,10 @@
-//! Lists of runs, without what was asked and answered: of a project, and of a person who signed in.
+//! Lists of runs, without what was asked and answered: of a project, and of a person who signed in. The `request` and the
+//! `state` of what is listed are empty: reading them would be most of the work.
 
-use std::fmt;
-
-use super::{Error, Row, RunUsage, Store, Value, values};
+use super::{Error, RunRow, Store, Value, values};
 
 /// Most characters that are looked for in titles.
 const MOST_WORDS: usize = 200;
-
-/// One run in a list. Times are milliseconds since 1970.
-#[derive(Clone, PartialEq, Eq)]
-pub struct RunSummary {
-    pub project: String,
-    pub id: String,
-    pub user: String,
-    pub profile: String,
-    pub person: String,
-    pub kind: String,
-    pub model: String,
-    pub title: String,
-    pub status: String,
-    pub reason: Option<String>,
-    pub visibility: String,
-    pub used_logins: bool,
-    pub stored: bool,
-    /// JSON: an object.
-    pub metadata: Vec<u8>,
-    pub cancel_requested: bool,
-    pub created_at: i64,
-    pub changed_at: i64,
-    pub ended_at: Option<i64>,
-    pub expires_at: Option<i64>,
-    pub usage: RunUsage,
-}
 
 /// Which runs, and from where.
 #[derive(Clone, Copy, Default)]
@@ -55,50 +28,12 @@ pub struct RunFilter<'a> {
     pub limit: i64,
 }
 
-/// What a person wrote is nothing for a log.
-impl fmt::Debug for RunSummary {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("RunSummary")
-            .field("project", &self.project)
-            .field("id", &self.id)
-            .field("status", &self.status)
-            .finish_non_exhaustive()
-    }
-}
-
-impl RunSummary {
-    fn read(row: &Row) -> Result<Self, Error> {
-        Ok(RunSummary {
-            project: row.text("project")?,
-            id: row.text("id")?,
-            user: row.wide_text("user_name")?,
-            profile: row.wide_text("profile")?,
-            person: row.wide_text("person")?,
-            kind: row.text("kind")?,
-            model: row.wide_text("model")?,
-            title: row.wide_text("title")?,
-            status: row.text("status")?,
-            reason: row.opt_text("reason")?,
-            visibility: row.text("visibility")?,
-            used_logins: row.int("used_logins")? != 0,
-            stored: row.int("stored")? != 0,
-            metadata: row.bytes("metadata")?,
-            cancel_requested: row.int("cancel_requested")? != 0,
-            created_at: row.int("created_at")?,
-            changed_at: row.int("changed_at")?,
-            ended_at: row.opt_int("ended_at")?,
-            expires_at: row.opt_int("expires_at")?,
-            usage: RunUsage::read(row)?,
-        })
-    }
-}
-
 /// One list. `$1` says whose, `$2` is about `stored`; the bounds of both ends stand outside.
 macro_rules! list {
     ($whose:literal, $order:literal) => {
         concat!(
             "SELECT project, id, user_name, profile, person, kind, model, title, status, reason, visibility, used_logins, stored,
-                metadata, cancel_requested, created_at, changed_at, ended_at, expires_at,
+                metadata, owner, takeovers, cancel_requested, created_at, changed_at, ended_at, expires_at,
                 prompt_tokens, completion_tokens, turns, tool_calls
              FROM runs WHERE ",
             $whose,
@@ -179,7 +114,7 @@ impl Store {
     ///
     /// # Errors
     /// See [`Error`].
-    pub async fn list_runs(&self, filter: &RunFilter<'_>) -> Result<Vec<RunSummary>, Error> {
+    pub async fn list_runs(&self, filter: &RunFilter<'_>) -> Result<Vec<RunRow>, Error> {
         // Each kind has its own stretch of the index.
         let kinds: &[i64] = if filter.stored_only { &[1] } else { &[0, 1] };
         let lists = kinds.iter().map(|stored| filter.values(Value::from(filter.project), *stored));
@@ -194,7 +129,7 @@ impl Store {
         &self,
         persons: &[String],
         filter: &RunFilter<'_>,
-    ) -> Result<Vec<RunSummary>, Error> {
+    ) -> Result<Vec<RunRow>, Error> {
         let mut persons: Vec<&String> = persons.iter().filter(|person| !person.is_empty()).collect();
         persons.sort_unstable();
         persons.dedup();
@@ -208,12 +143,12 @@ impl Store {
         filter: &RunFilter<'_>,
         orders: &Orders,
         lists: Vec<Vec<Value>>,
-    ) -> Result<Vec<RunSummary>, Error> {
+    ) -> Result<Vec<RunRow>, Error> {
         let (is_down, against) = filter.directions();
         let mut runs = Vec::new();
         for values in lists {
             for row in self.rows(if is_down { orders.down } else { orders.up }, values).await? {
-                runs.push(RunSummary::read(&row)?);
+                runs.push(RunRow::read_listed(&row)?);
             }
         }
         runs.sort_by(|one, other| (one.created_at, &one.id).cmp(&(other.created_at, &other.id)));

@@ -113,6 +113,12 @@ impl RunUsage {
 
 impl RunRow {
     pub(super) fn read(row: &Row) -> Result<Self, Error> {
+        let (request, state) = (row.bytes("request")?, row.bytes("state")?);
+        Ok(RunRow { request, state, ..RunRow::read_listed(row)? })
+    }
+
+    /// All but `request` and `state`, which are empty.
+    pub(super) fn read_listed(row: &Row) -> Result<Self, Error> {
         Ok(RunRow {
             project: row.text("project")?,
             id: row.text("id")?,
@@ -128,8 +134,8 @@ impl RunRow {
             used_logins: row.int("used_logins")? != 0,
             stored: row.int("stored")? != 0,
             metadata: row.bytes("metadata")?,
-            request: row.bytes("request")?,
-            state: row.bytes("state")?,
+            request: Vec::new(),
+            state: Vec::new(),
             owner: row.text("owner")?,
             takeovers: row.int("takeovers")?,
             cancel_requested: row.int("cancel_requested")? != 0,

@@ -152,6 +152,18 @@ impl Providers {
         self.aliases.iter().map(|(from, to)| (from.as_str(), to.as_str()))
     }
 
+    /// The models that are configured by name, each with its provider's, of those that the gateway itself can ask.
+    pub fn given(&self) -> impl Iterator<Item = (&str, &str)> {
+        let usable = self.active().filter(|provider| target(provider, "", ProviderKey::Configured).is_ok());
+        usable.flat_map(|provider| {
+            let models = match &provider.models {
+                ModelList::Given(models) => models.as_slice(),
+                ModelList::Asked(_) => &[],
+            };
+            models.iter().map(|model| (&*provider.name, model.as_str()))
+        })
+    }
+
     /// The target that `model` means: an alias, `provider/model`, or a model that an active provider lists.
     ///
     /// # Errors

@@ -24,6 +24,9 @@ use crate::upstream::Providers;
 /// As long as browsers keep a cookie at most. When a session is over is decided here, by its use.
 const COOKIE_SECONDS: i64 = 400 * 24 * 3600;
 
+/// Models to choose from, at most: more are found faster by their name.
+const MOST_MODELS: usize = 200;
+
 /// What the pages are made of.
 pub struct Parts {
     pub connections: Connections,
@@ -277,9 +280,14 @@ impl Site {
     }
 
     /// Names of models to choose from: those that are known without asking anybody.
-    pub(super) fn models(&self) -> Vec<String> {
+    ///
+    /// What the operator has configured by name is for those who may ask it.
+    pub(super) fn models(&self, may_start: bool) -> Vec<String> {
         let demo = self.local.then(|| "demo".to_owned());
-        demo.into_iter().chain(self.providers.aliases().map(|(alias, _)| alias.to_owned())).collect()
+        let aliases = self.providers.aliases().map(|(alias, _)| alias.to_owned());
+        let given = self.providers.given().filter(|(provider, _)| may_start && *provider != "demo");
+        let given = given.map(|(provider, model)| format!("{provider}/{model}"));
+        demo.into_iter().chain(aliases).chain(given).take(MOST_MODELS).collect()
     }
 
     /// The page for a run that is not there, or is not the visitor's to see: nobody can tell which.

@@ -35,5 +35,6 @@ mod sign_in;
 mod store;
 mod support;
 mod tokens;
+mod unread;
 mod webhooks;
 mod work;

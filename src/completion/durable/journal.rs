@@ -49,6 +49,8 @@ struct Inner {
 pub struct Writer {
     journal: Journal,
     queued: mpsc::UnboundedReceiver<Arc<str>>,
+    /// Runs that could not be written, and since when.
+    failing: HashMap<Arc<str>, Instant>,
 }
 
 impl Journal {
@@ -64,7 +66,7 @@ impl Journal {
             hurry: Notify::new(),
         };
         let journal = Journal(Arc::new(inner));
-        (journal.clone(), Writer { journal, queued })
+        (journal.clone(), Writer { journal, queued, failing: HashMap::new() })
     }
 
     pub fn clock(&self) -> Clock {
@@ -182,7 +184,6 @@ impl Writer {
     /// Writes until the process ends.
     pub async fn work(mut self) {
         let mut last = Instant::now() - PAUSE;
-        let mut failing_since: Option<Instant> = None;
         while let Some(first) = self.queued.recv().await {
             let pause = async {
                 tokio::time::sleep_until(last + PAUSE).await;
@@ -207,7 +208,6 @@ impl Writer {
             last = Instant::now();
             match self.journal.write(&mut taken).await {
                 Ok(true) => {
-                    failing_since = None;
                     self.settle(&taken).await;
                 }
                 Ok(false) => {
@@ -219,34 +219,47 @@ impl Writer {
                 // Nobody else's runs are held up by one that cannot be written.
                 Err(Error::Exists) => self.write_one_by_one(&mut taken).await,
                 Err(error) => {
-                    let since = *failing_since.get_or_insert_with(Instant::now);
                     tracing::warn!(%error, runs = taken.len(), "runs could not be written; trying again");
-                    for (log, part) in &taken {
-                        if since.elapsed() > PATIENCE {
-                            log.end_early(Stop::Unwritable);
-                        }
-                        log.unsettle(part);
+                    // Where the store takes anything at all, it is one of them that it does not take.
+                    if taken.len() > 1 && matches!(self.journal.write(&mut []).await, Ok(true)) {
+                        self.write_one_by_one(&mut taken).await;
+                    } else {
+                        self.try_again(&taken);
+                        tokio::time::sleep(Duration::from_millis(250)).await;
                     }
-                    tokio::time::sleep(Duration::from_millis(250)).await;
                 }
             }
         }
     }
 
-    async fn write_one_by_one(&self, taken: &mut [(Arc<Log>, Taken)]) {
+    async fn write_one_by_one(&mut self, taken: &mut [(Arc<Log>, Taken)]) {
         for one in taken.chunks_mut(1) {
             match self.journal.write(one).await {
                 Ok(true) => self.settle(one).await,
                 Err(Error::Exists) => self.journal.give_up(&one[0].0).await,
                 // Seen again, and dealt with, at the next write.
-                Ok(false) | Err(_) => one.iter().for_each(|(log, part)| log.unsettle(part)),
+                Ok(false) => one.iter().for_each(|(log, part)| log.unsettle(part)),
+                Err(_) => self.try_again(one),
             }
         }
     }
 
-    async fn settle(&self, taken: &[(Arc<Log>, Taken)]) {
+    /// They are written again, or end when that has been tried for long.
+    fn try_again(&mut self, taken: &[(Arc<Log>, Taken)]) {
+        self.failing.retain(|id, _| self.journal.find(id).is_some());
+        for (log, part) in taken {
+            let since = self.failing.entry(Arc::clone(&log.id)).or_insert_with(Instant::now);
+            if since.elapsed() > PATIENCE {
+                log.end_early(Stop::Unwritable);
+            }
+            log.unsettle(part);
+        }
+    }
+
+    async fn settle(&mut self, taken: &[(Arc<Log>, Taken)]) {
         for (log, part) in taken {
             log.settle(part);
+            self.failing.remove(&log.id);
         }
         let store = &self.journal.0.store;
         if store.is_shared() {

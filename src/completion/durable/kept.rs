@@ -18,9 +18,12 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// All there are.
+    pub const ALL: [Kind; 3] = [Kind::Completion, Kind::Task, Kind::Page];
+
     /// The kind that the store calls so.
     pub fn parse(word: &str) -> Option<Self> {
-        [Kind::Completion, Kind::Task, Kind::Page].into_iter().find(|kind| kind.as_str() == word)
+        Kind::ALL.into_iter().find(|kind| kind.as_str() == word)
     }
 
     /// The word in the store.

@@ -438,6 +438,12 @@ impl Log {
         let _ = settled.wait_for(|settled| settled.lost || is_there(settled)).await;
     }
 
+    /// Whether its last event is in the store: nobody else goes on with it.
+    pub fn has_ended(&self) -> bool {
+        let settled = *self.settled.borrow();
+        settled.ended && !settled.lost
+    }
+
     /// Whether its last event is there.
     pub fn is_over(&self) -> bool {
         self.state().ended_at.is_some()

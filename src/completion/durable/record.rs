@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::state::KeptState;
 use crate::completion::render::Output;
-use crate::store::{RunRow, RunSummary};
+use crate::store::RunRow;
 
 /// Where a run is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +24,17 @@ pub enum Status {
 }
 
 impl Status {
+    /// All there are.
+    pub const ALL: [Status; 7] = [
+        Status::Queued,
+        Status::InProgress,
+        Status::RequiresAction,
+        Status::Completed,
+        Status::Failed,
+        Status::Cancelled,
+        Status::Incomplete,
+    ];
+
     /// The word on the wire and in the store.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -44,10 +55,7 @@ impl Status {
 
     /// The status that the store calls so.
     pub fn parse(word: &str) -> Option<Self> {
-        use Status::{Cancelled, Completed, Failed, InProgress, Incomplete, Queued, RequiresAction};
-        [Queued, InProgress, RequiresAction, Completed, Failed, Cancelled, Incomplete]
-            .into_iter()
-            .find(|status| status.as_str() == word)
+        Status::ALL.into_iter().find(|status| status.as_str() == word)
     }
 }
 
@@ -95,16 +103,14 @@ pub struct Reader {
 impl Reader {
     /// Whether the run is its own: it may change, cancel and delete it.
     pub fn owns(&self, row: &RunRow) -> bool {
-        self.is_owner(&row.project, &row.user, &row.person)
+        let is_in_their_list = !row.person.is_empty() && self.person.contains(&row.person);
+        self.is_caller(row) || is_in_their_list
     }
 
     /// Whether it is who sent the request: not a person whom an application sent it for.
-    fn is_caller(&self, project: &str, user: &str) -> bool {
-        self.namespace.as_deref() == Some(project) && self.only_user.as_deref().is_none_or(|own| own == user)
-    }
-
-    fn is_owner(&self, project: &str, user: &str, person: &str) -> bool {
-        self.is_caller(project, user) || (!person.is_empty() && self.person.iter().any(|id| id == person))
+    fn is_caller(&self, row: &RunRow) -> bool {
+        self.namespace.as_deref() == Some(&*row.project)
+            && self.only_user.as_deref().is_none_or(|own| own == row.user)
     }
 
     /// Whether it may read the run.
@@ -154,6 +160,7 @@ pub struct Record {
 }
 
 impl Record {
+    /// Of a listed one the request is not known, nor how it is shown.
     pub(super) fn of(row: &RunRow, reader: &Reader) -> Self {
         let state = serde_json::from_slice::<KeptState>(&row.state).ok();
         Record {
@@ -180,37 +187,7 @@ impl Record {
             turns: row.usage.turns,
             tool_calls: row.usage.tool_calls,
             is_own: reader.owns(row),
-            is_callers: reader.is_caller(&row.project, &row.user),
-        }
-    }
-
-    /// A run of a list: without its request.
-    pub(super) fn listed(row: RunSummary, reader: &Reader) -> Self {
-        Record {
-            is_own: reader.is_owner(&row.project, &row.user, &row.person),
-            is_callers: reader.is_caller(&row.project, &row.user),
-            output: Output::default(),
-            id: row.id,
-            project: row.project,
-            user: row.user,
-            kind: row.kind,
-            model: row.model,
-            title: row.title,
-            status: Status::parse(&row.status).unwrap_or(Status::Failed),
-            reason: row.reason,
-            visibility: Visibility::parse(&row.visibility).unwrap_or(Visibility::Private),
-            stored: row.stored,
-            metadata: serde_json::from_slice(&row.metadata).unwrap_or_default(),
-            request: Map::new(),
-            used_logins: row.used_logins,
-            created_at: row.created_at,
-            changed_at: row.changed_at,
-            ended_at: row.ended_at,
-            expires_at: row.expires_at,
-            prompt_tokens: row.usage.prompt_tokens,
-            completion_tokens: row.usage.completion_tokens,
-            turns: row.usage.turns,
-            tool_calls: row.usage.tool_calls,
+            is_callers: reader.is_caller(row),
         }
     }
 

@@ -51,7 +51,13 @@ pub enum Known {
     /// It may have been, and may be once more.
     Repeatable,
     /// The server works on it, and can be asked for it.
-    Task(TaskRef),
+    Task {
+        task: TaskRef,
+        /// Its label in the request.
+        server: String,
+        /// The request brought the credential that it was begun with.
+        brought: bool,
+    },
     Ended {
         result: ToolResult,
         missing: bool,
@@ -106,7 +112,9 @@ impl Resume {
                 self.know(place, if repeatable { Known::Repeatable } else { Known::Unknown });
             }
             Step::NotMade { place } => self.know(place, Known::NotMade),
-            Step::Task { place, task } => self.know(place, Known::Task(task)),
+            Step::Task { place, task, server, brought } => {
+                self.know(place, Known::Task { task, server, brought });
+            }
             Step::Called { place, result, missing } => self.know(place, Known::Ended { result, missing }),
             Step::Acted { messages, used } => {
                 self.add(&messages);

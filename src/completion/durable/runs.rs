@@ -189,8 +189,9 @@ impl Runs {
         log
     }
 
-    /// A viewer of a run that somebody else with the same key has begun, and when it was made.
-    pub(in crate::completion) async fn join(&self, id: &str) -> Result<Option<(Viewer, i64)>, Error> {
+    /// A viewer of a run that somebody else with the same key has begun, when it was made, and how many seconds ago it
+    /// ended or, where it has not, was made.
+    pub(in crate::completion) async fn join(&self, id: &str) -> Result<Option<(Viewer, i64, u64)>, Error> {
         let Some(row) = self.row(id).await? else { return Ok(None) };
         let viewer = match self.0.journal.find(id) {
             Some(log) => Viewer::live(log),
@@ -200,7 +201,8 @@ impl Runs {
                 Viewer::Settled(self.follow(&record, 0).await?)
             }
         };
-        Ok(Some((viewer, row.created_at)))
+        let age = self.0.clock.unix_milliseconds() - row.ended_at.unwrap_or(row.created_at);
+        Ok(Some((viewer, row.created_at, u64::try_from(age / 1000).unwrap_or(0))))
     }
 
     /// Ends a run that nobody can go on with.
@@ -314,9 +316,18 @@ impl Runs {
         if !is_id(id) {
             return Ok(None);
         }
-        let now = self.0.clock.unix_milliseconds();
         let row = self.0.store.find_run(id).await?;
-        Ok(row.filter(|row| row.ended_at.is_none() || row.expires_at.is_none_or(|at| at > now)))
+        Ok(row.filter(|row| !self.is_over(row.ended_at, row.expires_at)))
+    }
+
+    /// Whether the run is to be found: one whose time is over is forgotten in a moment.
+    pub fn is_kept(&self, record: &Record) -> bool {
+        !self.is_over(record.ended_at, record.expires_at)
+    }
+
+    fn is_over(&self, ended_at: Option<i64>, expires_at: Option<i64>) -> bool {
+        let now = self.0.clock.unix_milliseconds();
+        ended_at.is_some() && expires_at.is_some_and(|at| at <= now)
     }
 
     /// Asks a run to end. It does so soon, on whatever instance it is; one that is over stays as it is.
@@ -406,7 +417,7 @@ impl Runs {
     /// When the store fails.
     pub async fn list(&self, filter: &RunFilter<'_>, reader: &Reader) -> Result<Vec<Record>, Error> {
         let rows = self.0.store.list_runs(filter).await?;
-        Ok(rows.into_iter().map(|row| Record::listed(row, reader)).filter(|record| record.is_own).collect())
+        Ok(rows.iter().map(|row| Record::of(row, reader)).filter(|record| record.is_own).collect())
     }
 
     /// The runs of a person who is signed in, in all projects, as `filter` says of the rest.
@@ -415,7 +426,7 @@ impl Runs {
     /// When the store fails.
     pub async fn list_own(&self, filter: &RunFilter<'_>, reader: &Reader) -> Result<Vec<Record>, Error> {
         let rows = self.0.store.list_person_runs(&reader.person, filter).await?;
-        Ok(rows.into_iter().map(|row| Record::listed(row, reader)).filter(|record| record.is_own).collect())
+        Ok(rows.iter().map(|row| Record::of(row, reader)).filter(|record| record.is_own).collect())
     }
 
     async fn again(&self, id: &str, reader: &Reader) -> Result<Changed, Error> {

@@ -19,7 +19,16 @@ pub enum Step {
     /// It was refused, and not carried out: a person must act first.
     NotMade { place: usize },
     /// The server works on the call at `place` as a task, which can be asked for.
-    Task { place: usize, task: TaskRef },
+    Task {
+        place: usize,
+        task: TaskRef,
+        /// The server's label in the request.
+        #[serde(default)]
+        server: String,
+        /// The request brought the credential that it was begun with.
+        #[serde(default)]
+        brought: bool,
+    },
     /// It has ended. `missing`: a person must act before it can be made.
     Called { place: usize, result: ToolResult, missing: bool },
     /// The results of all calls of the turn are among the messages now.

@@ -93,7 +93,8 @@ impl Log {
             state.is_changed |= taken.change.is_some();
             state.is_hiding |= taken.change.as_ref().is_some_and(|change| change.visibility.is_some());
         }
-        self.queue(true);
+        // The store has just refused it: nobody's hurry helps.
+        self.queue(false);
     }
 }
 

@@ -114,7 +114,7 @@ pub fn login_item(login: &AuthorizationRequired) -> String {
 /// The item of the list that stands for all of it.
 pub fn batch_item(batch: &AuthorizationBatch) -> String {
     let count = batch.resources.len();
-    match link_destination(&batch.connect_all_url) {
+    match batch.connect_all_url.as_deref().and_then(link_destination) {
         Some(url) => format!("- [All {count} in one sitting]({url})\n\n"),
         None => String::new(),
     }

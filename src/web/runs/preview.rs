@@ -138,7 +138,7 @@ fn waiting(text: Option<&str>) -> Vec<RunEvent> {
         login(text, 1, LinkKind::Connection),
         login(text, 2, LinkKind::Elicitation),
         RunEvent::AuthorizationBatch(AuthorizationBatch {
-            connect_all_url: or("https://tools.example.com/connect/all_1"),
+            connect_all_url: Some(or("https://tools.example.com/connect/all_1")),
             resources: vec![or("a"), or("b"), or("c")],
         }),
         RunEvent::Waiting { seconds: 120, resources: Vec::new() },

@@ -169,7 +169,8 @@ fn page(
     status: StatusCode,
     problem: Option<String>,
 ) -> Response {
-    let models = site.models();
+    let can_start = site.caller(visitor).is_some();
+    let models = site.models(can_start);
     // What a person has entered, or somebody else has asked: without what hides or moves text.
     let Entered { message, model, servers } = entered.clean();
     let model = if model.is_empty() { models.first().cloned().unwrap_or_default() } else { model };
@@ -186,7 +187,7 @@ fn page(
         servers,
         base,
         local: site.local,
-        can_start: site.caller(visitor).is_some(),
+        can_start,
         problem: problem.map(|problem| text::one_line(&problem, PROBLEM_CHARACTERS)),
     };
     let mut response = site.page(visitor, status, &page);

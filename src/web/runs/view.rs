@@ -94,7 +94,7 @@ impl View {
             RunEvent::ToolResult(ended) => self.tool_result(ended),
             RunEvent::AuthorizationRequired(login) => self.login(login),
             RunEvent::AuthorizationBatch(batch) => {
-                let link = markdown::address(&batch.connect_all_url).map(String::from);
+                let link = batch.connect_all_url.as_deref().and_then(markdown::address).map(String::from);
                 if let Some(logins) = self.logins() {
                     logins.all = link;
                 }

@@ -96,7 +96,7 @@ fn a_missing_login_cannot_be_missed_and_shows_when_it_is_done() {
         wants("a.example", "https://t.example/connect/1"),
         wants("b.example", "https://t.example/connect/2"),
         RunEvent::AuthorizationBatch(AuthorizationBatch {
-            connect_all_url: "https://t.example/connect/all".into(),
+            connect_all_url: Some("https://t.example/connect/all".into()),
             resources: vec![resource("a.example"), resource("b.example")],
         }),
         RunEvent::Waiting { seconds: 60, resources: Vec::new() },
@@ -116,8 +116,10 @@ fn a_missing_login_cannot_be_missed_and_shows_when_it_is_done() {
 
 #[test]
 fn readers_of_what_was_published_get_no_login_links() {
-    let batch =
-        AuthorizationBatch { connect_all_url: "https://t.example/connect/all".into(), resources: Vec::new() };
+    let batch = AuthorizationBatch {
+        connect_all_url: Some("https://t.example/connect/all".into()),
+        resources: Vec::new(),
+    };
     let events = [
         wants("a.example", "https://t.example/connect/1"),
         wants("b.example", "https://t.example/connect/2"),

@@ -23,7 +23,7 @@ async fn delete(gateway: &Gateway, path: &str) -> Answer {
 }
 
 /// Rows of all tables of runs.
-async fn rows(place: &Place) -> i64 {
+pub async fn rows(place: &Place) -> i64 {
     let store = place.store().await;
     let sql = "SELECT (SELECT COUNT(*) FROM runs) + (SELECT COUNT(*) FROM run_events)
         + (SELECT COUNT(*) FROM run_keys) AS number";
@@ -33,7 +33,7 @@ async fn rows(place: &Place) -> i64 {
 }
 
 /// Whether `word` is anywhere in the files of a place. Only where the database is one.
-fn is_on_disk(place: &Place, word: &str) -> bool {
+pub fn is_on_disk(place: &Place, word: &str) -> bool {
     let files = std::fs::read_dir(place.folder()).unwrap().flatten().map(|entry| entry.path());
     let has = |bytes: Vec<u8>| bytes.windows(word.len()).any(|window| window == word.as_bytes());
     files.filter(|path| path.is_file()).any(|path| std::fs::read(path).is_ok_and(has))
@@ -299,15 +299,21 @@ async fn an_error_is_never_kept_for_the_next_who_asks() {
 #[tokio::test]
 async fn what_is_cached_is_asked_for_anew_when_its_time_is_over() {
     let asked = AtomicUsize::new(0);
-    let provider =
-        FakeProvider::answering(move |_| text(["first", "second"][asked.fetch_add(1, Ordering::SeqCst)]))
-            .await;
+    let provider = FakeProvider::answering(move |_| {
+        text(["first", "second", "third"][asked.fetch_add(1, Ordering::SeqCst)])
+    })
+    .await;
     let clock = Clock::fixed(1_800_000_000_000);
     let gateway = Gateway::at(&clock, &provider, |_| {}).await;
-    for (seconds, expect) in [(0, "first"), (59, "first"), (1, "second"), (30, "second")] {
+    for (seconds, expect, age) in
+        [(0, "first", None), (59, "first", Some("59")), (1, "second", None), (30, "second", Some("30"))]
+    {
         clock.advance(Duration::from_secs(seconds));
-        assert_eq!(gateway.client.chat(&cached(ask(&[]))).await.content(), expect, "{seconds}");
+        let answer = gateway.client.chat(&cached(ask(&[]))).await;
+        assert_eq!((answer.content().as_str(), answer.header("age")), (expect, age), "{seconds}");
     }
+    let streamed = with(cached(ask(&[])), json!({ "stream": true }));
+    assert_eq!(gateway.client.chat(&with(streamed, json!({ "user": "ann" }))).await.header("age"), None);
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use toolgate::config::{AnyHostMode, ApiKey, Settings};
 use toolgate::crypto::{ApiKeyHash, hmac_sha256};
 
-use super::scene::{content, id_of, result, stored, task};
+use super::scene::{Scene, content, id_of, json_of, result, stored, task};
 use super::watcher;
 use crate::support::{
     Answer, FakeMcp, FakeProvider, FakeTool, Gateway, Peer, Person, Protected, Reply, ask, calls, text,
@@ -147,6 +147,42 @@ async fn a_run_that_used_a_login_is_its_owners_alone_unless_they_chose_otherwise
     assert_eq!((&whole["visibility"], &whole["used_logins"]), (&json!("unlisted"), &json!(true)));
     let plain = id_of(&gateway.client.chat(&stored(ask(&[]))).await);
     assert_eq!(result(&gateway.client, &plain).await["visibility"], "unlisted");
+}
+
+#[tokio::test]
+async fn who_may_read_a_run_stays_so_when_another_process_goes_on_and_uses_the_login() {
+    let mcp = Protected::start(vec![FakeTool::text("t", "x")]).await;
+    let provider = super::scene::calling(|| calls(&[("a", "s_t", json!({}))]), || text("done")).await;
+    let mut scene = Scene::new(provider).await;
+    let waiting = with(stored(ask(&[mcp.entry("s")])), json!({ "user": "ann" }));
+    let mut asked = Vec::new();
+    for (options, expect) in [
+        (json!({ "on_auth": "wait", "visibility": "unlisted" }), "unlisted"),
+        (json!({ "on_auth": "wait" }), "private"),
+    ] {
+        let mut stream =
+            scene.first.client.stream(&with(waiting.clone(), json!({ "toolgate": options }))).await;
+        let shown = stream.until(|chunk| chunk["toolgate"]["event"] == "authorization_required").await;
+        let id = stream.headers["x-run-id"].to_str().unwrap().to_owned();
+        asked.push((id, shown["toolgate"]["connect_url"].as_str().unwrap().to_owned(), expect, stream));
+    }
+    for (id, _, _, _) in &asked {
+        // So far in the store, nobody goes back behind it.
+        scene.watch(id).await.until("waiting").await;
+        assert_eq!(json_of(&scene.first.client, id).await["visibility"], "unlisted", "no login was used yet");
+    }
+    let client = scene.crash().await;
+    assert_eq!(Person::new().log_in(&asked[0].1).await.status, 200);
+    for (id, _, expect, _) in &asked {
+        let whole = result(&client, id).await;
+        assert_eq!(
+            (&whole["status"], content(&whole).ends_with("done")),
+            (&json!("completed"), true),
+            "{whole}"
+        );
+        assert_eq!((&whole["visibility"], &whole["used_logins"]), (&json!(expect), &json!(true)));
+    }
+    assert_eq!(scene.number("SELECT COUNT(*) AS number FROM runs WHERE takeovers = 1").await, 2);
 }
 
 #[tokio::test]

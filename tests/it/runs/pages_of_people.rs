@@ -155,6 +155,7 @@ async fn nobody_starts_runs_at_the_operators_expense_unless_allowed() {
     let page = nobody.visit("/").await;
     assert!(page.text().contains("Sign in to run") && page.text().contains("$TOOLGATE_KEY"));
     assert!(!page.text().contains("demo"), "nothing of local mode: {}", page.text());
+    assert!(!page.text().contains("fake/m"), "nor what is configured for those who may ask it");
     let fields = [("model", "m"), ("message", "x"), ("servers", "")];
     let answer = nobody.submit(&page, "/", &fields).await;
     assert_eq!(answer.header("location"), Some("/login?return_to=/"));
@@ -165,6 +166,54 @@ async fn nobody_starts_runs_at_the_operators_expense_unless_allowed() {
     assert!(answer.text().contains("has not allowed people to start runs"));
     assert!(anna.visit("/runs").await.text().contains("Nothing here yet"));
     assert_eq!(nobody.visit("/runs").await.header("location"), Some("/login?return_to=/runs"));
+}
+
+#[tokio::test]
+async fn people_list_their_own_runs_from_our_pages_alone() {
+    let issuer = Issuer::start(false).await;
+    let gateway = gateway(&issuer, |_| {}).await;
+    let (mut anna, mut bob) =
+        (person(&gateway, &issuer, "anna").await, person(&gateway, &issuer, "bob").await);
+    let path = start(&mut anna, &[]).await;
+    finished(&mut anna, &path).await;
+    let ours = [("sec-fetch-site", "same-origin")];
+    let list = anna.send("GET", "/v1/runs", &ours, "").await;
+    assert_eq!((list.status, &list.json()["data"][0]["id"]), (200, &path[1..].into()), "{}", list.text());
+    for query in ["", "?user=anna", "?kind=page", "?order=asc"] {
+        let list = bob.send("GET", &format!("/v1/runs{query}"), &ours, "").await;
+        assert_eq!((list.status, list.json()["data"].as_array().map(Vec::len)), (200, Some(0)), "{query}");
+    }
+    let after = bob.send("GET", &format!("/v1/runs?after={}", &path[1..]), &ours, "").await;
+    assert_eq!(after.status, 400, "{}", after.text());
+    for site in ["cross-site", "same-site", "none"] {
+        assert_eq!(anna.send("GET", "/v1/runs", &[("sec-fetch-site", site)], "").await.status, 401, "{site}");
+    }
+}
+
+#[tokio::test]
+async fn the_link_through_all_logins_is_absent_for_all_the_world() {
+    let issuer = Issuer::start(false).await;
+    let one = Protected::start(vec![FakeTool::text("t", "x")]).await;
+    let other = Protected::start(vec![FakeTool::text("t", "x")]).await;
+    let gateway = gateway(&issuer, |_| {}).await;
+    let mut anna = person(&gateway, &issuer, "anna").await;
+    let path = start(&mut anna, &[("servers", &format!("{} {}", one.url(), other.url()))]).await;
+    live(&anna, &path).await.until(|message| message["waits"] == true).await;
+    set(&mut anna, &path, "public").await;
+    let json = format!("{path}.json");
+    let mut nobody = Browser::new(&gateway.client);
+    let own = [("sec-fetch-site", "same-origin")];
+    let waiting = anna.send("GET", &json, &own, "").await.json();
+    assert!(waiting["connect_all_url"].as_str().is_some_and(|url| url.contains("/connect/")), "{waiting}");
+    let seen = nobody.visit(&json).await.json();
+    assert_eq!((&seen["status"], &seen["connect_all_url"]), (&waiting["status"], &serde_json::Value::Null));
+    let page = anna.visit(&path).await;
+    anna.submit(&page, &format!("{path}/cancel"), &[]).await;
+    finished(&mut anna, &path).await;
+    let of = |whole: serde_json::Value| whole["completion"]["toolgate"]["connect_all_url"].clone();
+    assert!(of(anna.send("GET", &json, &own, "").await.json()).as_str().is_some());
+    assert_eq!(of(nobody.visit(&json).await.json()), serde_json::Value::Null);
+    assert!(!nobody.visit(&json).await.text().contains("/connect/"));
 }
 
 #[tokio::test]

@@ -117,6 +117,23 @@ impl Scene {
         client
     }
 
+    /// Changes what is in the store.
+    pub async fn change(&self, statement: &'static str) {
+        let store = self.place.store().await;
+        assert!(store.execute(statement, Vec::new()).await.unwrap() > 0);
+        store.close().await;
+    }
+
+    /// Lets the processes that are left end what they do, and stops them.
+    pub async fn end(mut self) {
+        for process in [Some(&mut self.first), self.second.as_mut()].into_iter().flatten() {
+            if !process.has_ended() {
+                process.terminate();
+                process.until_ended().await;
+            }
+        }
+    }
+
     /// What both processes said.
     pub fn log(&self) -> String {
         self.addresses.map(|address| self.place.log_of(address)).join("\n")

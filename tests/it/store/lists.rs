@@ -1,6 +1,6 @@
 //! Lists: every filter, in both directions, complete and stable page by page.
 
-use toolgate::store::{RunFilter, RunRow, RunSummary};
+use toolgate::store::{RunFilter, RunRow};
 
 use super::rows_of::{Pair, SHOP, run};
 
@@ -21,7 +21,7 @@ fn some() -> Vec<RunRow> {
     runs
 }
 
-fn ids(runs: &[RunSummary]) -> Vec<String> {
+fn ids(runs: &[RunRow]) -> Vec<String> {
     runs.iter().map(|run| run.id.clone()).collect()
 }
 

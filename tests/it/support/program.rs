@@ -99,6 +99,11 @@ impl Running {
         self.child.wait().expect("it ends");
     }
 
+    /// Whether it has ended, in whatever way.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("it is our own").is_some()
+    }
+
     /// Asks it to stop (SIGTERM).
     pub fn terminate(&self) {
         self.signal("-TERM");
