@@ -389,7 +389,10 @@ async fn carry_out(runs: Runs, log: Arc<Log>, body: impl Future<Output = ()> + S
     if log.is_handed_over() {
         runs.leave(std::slice::from_ref(&log)).await;
     } else {
-        let _ = tokio::time::timeout(TO_WRITE, log.ended()).await;
+        if tokio::time::timeout(TO_WRITE, log.ended()).await.is_err() {
+            // Nobody waits for it here any longer; it is taken up anew when the store takes something.
+            log.lose();
+        }
         runs.end(&log);
     }
 }

@@ -2,7 +2,6 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
@@ -16,8 +15,6 @@ use crate::completion::event::RunEvent;
 use crate::completion::sink::Gone;
 use crate::store::{RunRow, RunUsage};
 
-/// How long a new run may take to be written before its caller is told that it cannot be.
-const TO_CREATE: Duration = Duration::from_secs(8);
 /// Largest text of all events of a run, in bytes.
 const MOST_BYTES: usize = 64 << 20;
 
@@ -53,9 +50,9 @@ pub struct Log {
     pub id: Arc<str>,
     state: Mutex<State>,
     /// Woken when calls under way may have become certain.
-    calls: watch::Sender<()>,
+    pub(super) calls: watch::Sender<()>,
     pub(super) settled: watch::Sender<Settled>,
-    stop: watch::Sender<Option<Stop>>,
+    pub(super) stop: watch::Sender<Option<Stop>>,
     /// Requests that are answered by it as it goes.
     pub(super) live_viewers: AtomicUsize,
     clock: Clock,
@@ -348,23 +345,6 @@ impl Log {
         !was_closed
     }
 
-    /// Until no call is under way whose outcome would be unknown if the process were lost now.
-    pub(super) async fn certain(&self) {
-        let mut calls = self.calls.subscribe();
-        loop {
-            calls.borrow_and_update();
-            if self.is_certain() || calls.changed().await.is_err() {
-                return;
-            }
-        }
-    }
-
-    /// Whether no such call is under way.
-    pub(super) fn is_certain(&self) -> bool {
-        let state = self.state();
-        state.uncertain.is_empty() || state.is_closed || state.ended_at.is_some()
-    }
-
     /// Whether another process has it.
     pub(super) fn is_lost(&self) -> bool {
         self.settled.borrow().lost
@@ -391,53 +371,6 @@ impl Log {
         *self.stop.borrow() == Some(Stop::HandedOver)
     }
 
-    /// Ready when the run is to end before its time.
-    pub async fn stopped(&self) -> Stop {
-        let mut stop = self.stop.subscribe();
-        let found = stop.wait_for(Option::is_some).await.ok().and_then(|stop| *stop);
-        found.unwrap_or(Stop::Cancelled)
-    }
-
-    /// Until the run itself is in the store; false when it cannot be.
-    pub async fn created(&self) -> bool {
-        let mut settled = self.settled.subscribe();
-        tokio::select! {
-            there = settled.wait_for(|settled| settled.created || settled.lost) => {
-                there.is_ok_and(|settled| settled.created)
-            }
-            () = self.unwritable() => false,
-            () = tokio::time::sleep(TO_CREATE) => {
-                // Its caller is told that there is no run, and there is to be none.
-                self.end_early(Stop::Unwritable);
-                false
-            }
-        }
-    }
-
-    async fn unwritable(&self) {
-        let mut stop = self.stop.subscribe();
-        let _ = stop.wait_for(|stop| *stop == Some(Stop::Unwritable)).await;
-    }
-
-    /// Until its end is in the store, or it is another process's.
-    pub async fn ended(&self) {
-        let mut settled = self.settled.subscribe();
-        // The sender lives as long as `self`.
-        let _ = settled.wait_for(|settled| settled.ended || settled.lost).await;
-    }
-
-    /// Until everything of it is in the store, or it is another process's.
-    pub async fn settled_or_lost(&self) {
-        let (events, steps) = {
-            let state = self.state();
-            (state.events.len(), state.steps_written + state.steps.len())
-        };
-        let mut settled = self.settled.subscribe();
-        let is_there =
-            |settled: &Settled| settled.created && settled.events >= events && settled.steps >= steps;
-        let _ = settled.wait_for(|settled| settled.lost || is_there(settled)).await;
-    }
-
     /// Whether its last event is in the store: nobody else goes on with it.
     pub fn has_ended(&self) -> bool {
         let settled = *self.settled.borrow();
@@ -461,37 +394,6 @@ impl Log {
         state.events.get(first..end).unwrap_or_default().to_vec()
     }
 
-    /// All events so far, and each as it happens; the last one once it may be told. Ends when there will be no more here.
-    pub(super) fn watch_live(&self) -> mpsc::UnboundedReceiver<Arc<RunEvent>> {
-        let (viewer, events) = mpsc::unbounded_channel();
-        {
-            let mut state = self.state();
-            for event in state.events.iter().filter(|event| !event.is_last()) {
-                // The other end is in this function.
-                let _ = viewer.send(Arc::clone(event));
-            }
-            state.live.push(viewer);
-        }
-        // Whoever ended the others may have done so before this one was among them.
-        if self.is_handed_over() || (self.is_over() && self.may_tell_end()) {
-            self.end_live();
-        }
-        events
-    }
-
-    /// Lets go of those who see each event as it happens, with the last one if it may be told.
-    pub(super) fn end_live(&self) {
-        let tells = self.may_tell_end();
-        let state = &mut *self.state();
-        let last = state.events.last().filter(|event| tells && event.is_last());
-        for viewer in state.live.drain(..) {
-            if let Some(last) = last {
-                // It may have left.
-                let _ = viewer.send(Arc::clone(last));
-            }
-        }
-    }
-
     pub(super) fn watch_settled(&self) -> watch::Receiver<Settled> {
         self.settled.subscribe()
     }
@@ -508,7 +410,7 @@ impl Log {
     }
 
     /// Another process has the run.
-    pub(super) fn lose(&self) {
+    pub fn lose(&self) {
         self.state().is_closed = true;
         self.settled.send_modify(|settled| settled.lost = true);
         self.end_live();

@@ -19,6 +19,7 @@ mod taken;
 mod tally;
 mod tell;
 mod viewer;
+mod wait;
 
 pub use kept::{Idempotency, Keep, Kind};
 pub(super) use log::{Log, Stop};

@@ -80,6 +80,39 @@ impl Drop for LiveViewer {
     }
 }
 
+impl Log {
+    /// All events so far, and each as it happens; the last one once it may be told. Ends when there will be no more here.
+    pub(super) fn watch_live(&self) -> mpsc::UnboundedReceiver<Arc<RunEvent>> {
+        let (viewer, events) = mpsc::unbounded_channel();
+        {
+            let mut state = self.state();
+            for event in state.events.iter().filter(|event| !event.is_last()) {
+                // The other end is in this function.
+                let _ = viewer.send(Arc::clone(event));
+            }
+            state.live.push(viewer);
+        }
+        // Whoever ended the others may have done so before this one was among them.
+        if self.is_handed_over() || (self.is_over() && self.may_tell_end()) {
+            self.end_live();
+        }
+        events
+    }
+
+    /// Lets go of those who see each event as it happens, with the last one if it may be told.
+    pub(super) fn end_live(&self) {
+        let tells = self.may_tell_end();
+        let state = &mut *self.state();
+        let last = state.events.last().filter(|event| tells && event.is_last());
+        for viewer in state.live.drain(..) {
+            if let Some(last) = last {
+                // It may have left.
+                let _ = viewer.send(Arc::clone(last));
+            }
+        }
+    }
+}
+
 impl LogViewer {
     /// The run's log has its last event, and this viewer has read it.
     pub fn is_at_end(&self) -> bool {

@@ -1,0 +1,74 @@
+//! What one may wait for of a run.
+
+use std::time::Duration;
+
+use super::log::{Log, Settled, Stop};
+
+/// How long a new run may take to be written before its caller is told that it cannot be.
+const TO_CREATE: Duration = Duration::from_secs(8);
+
+impl Log {
+    /// Until no call is under way whose outcome would be unknown if the process were lost now.
+    pub(super) async fn certain(&self) {
+        let mut calls = self.calls.subscribe();
+        loop {
+            calls.borrow_and_update();
+            if self.is_certain() || calls.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Whether no such call is under way.
+    pub(super) fn is_certain(&self) -> bool {
+        let state = self.state();
+        state.uncertain.is_empty() || state.is_closed || state.ended_at.is_some()
+    }
+
+    /// Ready when the run is to end before its time.
+    pub async fn stopped(&self) -> Stop {
+        let mut stop = self.stop.subscribe();
+        let found = stop.wait_for(Option::is_some).await.ok().and_then(|stop| *stop);
+        found.unwrap_or(Stop::Cancelled)
+    }
+
+    /// Until the run itself is in the store; false when it cannot be.
+    pub async fn created(&self) -> bool {
+        let mut settled = self.settled.subscribe();
+        tokio::select! {
+            there = settled.wait_for(|settled| settled.created || settled.lost) => {
+                there.is_ok_and(|settled| settled.created)
+            }
+            () = self.unwritable() => false,
+            () = tokio::time::sleep(TO_CREATE) => {
+                // Its caller is told that there is no run, and there is to be none.
+                self.end_early(Stop::Unwritable);
+                false
+            }
+        }
+    }
+
+    async fn unwritable(&self) {
+        let mut stop = self.stop.subscribe();
+        let _ = stop.wait_for(|stop| *stop == Some(Stop::Unwritable)).await;
+    }
+
+    /// Until its end is in the store, or it is another process's.
+    pub async fn ended(&self) {
+        let mut settled = self.settled.subscribe();
+        // The sender lives as long as `self`.
+        let _ = settled.wait_for(|settled| settled.ended || settled.lost).await;
+    }
+
+    /// Until everything of it is in the store, or it is another process's.
+    pub async fn settled_or_lost(&self) {
+        let (events, steps) = {
+            let state = self.state();
+            (state.events.len(), state.steps_written + state.steps.len())
+        };
+        let mut settled = self.settled.subscribe();
+        let is_there =
+            |settled: &Settled| settled.created && settled.events >= events && settled.steps >= steps;
+        let _ = settled.wait_for(|settled| settled.lost || is_there(settled)).await;
+    }
+}
