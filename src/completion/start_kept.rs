@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use futures_util::future::{AbortHandle, Abortable, Aborted};
 use http::HeaderMap;
 use serde_json::Value;
 
@@ -356,18 +357,18 @@ fn told(runs: &Runs, row: &RunRow, url: Option<String>) -> Told {
 
 /// Runs `body` to its end, or until the run is to end before its time, and sees to it that it has an end.
 async fn carry_out(runs: Runs, log: Arc<Log>, body: impl Future<Output = ()> + Send + 'static) {
-    let stopped = {
-        let body = AssertUnwindSafe(Box::pin(body)).catch_unwind();
-        tokio::select! {
-            biased;
-            ended = body => {
-                if ended.is_err() {
-                    tracing::error!(run.id = &*log.id, "a run broke off");
-                }
-                None
+    // Not a `select!`: that would look at every event whether the run is to end.
+    let (ending, ended) = AbortHandle::new_pair();
+    log.on_stop(ending);
+    let body = AssertUnwindSafe(Box::pin(body)).catch_unwind();
+    let stopped = match Abortable::new(body, ended).await {
+        Ok(body) => {
+            if body.is_err() {
+                tracing::error!(run.id = &*log.id, "a run broke off");
             }
-            why = log.stopped() => Some(why),
+            None
         }
+        Err(Aborted) => log.stop_reason(),
     };
     let last = match stopped {
         _ if log.is_handed_over() => None,

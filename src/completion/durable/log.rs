@@ -1,8 +1,9 @@
 //! The events of one run, in memory: written by the run, read by any number of viewers at their own pace.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use futures_util::future::AbortHandle;
 use tokio::sync::{mpsc, watch};
 
 use super::journal::Journal;
@@ -53,6 +54,8 @@ pub struct Log {
     pub(super) calls: watch::Sender<()>,
     pub(super) settled: watch::Sender<Settled>,
     pub(super) stop: watch::Sender<Option<Stop>>,
+    /// Ends what carries it out.
+    pub(super) ending: OnceLock<AbortHandle>,
     /// Requests that are answered by it as it goes.
     pub(super) live_viewers: AtomicUsize,
     clock: Clock,
@@ -193,6 +196,7 @@ impl Log {
             calls: watch::Sender::default(),
             settled: watch::Sender::default(),
             stop: watch::Sender::new(None),
+            ending: OnceLock::new(),
             live_viewers: AtomicUsize::new(0),
             clock,
             journal,
@@ -330,6 +334,9 @@ impl Log {
             }
             is_first
         });
+        if let Some(ending) = self.ending.get() {
+            ending.abort();
+        }
         // Viewers of a run that goes on elsewhere look there.
         if self.is_handed_over() || (self.is_over() && self.may_tell_end()) {
             self.end_live();

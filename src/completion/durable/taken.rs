@@ -32,14 +32,15 @@ impl Log {
         let settled = *self.settled.borrow();
         let mut state = self.state();
         state.is_queued = false;
-        let new = state.events.get(settled.events..).unwrap_or_default();
-        let batch = (!new.is_empty() || !state.steps.is_empty()).then(|| RunBatch {
+        // Written as text below, where the run does not wait for it.
+        let new = state.events.get(settled.events..).unwrap_or_default().to_vec();
+        let mut batch = (!new.is_empty() || !state.steps.is_empty()).then(|| RunBatch {
             project: self.project.to_string(),
             run: self.id.to_string(),
             place: state.place,
             first: i64::try_from(settled.events).unwrap_or(i64::MAX),
             number: i64::try_from(new.len()).unwrap_or(i64::MAX),
-            events: encode(new.iter().map(|event| &**event)),
+            events: Vec::new(),
             steps: (!state.steps.is_empty()).then(|| encode(state.steps.iter())),
         });
         let change = state.is_changed.then(|| RunChange {
@@ -63,7 +64,12 @@ impl Log {
         };
         let told = state.told.clone().filter(|_| after.ended).map(|told| (told, state.status));
         let failed = after.ended && state.status != Status::Completed;
-        Taken { row: state.new.clone(), batch, change, told, failed, after }
+        let row = state.new.clone();
+        drop(state);
+        if let Some(batch) = &mut batch {
+            batch.events = encode(new.iter().map(|event| &**event));
+        }
+        Taken { row, batch, change, told, failed, after }
     }
 
     /// It is in the store.

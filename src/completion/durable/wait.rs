@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use futures_util::future::AbortHandle;
+
 use super::log::{Log, Settled, Stop};
 
 /// How long a new run may take to be written before its caller is told that it cannot be.
@@ -25,11 +27,17 @@ impl Log {
         state.uncertain.is_empty() || state.is_closed || state.ended_at.is_some()
     }
 
-    /// Ready when the run is to end before its time.
-    pub async fn stopped(&self) -> Stop {
-        let mut stop = self.stop.subscribe();
-        let found = stop.wait_for(Option::is_some).await.ok().and_then(|stop| *stop);
-        found.unwrap_or(Stop::Cancelled)
+    /// Lets this end what carries the run out when the run is to end before its time.
+    pub fn on_stop(&self, ending: AbortHandle) {
+        let ending = self.ending.get_or_init(|| ending);
+        if self.stop_reason().is_some() {
+            ending.abort();
+        }
+    }
+
+    /// Why the run is to end before its time.
+    pub fn stop_reason(&self) -> Option<Stop> {
+        *self.stop.borrow()
     }
 
     /// Until the run itself is in the store; false when it cannot be.
