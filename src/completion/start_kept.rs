@@ -35,8 +35,9 @@ const IDEMPOTENCY: i64 = 24 * 3_600_000;
 const LONG_ID: usize = 32;
 /// How often a run is taken over before it is taken to be what ends its processes.
 const MOST_TAKEOVERS: i64 = 20;
-/// How long the end of a run may take to be written before it is given up.
-const TO_WRITE: Duration = Duration::from_secs(120);
+/// How long the end of a run is tried to be written. Viewers are told much sooner; but what has ended, and is not known to
+/// have, would begin anew.
+const TO_WRITE: Duration = Duration::from_secs(3600);
 
 /// A key that was used for another request.
 fn conflict() -> Error {

@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
-use super::log::{Log, Stop};
+use super::log::Log;
 use super::taken::Taken;
 use crate::clock::Clock;
 use crate::connections::Connections;
@@ -24,6 +24,8 @@ const LONG_PAUSE: Duration = Duration::from_millis(200);
 const MOST_RUNS: usize = 1000;
 /// How long a store that takes nothing is tried again before the runs end.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Runs in a row that the store refuses before the store is taken to be away.
+const MOST_REFUSED: usize = 3;
 /// What instances are told by: runs that have something new follow it.
 pub(super) const NEWS: &str = "runs ";
 /// Runs named in one notification; PostgreSQL takes less than 8,000 bytes.
@@ -233,13 +235,25 @@ impl Writer {
     }
 
     async fn write_one_by_one(&mut self, taken: &mut [(Arc<Log>, Taken)]) {
-        for one in taken.chunks_mut(1) {
+        let mut refused = 0;
+        for at in 0..taken.len() {
+            let one = &mut taken[at..=at];
             match self.journal.write(one).await {
-                Ok(true) => self.settle(one).await,
+                Ok(true) => {
+                    refused = 0;
+                    self.settle(one).await;
+                }
                 Err(Error::Exists) => self.journal.give_up(&one[0].0).await,
                 // Seen again, and dealt with, at the next write.
                 Ok(false) => one.iter().for_each(|(log, part)| log.unsettle(part)),
-                Err(_) => self.try_again(one),
+                Err(_) => {
+                    refused += 1;
+                    if refused == MOST_REFUSED {
+                        // It is the store, after all: each of the others would wait for it.
+                        return self.try_again(&taken[at..]);
+                    }
+                    self.try_again(one);
+                }
             }
         }
     }
@@ -250,7 +264,7 @@ impl Writer {
         for (log, part) in taken {
             let since = self.failing.entry(Arc::clone(&log.id)).or_insert_with(Instant::now);
             if since.elapsed() > PATIENCE {
-                log.end_early(Stop::Unwritable);
+                log.despair();
             }
             log.unsettle(part);
         }

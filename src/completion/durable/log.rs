@@ -43,6 +43,8 @@ pub struct Settled {
     pub ended: bool,
     /// Another process has it: nothing of this one counts any more.
     pub lost: bool,
+    /// The store has taken nothing of it for long. Viewers are not to wait for that; it is still tried.
+    pub hopeless: bool,
 }
 
 /// One run under way, or followed from another process.
@@ -236,6 +238,7 @@ impl Log {
             self.calls.send_replace(());
             if self.may_tell_end() {
                 self.end_live();
+                self.settled.send_modify(|_| {});
             }
         }
         if is_too_large && !is_last {
@@ -345,6 +348,15 @@ impl Log {
         self.settled.send_modify(|_| {});
     }
 
+    /// The store has taken nothing of it for too long: it ends, and its viewers are told without waiting for the store.
+    pub(super) fn despair(&self) {
+        self.end_early(Stop::Unwritable);
+        self.settled.send_if_modified(|settled| !std::mem::replace(&mut settled.hopeless, true));
+        if self.is_over() {
+            self.end_live();
+        }
+    }
+
     /// Takes nothing any more, so that another process can go on from what is there; true the first time.
     pub(super) fn close(&self) -> bool {
         let was_closed = std::mem::replace(&mut self.state().is_closed, true);
@@ -365,7 +377,7 @@ impl Log {
     /// Whether its end may be told: it is in the store, or never will be.
     pub(super) fn may_tell_end(&self) -> bool {
         let settled = *self.settled.borrow();
-        settled.ended || settled.lost || self.is_followed() || *self.stop.borrow() == Some(Stop::Unwritable)
+        settled.ended || settled.lost || settled.hopeless || self.is_followed()
     }
 
     /// Whether a request is answered by it as it goes: who re-attaches is none.

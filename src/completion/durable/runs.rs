@@ -349,6 +349,9 @@ impl Runs {
                 Some(log) => {
                     // Most end at once, and who asked sees it.
                     let _ = tokio::time::timeout(Duration::from_secs(2), log.ended()).await;
+                    if !log.has_ended() {
+                        asked?;
+                    }
                 }
                 None => {
                     asked?;

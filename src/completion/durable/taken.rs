@@ -61,6 +61,7 @@ impl Log {
             steps: state.steps_written + state.steps.len(),
             ended: state.ended_at.is_some(),
             lost: false,
+            hopeless: false,
         };
         let told = state.told.clone().filter(|_| after.ended).map(|told| (told, state.status));
         let failed = after.ended && state.status != Status::Completed;

@@ -123,11 +123,16 @@ impl LogViewer {
     pub async fn next(&mut self) -> Option<(usize, Arc<RunEvent>)> {
         loop {
             // Marked as seen before it is looked at, so that no change is missed.
-            let is_lost = self.settled.borrow_and_update().lost;
+            let Settled { lost, hopeless, .. } = *self.settled.borrow_and_update();
             if let Some(found) = self.ready() {
                 return Some(found);
             }
-            if is_lost || self.log.is_handed_over() || self.is_at_end() || !self.may_read() {
+            if lost
+                || (hopeless && self.log.is_over())
+                || self.log.is_handed_over()
+                || self.is_at_end()
+                || !self.may_read()
+            {
                 return None;
             }
             self.settled.changed().await.ok()?;

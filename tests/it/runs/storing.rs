@@ -7,10 +7,11 @@ use toolgate::clock::Clock;
 use toolgate::store::Store;
 
 use super::keeping::{is_on_disk, rows};
-use super::scene::{content, result, task};
-use crate::support::{FakeProvider, Gate, Gateway, PATIENCE, Place, ask, text, text_stream, with};
+use super::scene::{content, json_of, result, task};
+use super::viewers::slowly;
+use crate::support::{FakeProvider, Gate, Gateway, PATIENCE, Place, ask, text, text_stream, whole, with};
 
-/// Makes the store refuse what is written of this run, until it is healed.
+/// Makes the store refuse what is written of this run, or of all that are `LIKE` it, until it is healed.
 async fn poison(store: &Store, place: &Place, run: &str) {
     let statements = match place.is_shared() {
         true => vec![
@@ -18,12 +19,12 @@ async fn poison(store: &Store, place: &Place, run: &str) {
              'BEGIN RAISE EXCEPTION ''refused''; END'"
                 .to_owned(),
             format!(
-                "CREATE TRIGGER poison BEFORE INSERT ON run_events FOR EACH ROW WHEN (NEW.run = '{run}')
+                "CREATE TRIGGER poison BEFORE INSERT ON run_events FOR EACH ROW WHEN (NEW.run LIKE '{run}')
                  EXECUTE FUNCTION refuse()"
             ),
         ],
         false => vec![format!(
-            "CREATE TRIGGER poison BEFORE INSERT ON run_events WHEN NEW.run = '{run}'
+            "CREATE TRIGGER poison BEFORE INSERT ON run_events WHEN NEW.run LIKE '{run}'
              BEGIN SELECT RAISE(ABORT, 'refused'); END"
         )],
     };
@@ -58,6 +59,48 @@ async fn a_run_that_the_store_does_not_take_holds_up_no_other() {
         "written",
         "and is written when it can be"
     );
+    store.close().await;
+}
+
+/// Takes as long as the journal has patience: half a minute.
+#[tokio::test]
+async fn whoever_watches_a_run_that_the_store_does_not_take_is_told_its_end_and_it_ends_once() {
+    let gate = Gate::new();
+    let provider = slowly(std::slice::from_ref(&gate)).await;
+    let place = Place::new().await;
+    let gateway = Gateway::configured(&provider, |settings| place.give_to(settings)).await;
+    let body = with(ask(&[]), json!({ "stream": true, "store": true })).to_string();
+    let headers = [("content-type", "application/json")];
+    let mut ids = Vec::new();
+    let mut watching = Vec::new();
+    for _ in 0..2 {
+        let answer = gateway.client.send("POST", "/v1/chat/completions", &headers, body.clone()).await;
+        ids.push(answer.headers()["x-run-id"].to_str().unwrap().to_owned());
+        watching.push(tokio::spawn(whole(answer)));
+    }
+    let store = place.store().await;
+    poison(&store, &place, "%").await;
+    for id in &ids {
+        let events = gateway.client.send("GET", &format!("/v1/runs/{id}/events"), &[], "").await;
+        watching.push(tokio::spawn(whole(events)));
+    }
+    let stopped = gateway.client.post(&format!("/v1/runs/{}/cancel", ids[0]), &[], &json!({})).await;
+    assert_eq!(stopped.status, 200, "that was written: {}", stopped.text());
+    gate.open();
+    for watcher in watching {
+        let seen = tokio::time::timeout(3 * PATIENCE, watcher).await.expect("nobody waits for ever").unwrap();
+        assert_eq!(seen.status, 200);
+    }
+    heal(&store, &place).await;
+    for (id, end) in ids.iter().zip(["cancelled", "completed"]) {
+        let written = async {
+            while json_of(&gateway.client, id).await["status"] != end {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, written).await.expect("it is written when it can be");
+    }
+    assert_eq!(provider.peer.requests().len(), 2, "neither began anew");
     store.close().await;
 }
 
