@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use askama::Template;
-use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use http::{HeaderMap, StatusCode};
 
 use super::frame::Frame;
 use super::message::Message;
-use super::site::Site;
+use super::site::{Sent, Site};
 use super::words;
 use crate::identity::Person;
 
@@ -85,13 +84,8 @@ fn title(site: &Site, person: &Person) -> String {
 pub(super) async fn end_session(
     State(site): State<Arc<Site>>,
     Path(session): Path<String>,
-    headers: HeaderMap,
-    body: Body,
+    Sent { visitor, .. }: Sent,
 ) -> Response {
-    let visitor = match site.form(&headers, body).await {
-        Ok((visitor, _)) => visitor,
-        Err(refused) => return refused,
-    };
     let Some(person) = &visitor.person else { return site.see(&visitor, "/login?return_to=/account") };
     match site.sessions.end(person, &session).await {
         Ok(_) => site.see(&visitor, "/account"),
@@ -105,13 +99,8 @@ pub(super) async fn end_session(
 /// `POST /account/sign-out-everywhere`
 pub(super) async fn sign_out_everywhere(
     State(site): State<Arc<Site>>,
-    headers: HeaderMap,
-    body: Body,
+    Sent { mut visitor, .. }: Sent,
 ) -> Response {
-    let mut visitor = match site.form(&headers, body).await {
-        Ok((visitor, _)) => visitor,
-        Err(refused) => return refused,
-    };
     let Some(person) = visitor.person.take() else { return site.see(&visitor, "/login?return_to=/account") };
     match site.sessions.end_all(&person).await {
         Ok(count) => {

@@ -11,7 +11,7 @@ use super::connect::proof_of;
 use super::form::Fields;
 use super::limits::is_only_looked_at;
 use super::message::{Action, Message};
-use super::site::{Site, Visitor};
+use super::site::{Sent, Site, Visitor};
 use crate::connections::{Callback, Finished, LinkView, PageError, Proof};
 
 /// `GET /oauth/callback`
@@ -37,13 +37,8 @@ pub(super) async fn finish(
 pub(super) async fn account(
     State(site): State<Arc<Site>>,
     Path(link): Path<String>,
-    headers: HeaderMap,
-    body: Body,
+    Sent { visitor, fields }: Sent,
 ) -> Response {
-    let (visitor, fields) = match site.form(&headers, body).await {
-        Ok(sent) => sent,
-        Err(refused) => return refused,
-    };
     let flow = match site.connections.view_link(&link, Some(&visitor.browser)).await {
         Ok(LinkView::One(flow)) => flow,
         Ok(LinkView::Several(_)) => {

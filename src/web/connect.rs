@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::body::Body;
 use axum::extract::{Path, RawQuery, State};
 use axum::response::Response;
 use http::{HeaderMap, Method, StatusCode};
@@ -13,7 +12,7 @@ use super::hosts;
 use super::limits::is_only_looked_at;
 use super::message::{Action, Message};
 use super::return_to::is_link;
-use super::site::{Site, Visitor};
+use super::site::{Sent, Site, Visitor};
 use super::words;
 use crate::config::Secret;
 use crate::connections::{FlowPage, LinkView, NotBegun, PageError, Proof, Proven, Question, Reason, Stage};
@@ -85,13 +84,8 @@ fn is_open(flow: &FlowPage) -> bool {
 pub(super) async fn act(
     State(site): State<Arc<Site>>,
     Path(link): Path<String>,
-    headers: HeaderMap,
-    body: Body,
+    Sent { visitor, fields }: Sent,
 ) -> Response {
-    let (visitor, fields) = match site.form(&headers, body).await {
-        Ok(sent) => sent,
-        Err(refused) => return refused,
-    };
     if !is_link(&link) {
         return site.message(&visitor, StatusCode::NOT_FOUND, Message::unknown_link());
     }

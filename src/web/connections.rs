@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use http::{HeaderMap, StatusCode};
 
 use super::connections_page::{ConnectionRow, ConnectionsPage, Notice};
 use super::message::Message;
-use super::site::{Site, Visitor};
+use super::site::{Sent, Site, Visitor};
 use super::words;
 use crate::connections::{OwnConnection, RevokeOutcome};
 use crate::identity::Person;
@@ -27,13 +26,8 @@ pub(super) async fn show(State(site): State<Arc<Site>>, headers: HeaderMap) -> R
 pub(super) async fn disconnect(
     State(site): State<Arc<Site>>,
     Path(id): Path<String>,
-    headers: HeaderMap,
-    body: Body,
+    Sent { visitor, fields }: Sent,
 ) -> Response {
-    let (visitor, fields) = match site.form(&headers, body).await {
-        Ok(sent) => sent,
-        Err(refused) => return refused,
-    };
     let Some(ids) = ids(&site, &visitor) else { return site.see(&visitor, "/login?return_to=/connections") };
     let project = fields.get("project").unwrap_or_default();
     let known = site.connections.list_own(&ids).await.unwrap_or_default();
@@ -64,13 +58,8 @@ pub(super) async fn disconnect(
 pub(super) async fn change_scopes(
     State(site): State<Arc<Site>>,
     Path(id): Path<String>,
-    headers: HeaderMap,
-    body: Body,
+    Sent { visitor, fields }: Sent,
 ) -> Response {
-    let (visitor, fields) = match site.form(&headers, body).await {
-        Ok(sent) => sent,
-        Err(refused) => return refused,
-    };
     let Some(ids) = ids(&site, &visitor) else { return site.see(&visitor, "/login?return_to=/connections") };
     let scopes = fields.get("scopes").unwrap_or_default().split_whitespace().map(str::to_owned).collect();
     let project = fields.get("project").unwrap_or_default();

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use askama::Template;
-use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use http::{HeaderMap, Method, StatusCode, Uri};
@@ -13,7 +12,7 @@ use super::frame::Frame;
 use super::limits::is_only_looked_at;
 use super::message::Message;
 use super::return_to::ReturnTo;
-use super::site::{Site, Visitor};
+use super::site::{Sent, Site, Visitor};
 use crate::identity::{Returned, SignInError, Whom};
 
 #[derive(Template)]
@@ -59,13 +58,8 @@ pub(super) async fn choose(State(site): State<Arc<Site>>, uri: Uri, headers: Hea
 pub(super) async fn begin(
     State(site): State<Arc<Site>>,
     Path(provider): Path<String>,
-    headers: HeaderMap,
-    body: Body,
+    Sent { visitor, fields }: Sent,
 ) -> Response {
-    let (visitor, fields) = match site.form(&headers, body).await {
-        Ok(sent) => sent,
-        Err(refused) => return refused,
-    };
     let return_to = ReturnTo::of(fields.get("return_to"));
     let whom = if fields.get("another").is_some() { Whom::Another } else { Whom::Anyone };
     match site.sign_in.begin(&provider, &visitor.browser, return_to.path(), whom).await {
@@ -111,11 +105,8 @@ pub(super) async fn finish(
 }
 
 /// `POST /logout`: ends this session. With `again`, somebody else is to sign in.
-pub(super) async fn end(State(site): State<Arc<Site>>, headers: HeaderMap, body: Body) -> Response {
-    let (mut visitor, fields) = match site.form(&headers, body).await {
-        Ok(sent) => sent,
-        Err(refused) => return refused,
-    };
+pub(super) async fn end(State(site): State<Arc<Site>>, sent: Sent) -> Response {
+    let Sent { mut visitor, fields } = sent;
     if let Some(person) = &visitor.person
         && let Err(error) = site.sessions.end(person, &person.session).await
     {

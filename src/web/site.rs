@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use askama::Template;
 use axum::body::Body;
+use axum::extract::{FromRequest, Request};
 use axum::response::Response;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 
@@ -95,6 +96,22 @@ fn new_browser() -> Secret {
     Secret::new(format!("{}{}", random_id("brw_"), random_id("")))
 }
 
+/// A form that a page of ours sent, and who sent it. What else comes is answered with a page that says so.
+pub(super) struct Sent {
+    pub visitor: Visitor,
+    pub fields: Fields,
+}
+
+impl FromRequest<Arc<Site>> for Sent {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, site: &Arc<Site>) -> Result<Self, Response> {
+        let (head, body) = request.into_parts();
+        let (visitor, fields) = site.form(&head.headers, body, form::LARGEST).await?;
+        Ok(Sent { visitor, fields })
+    }
+}
+
 impl Site {
     /// Pages of `parts`.
     ///
@@ -149,19 +166,11 @@ impl Site {
         Visitor { browser, is_new, person, agent: agent.to_owned() }
     }
 
-    /// The fields of a form that a page of ours sent from this browser.
+    /// A form of at most `largest` bytes that a page of ours sent from this browser. Most handlers take [`Sent`].
     ///
     /// # Errors
     /// The page that says so.
-    pub(super) async fn form(&self, headers: &HeaderMap, body: Body) -> Result<(Visitor, Fields), Response> {
-        self.form_within(headers, body, form::LARGEST).await
-    }
-
-    /// As [`Site::form`], of at most `largest` bytes.
-    ///
-    /// # Errors
-    /// The page that says so.
-    pub(super) async fn form_within(
+    pub(super) async fn form(
         &self,
         headers: &HeaderMap,
         body: Body,

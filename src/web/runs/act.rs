@@ -2,28 +2,22 @@
 
 use std::sync::Arc;
 
-use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 
 use super::show::broken;
 use crate::completion::{Changed, Visibility};
 use crate::store::Error;
 use crate::web::message::Message;
-use crate::web::site::{Site, Visitor};
+use crate::web::site::{Sent, Site, Visitor};
 
 /// `POST /{id}/share`: changes who may read it.
 pub(in crate::web) async fn share(
     State(site): State<Arc<Site>>,
     Path(id): Path<String>,
-    headers: HeaderMap,
-    body: Body,
+    Sent { visitor, fields }: Sent,
 ) -> Response {
-    let (visitor, fields) = match site.form(&headers, body).await {
-        Ok(sent) => sent,
-        Err(refused) => return refused,
-    };
     let Some(visibility) = fields.get("visibility").and_then(Visibility::parse) else {
         return site.message(&visitor, StatusCode::BAD_REQUEST, Message::foreign_form());
     };
@@ -35,13 +29,8 @@ pub(in crate::web) async fn share(
 pub(in crate::web) async fn cancel(
     State(site): State<Arc<Site>>,
     Path(id): Path<String>,
-    headers: HeaderMap,
-    body: Body,
+    Sent { visitor, .. }: Sent,
 ) -> Response {
-    let visitor = match site.form(&headers, body).await {
-        Ok((visitor, _)) => visitor,
-        Err(refused) => return refused,
-    };
     let changed = site.runs().cancel(&id, &site.reader(&visitor)).await;
     let path = match &changed {
         Ok(Changed::Done(record)) if record.status.is_over() => format!("/{id}"),
@@ -54,13 +43,8 @@ pub(in crate::web) async fn cancel(
 pub(in crate::web) async fn delete(
     State(site): State<Arc<Site>>,
     Path(id): Path<String>,
-    headers: HeaderMap,
-    body: Body,
+    Sent { visitor, .. }: Sent,
 ) -> Response {
-    let visitor = match site.form(&headers, body).await {
-        Ok((visitor, _)) => visitor,
-        Err(refused) => return refused,
-    };
     let changed = site.runs().delete(&id, &site.reader(&visitor)).await;
     after(&site, &visitor, &id, changed, "/runs?now=deleted")
 }

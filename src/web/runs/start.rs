@@ -67,7 +67,7 @@ pub(in crate::web) async fn show(State(site): State<Arc<Site>>, uri: Uri, header
 
 /// `POST /`: starts a run and leads to its page.
 pub(in crate::web) async fn start(State(site): State<Arc<Site>>, headers: HeaderMap, body: Body) -> Response {
-    let (visitor, fields) = match site.form_within(&headers, body, LARGEST).await {
+    let (visitor, fields) = match site.form(&headers, body, LARGEST).await {
         Ok(sent) => sent,
         Err(refused) => return refused,
     };
