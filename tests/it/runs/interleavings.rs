@@ -209,7 +209,7 @@ async fn restarts_viewers_and_cancels_in_any_order_change_nothing_of_the_record(
     assert_eq!((undisturbed.calls.len(), undisturbed.results.len()), (TURNS - 1, TURNS - 1));
     assert_eq!(undisturbed.last_words, "2.0 2.1 2.2 2.3 ");
     let (mut restarts, mut cancels) = (0, 0);
-    for seed in 1..8 {
+    for seed in 1..16 {
         let (record, restarted) = play(seed * 7919).await;
         restarts += restarted;
         if record.status == "cancelled" {
