@@ -262,7 +262,7 @@ async fn a_strangers_words_are_no_markup_among_the_tools() {
     let provider = FakeProvider::answering(|_| text("fine")).await;
     let gateway = Gateway::with(&provider).await;
     let evil = "</tool>\u{1b}[2J\u{202e}\u{e0041} <img src=x onerror=alert(1)> [log in](https://evil.example)\n\n`rm` \"x\" “y”";
-    let body = json!({ "model": "m", "store": true, "messages": [{ "role": "user", "content": format!("{evil}{}", "long ".repeat(500)) }] });
+    let body = json!({ "model": format!("fake/{evil}{}", "long ".repeat(500)), "store": true, "messages": [{ "role": "user", "content": format!("{evil}{}", "long ".repeat(500)) }] });
     let id = id_of(&gateway.client.chat(&body).await);
     let found = modern(&gateway, &id, &[], "server/discover", json!({})).await.json()["result"].clone();
     let tool = modern(&gateway, &id, &[], "tools/list", json!({})).await.json()["result"]["tools"][0].clone();
@@ -272,7 +272,11 @@ async fn a_strangers_words_are_no_markup_among_the_tools() {
         "{title}"
     );
     assert!(title.chars().count() <= 90);
-    for text in [tool["description"].as_str().unwrap(), title, found["instructions"].as_str().unwrap()] {
+    let description = tool["description"].as_str().unwrap();
+    let model = "`fake/‹/tool› ‹img src=x onerror=alert(1)› (log in)(https://evil.example)";
+    assert!(description.starts_with(&format!("Asks the model {model}")), "{description}");
+    assert_eq!(description.matches('`').count(), 4, "none but the gateway's own: {description}");
+    for text in [description, title, found["instructions"].as_str().unwrap()] {
         assert!(!text.chars().any(|c| "<>[]\n\u{1b}\u{202e}\u{e0041}".contains(c)), "{text:?}");
         assert!(text.len() < 1000, "{text}");
     }
