@@ -375,6 +375,22 @@ async fn what_fails_is_a_result_with_the_words_of_the_chat_error_and_the_next_ca
 }
 
 #[tokio::test]
+async fn no_call_is_kept_whatever_the_headers_of_its_client_say() {
+    let provider = FakeProvider::answering(|_| text("fine")).await;
+    let gateway = Gateway::with(&provider).await;
+    let id = prompt(&gateway, &[]).await;
+    for header in ["x-toolgate-cache-seconds", "x-toolgate-cache_seconds"] {
+        for _ in 0..2 {
+            let called = modern(&gateway, &id, &[(header, "600")], "tools/call", asking("go")).await;
+            assert_eq!(said(&called), ("fine".to_owned(), false), "{header}");
+        }
+    }
+    assert_eq!(provider.peer.requests().len(), 5, "the prompt's own, and one for each");
+    let runs = gateway.client.get("/v1/runs").await.json();
+    assert_eq!(runs["data"].as_array().unwrap().len(), 1, "{runs}");
+}
+
+#[tokio::test]
 async fn a_function_of_the_application_cannot_be_answered_and_says_so() {
     let own =
         json!({ "type": "function", "function": { "name": "mine", "parameters": { "type": "object" } } });
