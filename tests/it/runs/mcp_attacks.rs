@@ -311,3 +311,43 @@ async fn what_a_providers_host_has_at_mcp_is_still_the_hosts() {
     assert!(provider.peer.requests().iter().all(|request| request.path == "/mcp"));
     assert_eq!(gateway.client.post("/nothing/mcp", &[], &json!({})).await.status, 404);
 }
+
+#[tokio::test]
+async fn an_address_that_only_runs_have_is_no_providers_host() {
+    let provider = FakeProvider::answering(|_| text("a prompt")).await;
+    let gateway =
+        Gateway::configured(&provider, |settings| settings.any_host.mode = AnyHostMode::Public).await;
+    let id = id_of(&gateway.client.chat(&stored(ask(&[]))).await);
+    let none = format!("run_{}", "0".repeat(id.len() - 4));
+    for path in [
+        format!("/{id}.md/"),
+        format!("/{id}.md/mcp"),
+        format!("/{id}.md/chat/completions"),
+        format!("/{id}.json/v1/models"),
+        format!("/{id}:443/v1/models"),
+        format!("/{id}/v1/models"),
+        "/run_.example/v1/models".to_owned(),
+        "/run_x/mcp".to_owned(),
+    ] {
+        for method in ["GET", "POST"] {
+            let answer = whole(gateway.client.send(method, &path, &[], "").await).await;
+            let code = answer.json()["error"]["code"].clone();
+            assert_eq!((answer.status, code), (404, json!("run_not_found")), "{method} {path}");
+        }
+    }
+    for id in [&id, &none] {
+        for (method, path, allow, words) in [
+            ("DELETE", format!("/{id}"), "GET, HEAD", format!("/v1/runs/{id}")),
+            ("PUT", format!("/{id}"), "GET, HEAD", format!("/v1/runs/{id}")),
+            ("POST", format!("/{id}"), "GET, HEAD", format!("/v1/runs/{id}")),
+            ("DELETE", format!("/{id}.md"), "GET, HEAD", format!("/v1/runs/{id}")),
+            ("GET", format!("/{id}/chat/completions"), "POST", "POST".to_owned()),
+        ] {
+            let answer = whole(gateway.client.send(method, &path, &[], "").await).await;
+            assert_eq!((answer.status, answer.header("allow")), (405, Some(allow)), "{method} {path}");
+            let message = answer.json()["error"]["message"].as_str().unwrap().to_owned();
+            assert!(message.contains(&words), "{method} {path}: {message}");
+        }
+    }
+    assert_eq!(gateway.client.get(&format!("/v1/runs/{id}")).await.status, 200, "it is still there");
+}
