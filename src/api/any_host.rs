@@ -13,8 +13,9 @@ use super::{ApiError, App, body, chat, view};
 use crate::completion::{is_run_id, relay};
 use crate::config::AnyHostMode;
 use crate::egress;
-use crate::identity::Surface;
+use crate::identity::{Caller, Surface};
 use crate::openai::ErrorKind;
+use crate::upstream::{KeptTarget, Target};
 
 /// Everything that no route of ours matches: chat completions of a host get the gateway's features, its other
 /// endpoints are relayed.
@@ -66,6 +67,18 @@ fn at_run(method: &Method, path: &str) -> Result<Response, ApiError> {
     let mut response = not_allowed(message).into_response();
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
     Ok(response)
+}
+
+/// The target of who asked a run at a provider's address, and goes on there: with their own key, as for any request to
+/// that host.
+///
+/// # Errors
+/// 400, and 403 for hosts that policy refuses by now.
+pub(super) fn at_address(app: &App, caller: &Caller, kept: &KeptTarget) -> Result<Target, ApiError> {
+    let target = app.providers.find_named(kept, caller.forward_key.as_ref()).ok_or_else(not_found)?;
+    allow(app, &target.provider.name)?;
+    check(app, &target.provider.base)?;
+    Ok(target)
 }
 
 /// Host and path of `/{host}/{path}`; `None` when the first part cannot be a host.

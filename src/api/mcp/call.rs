@@ -38,11 +38,11 @@ pub(super) fn start(server: &Server<'_>, message: &str) -> Running {
     });
     Running::Starting(Box::pin(async move {
         let request = ChatRequest::parse(body.to_string().into())?;
-        let (request, target) = prompts::follow(&app, &caller, &request, &record).await?;
+        let (request, target, path) = prompts::follow(&app, &caller, &request, &record).await?;
         let mut options = Options::read(&request, &headers, &app.settings.run)?;
         // No call is kept, also not for the next one that asks the same.
         options.cache_seconds = None;
-        let asked = chat::Asked { request, headers, target, path: "/chat/completions", options };
+        let asked = chat::Asked { request, headers, target, path: &path, options };
         Ok(Box::new(Begun::new(chat::start(&app, &caller, asked).await?)))
     }))
 }
