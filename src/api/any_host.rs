@@ -4,16 +4,18 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::response::Response;
-use http::{Method, Request, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
 
 use super::relay::no_page;
+use super::runs::not_found;
 use super::{ApiError, App, body, chat, view};
-use crate::completion::relay;
+use crate::completion::{is_run_id, relay};
 use crate::config::AnyHostMode;
 use crate::egress;
-use crate::identity::Surface;
+use crate::identity::{Caller, Surface};
 use crate::openai::ErrorKind;
+use crate::upstream::{KeptTarget, Target};
 
 /// Everything that no route of ours matches: chat completions of a host get the gateway's features, its other
 /// endpoints are relayed.
@@ -22,6 +24,9 @@ use crate::openai::ErrorKind;
 /// 403 for hosts that policy refuses and for browsers that want to show the answer, 404 for paths that name no host, and those of chat completions.
 pub async fn any_host(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Response, ApiError> {
     let (head, body) = request.into_parts();
+    if let Some(path) = head.uri.path().strip_prefix("/run_") {
+        return at_run(&head.method, path);
+    }
     let (host, path) = split(&head.uri).ok_or_else(|| nothing_at(&head.uri))?;
     no_page(&head.headers)?;
     let caller = app.admit(&head.headers, Surface::ProviderHost).await?;
@@ -44,6 +49,36 @@ pub async fn any_host(State(app): State<Arc<App>>, request: Request<Body>) -> Re
         relay::forward(app.upstream(), &target, head.method, &path, &head.headers, egress::full(body))
             .await?;
     Ok(view::relayed(response))
+}
+
+/// Below an address that only runs have, whatever stands in it: no host is asked. `path` begins behind `/run_`.
+fn at_run(method: &Method, path: &str) -> Result<Response, ApiError> {
+    let (allowed, message) = match path.split_once('/') {
+        None => {
+            let id = path.split('.').next().filter(|id| is_run_id(&format!("run_{id}")));
+            let url = id.map_or("/v1/runs/{id}".to_owned(), |id| format!("/v1/runs/run_{id}"));
+            ("GET, HEAD", format!("`{method}` is not possible here; a run is changed and deleted at {url}"))
+        }
+        Some((id, "chat/completions")) if is_run_id(&format!("run_{id}")) => {
+            ("POST", format!("`{method}` is not possible here; POST a chat completion"))
+        }
+        Some(_) => return Err(not_found()),
+    };
+    let mut response = not_allowed(message).into_response();
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
+    Ok(response)
+}
+
+/// The target of who asked a run at a provider's address, and goes on there: with their own key, as for any request to
+/// that host.
+///
+/// # Errors
+/// 400, and 403 for hosts that policy refuses by now.
+pub(super) fn at_address(app: &App, caller: &Caller, kept: &KeptTarget) -> Result<Target, ApiError> {
+    let target = app.providers.find_named(kept, caller.forward_key.as_ref()).ok_or_else(not_found)?;
+    allow(app, &target.provider.name)?;
+    check(app, &target.provider.base)?;
+    Ok(target)
 }
 
 /// Host and path of `/{host}/{path}`; `None` when the first part cannot be a host.
@@ -78,13 +113,12 @@ fn forbidden(message: String) -> ApiError {
 
 /// The path exists, but not for this method.
 pub async fn method_not_allowed(method: Method) -> ApiError {
-    let message = format!("`{method}` is not possible here");
-    ApiError::new(
-        StatusCode::METHOD_NOT_ALLOWED,
-        ErrorKind::InvalidRequest,
-        Some("method_not_allowed"),
-        message,
-    )
+    not_allowed(format!("`{method}` is not possible here"))
+}
+
+fn not_allowed(message: String) -> ApiError {
+    let code = Some("method_not_allowed");
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, ErrorKind::InvalidRequest, code, message)
 }
 
 /// What is told of an address that leads nowhere.

@@ -9,17 +9,17 @@ use http::Request;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::any_host::any_host;
+use super::any_host::{any_host, at_address};
 use super::app::reader_of;
 use super::runs::not_found;
 use super::{ApiError, App, chat};
 use crate::completion::{Record, is_run_id, text_of};
-use crate::identity::Caller;
+use crate::identity::{Caller, CallerKind};
 use crate::openai::{ChatRequest, InvalidField};
 use crate::upstream::Target;
 
 /// The prompt of a run becomes the system message; its model and its tools are those of requests that name none. A first
-/// part that is no run's id is a provider's host.
+/// part that is no run's id may be a provider's host.
 ///
 /// # Errors
 /// Those of chat completions, and 404 for runs that the caller may not read.
@@ -33,8 +33,8 @@ pub async fn complete(
     }
     let (caller, headers, request) = chat::read(&app, request).await?;
     let record = find(&app, &caller, &id).await?;
-    let (request, target) = follow(&app, &caller, &request, &record).await?;
-    chat::complete(&app, &caller, request, headers, target, "/chat/completions").await
+    let (request, target, path) = follow(&app, &caller, &request, &record).await?;
+    chat::complete(&app, &caller, request, headers, target, &path).await
 }
 
 /// The run whose prompt `caller` wants to use.
@@ -45,19 +45,47 @@ pub(super) async fn find(app: &App, caller: &Caller, id: &str) -> Result<Record,
     app.runs().find(id, &reader_of(caller)).await?.ok_or_else(not_found)
 }
 
-/// `request` as it follows the run's prompt, and the target that its model means.
+/// `request` as it follows the run's prompt, the target that its model means, and the endpoint there.
+///
+/// The model of a run that somebody else asked says where its author wants it answered, so nobody's own key follows it.
 ///
 /// # Errors
-/// 400, 401, 404.
+/// 400, 401, 403, 404.
 pub(super) async fn follow(
     app: &App,
     caller: &Caller,
     request: &ChatRequest,
     record: &Record,
-) -> Result<(ChatRequest, Target), ApiError> {
+) -> Result<(ChatRequest, Target, String), ApiError> {
+    let own_model = request.get::<String>("model", "the name of a model")?.filter(|model| !model.is_empty());
     let request = with_prompt(request, record)?;
+    let means_the_runs = own_model.as_ref().is_none_or(|model| *model == record.model);
+    if let Some(provider) = &record.named_provider
+        && means_the_runs
+        && record.is_callers
+    {
+        let target = at_address(app, caller, &provider.target)?;
+        return Ok((request, target, provider.path.clone()));
+    }
+    if own_model.is_none() {
+        let at = format!("{}/chat/completions", app.runs().url(&record.id));
+        if caller.kind == CallerKind::PassThrough && !record.is_callers {
+            let message = format!(
+                "somebody else asked this run, and your key may not be for its provider: name the `model` that your \
+                 key is for at {at}, or use an API key of this gateway"
+            );
+            return Err(InvalidField::new("model", message).into());
+        }
+        if record.named_provider.is_some() {
+            let message = format!(
+                "this run was asked at a provider's address, and only who asked it can go on there: name a `model` \
+                 that GET /v1/models lists, at {at}"
+            );
+            return Err(InvalidField::new("model", message).into());
+        }
+    }
     let target = chat::select(app, caller, &request).await?;
-    Ok((request, target))
+    Ok((request, target, "/chat/completions".to_owned()))
 }
 
 /// The request with the run's prompt before its own messages.

@@ -34,6 +34,13 @@ pub struct KeptTarget {
     base_path: Option<String>,
 }
 
+impl KeptTarget {
+    /// Whether the provider was named by its address.
+    pub fn is_named(&self) -> bool {
+        self.base_path.is_some()
+    }
+}
+
 impl Target {
     /// Whether the credential came with the request.
     pub fn has_callers_key(&self) -> bool {
@@ -241,16 +248,19 @@ impl Providers {
         Ok(Target { provider: Arc::new(provider), model: String::new(), credential, callers: true })
     }
 
+    /// The provider that was named by its address, with the caller's key and no other; `None` for one that was not.
+    pub fn find_named(&self, kept: &KeptTarget, key: Option<&Secret>) -> Option<Target> {
+        self.by_host(&kept.provider, kept.base_path.as_deref()?, key).ok()
+    }
+
     /// The target that was kept, with the configured key; `None` when there is no such provider, or it wants a key that
     /// is not configured.
     pub fn find_kept(&self, kept: &KeptTarget) -> Option<Target> {
-        match &kept.base_path {
-            Some(path) => {
-                let found = self.by_host(&kept.provider, path, None).ok()?;
-                Some(Target { model: kept.model.clone(), ..found })
-            }
-            None => target(self.by_name.get(&kept.provider)?, &kept.model, ProviderKey::Configured).ok(),
+        if kept.is_named() {
+            let found = self.find_named(kept, None)?;
+            return Some(Target { model: kept.model.clone(), ..found });
         }
+        target(self.by_name.get(&kept.provider)?, &kept.model, ProviderKey::Configured).ok()
     }
 
     /// Whether `host` belongs to a configured provider or a preset.

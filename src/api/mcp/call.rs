@@ -7,10 +7,11 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use futures_util::stream;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::endpoint::Server;
 use super::{outcome, progress};
@@ -25,23 +26,25 @@ use crate::sse;
 /// The first word to a client that wants to be told of progress.
 const BEGINNING: &str = "asking the model";
 
-/// Starts the run of a message.
-///
-/// # Errors
-/// Those of chat completions.
-pub(super) async fn start(server: &Server<'_>, message: &str) -> Result<Running, ApiError> {
-    let Server { app, caller, record, headers, .. } = server;
+/// The run of a message. It begins when it is asked for its result, so that who waits can be sent signs of life while
+/// the servers of its tools are asked.
+pub(super) fn start(server: &Server<'_>, message: &str) -> Running {
+    let (app, caller, record) = (Arc::clone(server.app), server.caller.clone(), Arc::clone(&server.record));
+    let headers = of_the_gateway(server.headers);
     let body = json!({
         "messages": [{ "role": "user", "content": message }],
         // Who reads it is a model: what tools said is worth something to the one that called them alone.
         "toolgate": { "output": "text" },
     });
-    let request = ChatRequest::parse(body.to_string().into())?;
-    let headers = of_the_gateway(headers);
-    let (request, target) = prompts::follow(app, caller, &request, record).await?;
-    let options = Options::read(&request, &headers, &app.settings.run)?;
-    let asked = chat::Asked { request, headers, target, path: "/chat/completions", options };
-    Ok(Running::new(chat::start(app, caller, asked).await?))
+    Running::Starting(Box::pin(async move {
+        let request = ChatRequest::parse(body.to_string().into())?;
+        let (request, target, path) = prompts::follow(&app, &caller, &request, &record).await?;
+        let mut options = Options::read(&request, &headers, &app.settings.run)?;
+        // No call is kept, also not for the next one that asks the same.
+        options.cache_seconds = None;
+        let asked = chat::Asked { request, headers, target, path: &path, options };
+        Ok(Box::new(Begun::new(chat::start(&app, &caller, asked).await?)))
+    }))
 }
 
 /// What of an MCP client's headers is for a run. All others, its key among them, are for this gateway alone.
@@ -51,8 +54,14 @@ fn of_the_gateway(headers: &HeaderMap) -> HeaderMap {
     kept.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
-/// A run under way. Dropping it, when the client leaves, ends the run.
-pub(super) struct Running {
+/// A run, from before its start. Dropping it, when the client leaves, ends the run.
+pub(super) enum Running {
+    Starting(BoxFuture<'static, Result<Box<Begun>, ApiError>>),
+    Begun(Box<Begun>),
+}
+
+/// A run under way.
+pub(super) struct Begun {
     answer: Option<Answer>,
     events: Viewer,
     /// Of a run that is kept.
@@ -69,13 +78,38 @@ enum Next {
 }
 
 impl Running {
+    /// The next event. What was read before it is not lost when this is not awaited to its end.
+    async fn next(&mut self) -> Next {
+        let starting = match self {
+            Running::Begun(begun) => return begun.next().await,
+            Running::Starting(starting) => starting,
+        };
+        match starting.await {
+            Ok(begun) => {
+                *self = Running::Begun(begun);
+                Next::Step(None)
+            }
+            Err(error) => Next::Result(outcome::text(error.message(), true)),
+        }
+    }
+
+    /// The tool's result.
+    pub async fn result(&mut self) -> Value {
+        loop {
+            if let Next::Result(result) = self.next().await {
+                return result;
+            }
+        }
+    }
+}
+
+impl Begun {
     fn new(started: Started) -> Self {
         let Started { run_id, result_url, model, created, output, events, task, .. } = started;
         let answer = Some(Answer::new(run_id, model, created, output));
-        Running { answer, events, result_url, _task: task }
+        Begun { answer, events, result_url, _task: task }
     }
 
-    /// The next event. What was read before it is not lost when this is not awaited to its end.
     async fn next(&mut self) -> Next {
         let event = self.events.next().await;
         let Some(answer) = &mut self.answer else { return Next::Result(outcome::of(Err(vanished_run()))) };
@@ -88,15 +122,6 @@ impl Running {
         match self.answer.take_if(|_| is_last) {
             Some(answer) => Next::Result(outcome::of(answer.finish())),
             None => Next::Step(words),
-        }
-    }
-
-    /// The tool's result.
-    pub async fn result(&mut self) -> Value {
-        loop {
-            if let Next::Result(result) = self.next().await {
-                return result;
-            }
         }
     }
 }
@@ -169,15 +194,20 @@ async fn next(mut state: Box<Streaming>) -> Option<(Result<Bytes, Infallible>, B
     }
     let Streaming { telling, running, told, .. } = &mut *state;
     let mut out = Vec::new();
+    // From the last word to the client: most events are none, and a model that writes is silence to it.
+    let until = Instant::now() + telling.keep_alive;
     while out.is_empty() {
-        match timeout(telling.keep_alive, running.as_mut()?.next()).await {
+        match timeout_at(until, running.as_mut()?.next()).await {
             Err(_) => sse::comment(&mut out, "keep-alive"),
-            Ok(Next::Step(words)) => {
-                if let (Some(words), Some(token)) = (words, &telling.progress_token) {
+            Ok(Next::Step(words)) => match (words, &telling.progress_token) {
+                (Some(words), Some(token)) => {
                     *told += 1;
                     write(&mut out, &mcp::progress(token, *told, None, &words));
                 }
-            }
+                // Where there is always another event, no time passes in waiting for one.
+                _ if Instant::now() >= until => sse::comment(&mut out, "keep-alive"),
+                _ => {}
+            },
             Ok(Next::Result(result)) => {
                 write(&mut out, &telling.response(result));
                 *running = None;

@@ -13,7 +13,7 @@ use url::Url;
 
 use super::call::{self, Telling};
 use super::refused::Refused;
-use super::{outcome, tool};
+use super::tool;
 use crate::api::any_host::any_host;
 use crate::api::relay::no_page;
 use crate::api::runs::json_response;
@@ -37,7 +37,7 @@ pub async fn serve(State(app): State<Arc<App>>, Path(id): Path<String>, request:
     Box::pin(answer(&app, &id, request)).await.unwrap_or_else(IntoResponse::into_response)
 }
 
-async fn answer(app: &App, id: &str, request: Request<Body>) -> Result<Response, Refused> {
+async fn answer(app: &Arc<App>, id: &str, request: Request<Body>) -> Result<Response, Refused> {
     let (head, body) = request.into_parts();
     if head.method != Method::POST {
         return Ok(post_only());
@@ -45,9 +45,9 @@ async fn answer(app: &App, id: &str, request: Request<Body>) -> Result<Response,
     check_head(&app.settings, &head)?;
     no_page(&head.headers)?;
     let caller = admit(app, &head).await?;
-    let record = prompts::find(app, &caller, id).await?;
+    let record = Arc::new(prompts::find(app, &caller, id).await?);
     let body = read(app, body, &head.headers).await?;
-    let server = Server { app, caller: &caller, record: &record, headers: &head.headers };
+    let server = Server { app, caller: &caller, record, headers: &head.headers };
     match serde_json::from_slice::<Value>(&body) {
         Err(_) => Err(Refusal::bad_request(PARSE_ERROR, "the body is not JSON").into()),
         Ok(Value::Array(batch)) => server.answer_batch(batch).await,
@@ -104,10 +104,10 @@ async fn read(app: &App, body: Body, headers: &HeaderMap) -> Result<bytes::Bytes
 
 /// One request, and whose it is.
 pub(super) struct Server<'a> {
-    pub app: &'a App,
+    pub app: &'a Arc<App>,
     pub caller: &'a Caller,
     /// The run whose prompt is used.
-    pub record: &'a Record,
+    pub record: Arc<Record>,
     pub headers: &'a HeaderMap,
 }
 
@@ -125,13 +125,7 @@ impl Server<'_> {
         }
         let asked = tool::Asked::read(&message.params).map_err(refused)?;
         let telling = self.telling(era, request.clone(), asked.progress_token);
-        match call::start(self, &asked.message).await {
-            Ok(running) => Ok(telling.answer(running).await),
-            Err(error) => {
-                let result = outcome::text(error.message(), true);
-                Ok(json_response(StatusCode::OK, &telling.response(result)))
-            }
-        }
+        Ok(telling.answer(call::start(self, &asked.message)).await)
     }
 
     /// The answers to a batch, together. A call is a run and costs as much as any other, which is counted by requests:
@@ -172,10 +166,7 @@ impl Server<'_> {
             return Err(invalid_params("a batch may call the tool once; send the other calls by themselves"));
         }
         let asked = tool::Asked::read(params)?;
-        Ok(match call::start(self, &asked.message).await {
-            Ok(mut running) => running.result().await,
-            Err(error) => outcome::text(error.message(), true),
-        })
+        Ok(call::start(self, &asked.message).result().await)
     }
 
     /// The result of everything but calls.
@@ -200,21 +191,21 @@ impl Server<'_> {
                 if message.params.get("cursor").is_some_and(|cursor| !cursor.is_null()) {
                     return Err(invalid_params("there is no such page: the list has only one"));
                 }
-                cacheable(json!({ "tools": [tool::definition(self.app, self.record)] }))
+                cacheable(json!({ "tools": [tool::definition(self.app, &self.record)] }))
             }
             (unknown, _) => return Err(mcp::method_not_found(era, unknown)),
         })
     }
 
     fn info(&self) -> Value {
-        let title = tool::title(self.app, self.record);
+        let title = tool::title(self.app, &self.record);
         json!({ "name": "toolgate", "title": title, "version": env!("CARGO_PKG_VERSION") })
     }
 
     fn instructions(&self) -> String {
         format!(
             "One prompt that was kept: “{}”. `ask` gives the answer to a message that follows it.",
-            tool::title(self.app, self.record)
+            tool::title(self.app, &self.record)
         )
     }
 

@@ -17,10 +17,16 @@ const MODEL_CHARACTERS: usize = 80;
 /// Longest token that clients may choose for progress, in bytes: it is repeated in every notification.
 const LONGEST_TOKEN: usize = 256;
 
-/// What the run was asked, in a line. The words are a stranger's and end up among those of other tools, where models
-/// read them and clients may show them as HTML or Markdown: what would be a mark there becomes its likeness.
+/// What the run was asked, in a line.
 pub(super) fn title(app: &App, record: &Record) -> String {
-    let line = text::one_line(&app.engine.without_links(&record.title), TITLE_CHARACTERS);
+    let line = plain(app, &record.title, TITLE_CHARACTERS);
+    if line.is_empty() { "a kept prompt".to_owned() } else { line }
+}
+
+/// A stranger's words in a line of at most `most` characters. They end up among those of other tools, where models read
+/// them and clients may show them as HTML or Markdown: what would be a mark there becomes its likeness.
+fn plain(app: &App, words: &str, most: usize) -> String {
+    let line = text::one_line(&app.engine.without_links(words), most);
     let likeness = |c| match c {
         '<' => '‹',
         '>' => '›',
@@ -29,14 +35,13 @@ pub(super) fn title(app: &App, record: &Record) -> String {
         '`' | '"' | '“' | '”' => '\'',
         other => other,
     };
-    let line: String = line.chars().map(likeness).collect();
-    if line.is_empty() { "a kept prompt".to_owned() } else { line }
+    line.chars().map(likeness).collect()
 }
 
 /// The tool's definition.
 pub(super) fn definition(app: &App, record: &Record) -> Value {
     let title = title(app, record);
-    let model = text::one_line(&record.model, MODEL_CHARACTERS).replace('`', "'");
+    let model = plain(app, &record.model, MODEL_CHARACTERS);
     // Whoever did not ask the run gets its words without its tools.
     let tools = record.request.get("tools").and_then(Value::as_array).filter(|_| record.is_callers);
     let has_tools = tools.is_some_and(|tools| !tools.is_empty());

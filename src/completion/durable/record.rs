@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use super::state::KeptState;
 use crate::completion::render::Output;
 use crate::store::RunRow;
+use crate::upstream::KeptTarget;
 
 /// Where a run is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,6 +120,14 @@ impl Reader {
     }
 }
 
+/// The provider of a run that was asked at a provider's address.
+#[derive(Debug, Clone)]
+pub struct NamedProvider {
+    pub target: KeptTarget,
+    /// The endpoint below the provider's base address, with its query.
+    pub path: String,
+}
+
 /// A run, without its events.
 #[derive(Clone)]
 pub struct Record {
@@ -153,6 +162,8 @@ pub struct Record {
     pub tool_calls: i64,
     /// How tool activity appears in the run's `content`.
     pub output: Output,
+    /// Where it was asked, if not by the name of a model here.
+    pub named_provider: Option<NamedProvider>,
     /// Whether the reader may change it.
     pub is_own: bool,
     /// Whether the reader sent the request, and may see all of it.
@@ -160,11 +171,14 @@ pub struct Record {
 }
 
 impl Record {
-    /// Of a listed one the request is not known, nor how it is shown.
+    /// Of a listed one the request is not known, nor how it is shown, nor its provider.
     pub(super) fn of(row: &RunRow, reader: &Reader) -> Self {
         let state = serde_json::from_slice::<KeptState>(&row.state).ok();
         Record {
-            output: state.map(|state| state.options.output).unwrap_or_default(),
+            output: state.as_ref().map(|state| state.options.output).unwrap_or_default(),
+            named_provider: state
+                .filter(|state| state.target.is_named())
+                .map(|state| NamedProvider { target: state.target, path: state.path }),
             id: row.id.clone(),
             project: row.project.clone(),
             user: row.user.clone(),

@@ -22,6 +22,8 @@ pub(in crate::web) struct RunPage {
     pub prompt: Prompt,
     /// The result, one HTML element each.
     pub elements: Vec<Arc<str>>,
+    /// Whether its prompt may be somebody's who reads this, by program.
+    pub is_prompt: bool,
     pub samples: Samples,
     /// What an MCP client needs to use the run as a server.
     pub mcp: String,

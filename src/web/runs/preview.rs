@@ -187,6 +187,7 @@ fn run(text: Option<&str>, frame: &Frame, events: &[RunEvent], kind: (&str, bool
                       { "type": "function", "function": { "name": or("send_report") } }],
         }))),
         elements: view.elements(),
+        is_prompt: true,
         samples: Samples::new(&or("https://tools.example.com/run_5d1f0c9a7b3e4826"), &or("demo/demo"), &or("And in two sentences?"), &[], false),
         mcp: mcp_settings(&or("https://tools.example.com/run_5d1f0c9a7b3e4826"), &or("How did the third quarter go?"), false),
         is_live,

@@ -45,6 +45,8 @@ pub async fn run_page(site: &Site, id: &str, head: &Parts) -> Response {
         path: format!("/{}", record.id),
         facts: facts(&record, site.now()),
         elements: view.elements(),
+        // At a provider's address only the key goes on that asked the run, and no page knows whose that is.
+        is_prompt: site.local || record.named_provider.is_none(),
         samples: Samples::new(&address, &record.model, "What else should I know?", &[], site.local),
         mcp: mcp_settings(&address, &prompt.title, site.local),
         address,

@@ -1,5 +1,7 @@
 //! A kept run as an MCP server: both eras, its only tool, and what a call comes to.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -7,8 +9,8 @@ use tokio::net::TcpStream;
 use super::outside::{SHOP, as_key, hosted};
 use super::scene::{calling, has_results, id_of, stored};
 use crate::support::{
-    Answer, FakeMcp, FakeProvider, FakeTool, Gate, Gateway, Person, Protected, Recorded, Reply, Stream, ask,
-    calls, provider::delta, provider::event, text, whole, with,
+    Answer, FakeMcp, FakeProvider, FakeTool, Gate, Gateway, Peer, Person, Piece, Protected, Recorded, Reply,
+    Stream, ask, calls, provider::delta, provider::event, text, whole, with,
 };
 
 pub const MODERN: &str = "2026-07-28";
@@ -235,6 +237,56 @@ async fn who_has_to_wait_is_sent_signs_of_life_unless_it_reads_json_only() {
 }
 
 #[tokio::test]
+async fn signs_of_life_come_while_the_model_writes_word_by_word() {
+    let gates: Vec<Gate> = (0..10).map(|_| Gate::new()).collect();
+    let behind = gates.clone();
+    let provider = FakeProvider::answering(move |request| match request.text().contains("slow") {
+        true => {
+            let word = || event(&delta(&json!({ "content": "word " })));
+            Reply::stream(behind.iter().flat_map(|gate| [word(), Piece::Wait(gate.clone())]).collect())
+        }
+        false => text("a prompt"),
+    })
+    .await;
+    let gateway = Gateway::configured(&provider, |settings| settings.run.keep_alive_seconds = 1).await;
+    let id = prompt(&gateway, &[]).await;
+    // Sooner than any silence of the model would be broken.
+    let writing = tokio::spawn(async move {
+        for gate in gates {
+            tokio::time::sleep(Duration::from_millis(400)).await;
+            gate.open();
+        }
+    });
+    let mut stream =
+        open(&gateway, &id, with(asking("slow"), json!({ "_meta": { "progressToken": 1 } }))).await;
+    stream.until_comment().await;
+    assert!(!writing.is_finished(), "it came in between");
+    writing.abort();
+}
+
+#[tokio::test]
+async fn signs_of_life_come_while_the_servers_of_the_tools_are_asked() {
+    let provider = FakeProvider::answering(|_| text("never")).await;
+    let silent = Peer::start(|_| Reply::Silence).await;
+    let gateway = Gateway::configured(&provider, |settings| settings.run.keep_alive_seconds = 1).await;
+    let entry = json!({ "type": "mcp", "server_url": silent.url("/mcp"), "server_label": "silent" });
+    let id = super::scene::task(&gateway, &ask(&[entry])).await;
+    silent.until_requests(1).await;
+    for params in [asking("go"), with(asking("go"), json!({ "_meta": { "progressToken": 1 } }))] {
+        open(&gateway, &id, params).await.until_comment().await;
+    }
+    assert_eq!(provider.peer.requests().len(), 0);
+}
+
+/// A call as it is answered to who reads event streams.
+async fn open(gateway: &Gateway, id: &str, params: Value) -> Stream {
+    let (headers, body) = modern_request("tools/call", params);
+    let mut all: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    all.push(("content-type", "application/json"));
+    Stream::new(gateway.client.send("POST", &format!("/{id}/mcp"), &all, body.to_string()).await)
+}
+
+#[tokio::test]
 async fn a_missing_login_is_a_result_with_its_link_and_after_the_click_the_call_works() {
     let mcp = Protected::start(vec![FakeTool::text("t", "secret of ann")]).await;
     let provider = calling(|| calls(&[("c", "s_t", json!({}))]), || text("done")).await;
@@ -323,6 +375,22 @@ async fn what_fails_is_a_result_with_the_words_of_the_chat_error_and_the_next_ca
 }
 
 #[tokio::test]
+async fn no_call_is_kept_whatever_the_headers_of_its_client_say() {
+    let provider = FakeProvider::answering(|_| text("fine")).await;
+    let gateway = Gateway::with(&provider).await;
+    let id = prompt(&gateway, &[]).await;
+    for header in ["x-toolgate-cache-seconds", "x-toolgate-cache_seconds"] {
+        for _ in 0..2 {
+            let called = modern(&gateway, &id, &[(header, "600")], "tools/call", asking("go")).await;
+            assert_eq!(said(&called), ("fine".to_owned(), false), "{header}");
+        }
+    }
+    assert_eq!(provider.peer.requests().len(), 5, "the prompt's own, and one for each");
+    let runs = gateway.client.get("/v1/runs").await.json();
+    assert_eq!(runs["data"].as_array().unwrap().len(), 1, "{runs}");
+}
+
+#[tokio::test]
 async fn a_function_of_the_application_cannot_be_answered_and_says_so() {
     let own =
         json!({ "type": "function", "function": { "name": "mine", "parameters": { "type": "object" } } });
@@ -340,7 +408,7 @@ async fn when_the_client_leaves_the_request_to_the_provider_ends() {
     let provider = FakeProvider::answering(move |request| match request.text().contains("leave") {
         true => Reply::stream(vec![
             event(&delta(&json!({ "content": "the first words" }))),
-            crate::support::Piece::Wait(never.clone()),
+            Piece::Wait(never.clone()),
         ]),
         false => text("a prompt"),
     })

@@ -1,12 +1,12 @@
 //! What a kept run's MCP server refuses, and what it tells of what is not there.
 
 use serde_json::{Value, json};
-use toolgate::config::{AnyHostMode, EgressAllow, KeyScope};
+use toolgate::config::{AnyHostMode, EgressAllow, KeyScope, Models, Provider, Secret};
 
 use super::mcp::{MODERN, asking, modern, modern_request, said};
 use super::outside::{RIVAL, SHOP, as_key, hosted};
 use super::scene::{id_of, stored};
-use crate::support::{Answer, FakeMcp, FakeProvider, FakeTool, Gateway, Reply, ask, text, whole, with};
+use crate::support::{Answer, FakeMcp, FakeProvider, FakeTool, Gateway, Peer, Reply, ask, text, whole, with};
 
 /// A request as JSON to the run, with these headers.
 async fn post(gateway: &Gateway, id: &str, headers: &[(&str, &str)], body: &str) -> Answer {
@@ -244,13 +244,7 @@ async fn a_clients_key_and_headers_go_nowhere_else() {
         "{:?}",
         last.headers
     );
-    // A provider's own key goes to the provider, and the tools of somebody else's run are not used.
-    let theirs =
-        modern(&gateway, &id, &[("authorization", "Bearer sk-mine")], "tools/call", asking("go")).await;
-    assert_eq!(theirs.status, 200, "{}", theirs.text());
-    let last = provider.peer.requests().pop().unwrap();
-    assert_eq!(last.header("authorization"), Some("Bearer sk-mine"));
-    assert!(last.json().get("tools").is_none());
+    // The tools of somebody else's run are not used.
     let list =
         modern(&gateway, &id, &[("authorization", "Bearer sk-mine")], "tools/list", json!({})).await.json();
     let description = list["result"]["tools"][0]["description"].as_str().unwrap().to_owned();
@@ -258,11 +252,138 @@ async fn a_clients_key_and_headers_go_nowhere_else() {
 }
 
 #[tokio::test]
+async fn a_providers_own_key_goes_to_no_provider_that_a_strangers_run_names() {
+    let (mine, other) =
+        (FakeProvider::answering(|_| text("mine")).await, FakeProvider::answering(|_| text("other")).await);
+    let gateway = hosted(&mine, |settings| {
+        settings.pass_through.enabled = true;
+        settings.any_host.mode = AnyHostMode::Public;
+        for (name, provider) in [("mine", &mine), ("other", &other)] {
+            settings.providers.push(with_key(name, provider));
+        }
+    })
+    .await;
+    let own = [("authorization", "Bearer sk-mine")];
+    let prompt = with(stored(ask(&[])), json!({ "model": "other/m" }));
+    let other_pass_through = [("authorization", "Bearer sk-other")];
+    let strangers = [
+        stored_as(&gateway, SHOP, &prompt).await,
+        id_of(&gateway.client.post("/v1/chat/completions", &other_pass_through, &prompt).await),
+    ];
+    let before = other.peer.requests().len();
+    for id in &strangers {
+        let (words, is_error) = said(&modern(&gateway, id, &own, "tools/call", asking("go")).await);
+        assert!(is_error && words.contains(&format!("/{id}/chat/completions")), "{words}");
+        assert!(words.contains("name the `model`") && words.contains("API key of this gateway"), "{words}");
+        let path = format!("/{id}/chat/completions");
+        for nothing in [json!({}), json!({ "model": "" }), json!({ "model": null })] {
+            let body = with(json!({ "messages": [{ "role": "user", "content": "go" }] }), nothing);
+            let refused = gateway.client.post(&path, &own, &body).await;
+            assert_eq!((refused.status, &refused.json()["error"]["param"]), (400, &json!("model")));
+        }
+        // Who says where the key is for, gets there.
+        let named = with(ask(&[]), json!({ "model": "mine/m" }));
+        assert_eq!(gateway.client.post(&path, &own, &named).await.content(), "mine");
+        let last = mine.peer.requests().pop().unwrap();
+        assert_eq!(last.header("authorization"), Some("Bearer sk-mine"));
+        assert!(last.json().get("tools").is_none());
+    }
+    assert_eq!(other.peer.requests().len(), before, "nothing of it reached the other");
+    // One's own run names where one's own key has been.
+    let answer = modern(&gateway, &strangers[1], &other_pass_through, "tools/call", asking("go")).await;
+    assert_eq!(said(&answer), ("other".to_owned(), false));
+    assert_eq!(other.peer.requests().pop().unwrap().header("authorization"), Some("Bearer sk-other"));
+}
+
+/// A configured provider with a key of the operator's.
+fn with_key(name: &str, provider: &FakeProvider) -> Provider {
+    Provider {
+        name: name.into(),
+        base_url: Some(provider.peer.url("/v1")),
+        api_key: Some(Secret::new("k")),
+        models: Some(Models::These(vec!["m".into()])),
+        ..Provider::default()
+    }
+}
+
+#[tokio::test]
+async fn no_key_but_the_one_that_asked_a_run_at_a_providers_address_goes_there_with_its_prompt() {
+    let configured = FakeProvider::answering(|_| text("configured")).await;
+    let named = FakeProvider::answering(|_| text("named")).await;
+    let gateway =
+        Gateway::configured(&configured, |settings| settings.any_host.mode = AnyHostMode::Public).await;
+    let path = format!("/{}/openai/v1/chat/completions?api-version=2", named.peer.host());
+    let own = [("authorization", "Bearer sk-mine")];
+    let body = with(stored(ask(&[])), json!({ "model": "maker/theirs" }));
+    let id = id_of(&gateway.client.post(&path, &own, &body).await);
+    let chat = format!("/{id}/chat/completions");
+    let without = json!({ "messages": [{ "role": "user", "content": "and then?" }] });
+    for body in [without.clone(), with(without.clone(), json!({ "model": "maker/theirs" }))] {
+        assert_eq!(gateway.client.post(&chat, &own, &body).await.content(), "named");
+    }
+    assert_eq!(said(&modern(&gateway, &id, &own, "tools/call", asking("and then?")).await).0, "named");
+    let requests = named.peer.requests();
+    assert_eq!(requests.len(), 4);
+    for request in &requests {
+        assert_eq!(request.path, "/openai/v1/chat/completions?api-version=2");
+        assert_eq!(request.header("authorization"), Some("Bearer sk-mine"));
+        assert_eq!(request.json()["model"], "maker/theirs");
+    }
+    assert_eq!(requests[3].json()["messages"][0], json!({ "role": "system", "content": "question" }));
+    assert_eq!(gateway.client.post(&chat, &[], &without).await.content(), "named");
+    assert_eq!(named.peer.requests()[4].header("authorization"), None, "nor the operator's");
+    // Who names another model asks for that one.
+    let other = with(without, json!({ "model": "m" }));
+    assert_eq!(gateway.client.post(&chat, &[], &other).await.content(), "configured");
+    assert_eq!(named.peer.requests().len(), 5);
+}
+
+#[tokio::test]
+async fn a_run_of_a_providers_address_takes_nobody_elses_key_there() {
+    let provider = FakeProvider::answering(|_| text("of the house")).await;
+    let gateway = hosted(&provider, |settings| {
+        settings.pass_through.enabled = true;
+        settings.any_host.mode = AnyHostMode::Public;
+        let house = EgressAllow { host: None, cidr: Some("127.0.0.0/8".parse().unwrap()), ports: Vec::new() };
+        settings.egress.allow.push(house);
+        (settings.egress.connect_seconds, settings.upstream.max_retries) = (1, 0);
+    })
+    .await;
+    let evil = Peer::start(|_| Reply::Silence).await;
+    let path = format!("/{}/v1/chat/completions", evil.host());
+    let theirs = [("authorization", "Bearer sk-evil")];
+    // Nothing there speaks TLS, and the run is kept all the same.
+    let failed = gateway.client.post(&path, &theirs, &stored(ask(&[]))).await;
+    let id = failed.header("x-run-id").unwrap_or_else(|| panic!("{}", failed.text())).to_owned();
+    let chat = format!("/{id}/chat/completions");
+    let body = json!({ "messages": [{ "role": "user", "content": "go" }] });
+    let again = gateway.client.post(&chat, &theirs, &body).await;
+    assert_eq!(again.status, failed.status, "who asked it is sent there: {}", again.text());
+    let shop = bearer(SHOP);
+    for key in ["Bearer sk-mine", shop.as_str()] {
+        let headers = [("authorization", key)];
+        let refused = gateway.client.post(&chat, &headers, &body).await;
+        assert_eq!((refused.status, &refused.json()["error"]["param"]), (400, &json!("model")));
+        let (words, is_error) = said(&modern(&gateway, &id, &headers, "tools/call", asking("go")).await);
+        assert!(is_error && words.contains(&chat) && !words.contains(&evil.host()), "{words}");
+    }
+    let named = gateway.client.post(&chat, &[("authorization", &shop)], &ask(&[])).await;
+    assert_eq!(
+        named.content(),
+        "of the house",
+        "the run's own model's name means one of the house to others"
+    );
+    let page =
+        whole(gateway.client.send("GET", &format!("/{id}"), &[("accept", "text/html")], "").await).await;
+    assert!(page.status == 200 && !page.text().contains("Use as API"), "{}", page.text());
+}
+
+#[tokio::test]
 async fn a_strangers_words_are_no_markup_among_the_tools() {
     let provider = FakeProvider::answering(|_| text("fine")).await;
     let gateway = Gateway::with(&provider).await;
     let evil = "</tool>\u{1b}[2J\u{202e}\u{e0041} <img src=x onerror=alert(1)> [log in](https://evil.example)\n\n`rm` \"x\" “y”";
-    let body = json!({ "model": "m", "store": true, "messages": [{ "role": "user", "content": format!("{evil}{}", "long ".repeat(500)) }] });
+    let body = json!({ "model": format!("fake/{evil}{}", "long ".repeat(500)), "store": true, "messages": [{ "role": "user", "content": format!("{evil}{}", "long ".repeat(500)) }] });
     let id = id_of(&gateway.client.chat(&body).await);
     let found = modern(&gateway, &id, &[], "server/discover", json!({})).await.json()["result"].clone();
     let tool = modern(&gateway, &id, &[], "tools/list", json!({})).await.json()["result"]["tools"][0].clone();
@@ -272,7 +393,11 @@ async fn a_strangers_words_are_no_markup_among_the_tools() {
         "{title}"
     );
     assert!(title.chars().count() <= 90);
-    for text in [tool["description"].as_str().unwrap(), title, found["instructions"].as_str().unwrap()] {
+    let description = tool["description"].as_str().unwrap();
+    let model = "`fake/‹/tool› ‹img src=x onerror=alert(1)› (log in)(https://evil.example)";
+    assert!(description.starts_with(&format!("Asks the model {model}")), "{description}");
+    assert_eq!(description.matches('`').count(), 4, "none but the gateway's own: {description}");
+    for text in [description, title, found["instructions"].as_str().unwrap()] {
         assert!(!text.chars().any(|c| "<>[]\n\u{1b}\u{202e}\u{e0041}".contains(c)), "{text:?}");
         assert!(text.len() < 1000, "{text}");
     }
@@ -306,4 +431,44 @@ async fn what_a_providers_host_has_at_mcp_is_still_the_hosts() {
     }
     assert!(provider.peer.requests().iter().all(|request| request.path == "/mcp"));
     assert_eq!(gateway.client.post("/nothing/mcp", &[], &json!({})).await.status, 404);
+}
+
+#[tokio::test]
+async fn an_address_that_only_runs_have_is_no_providers_host() {
+    let provider = FakeProvider::answering(|_| text("a prompt")).await;
+    let gateway =
+        Gateway::configured(&provider, |settings| settings.any_host.mode = AnyHostMode::Public).await;
+    let id = id_of(&gateway.client.chat(&stored(ask(&[]))).await);
+    let none = format!("run_{}", "0".repeat(id.len() - 4));
+    for path in [
+        format!("/{id}.md/"),
+        format!("/{id}.md/mcp"),
+        format!("/{id}.md/chat/completions"),
+        format!("/{id}.json/v1/models"),
+        format!("/{id}:443/v1/models"),
+        format!("/{id}/v1/models"),
+        "/run_.example/v1/models".to_owned(),
+        "/run_x/mcp".to_owned(),
+    ] {
+        for method in ["GET", "POST"] {
+            let answer = whole(gateway.client.send(method, &path, &[], "").await).await;
+            let code = answer.json()["error"]["code"].clone();
+            assert_eq!((answer.status, code), (404, json!("run_not_found")), "{method} {path}");
+        }
+    }
+    for id in [&id, &none] {
+        for (method, path, allow, words) in [
+            ("DELETE", format!("/{id}"), "GET, HEAD", format!("/v1/runs/{id}")),
+            ("PUT", format!("/{id}"), "GET, HEAD", format!("/v1/runs/{id}")),
+            ("POST", format!("/{id}"), "GET, HEAD", format!("/v1/runs/{id}")),
+            ("DELETE", format!("/{id}.md"), "GET, HEAD", format!("/v1/runs/{id}")),
+            ("GET", format!("/{id}/chat/completions"), "POST", "POST".to_owned()),
+        ] {
+            let answer = whole(gateway.client.send(method, &path, &[], "").await).await;
+            assert_eq!((answer.status, answer.header("allow")), (405, Some(allow)), "{method} {path}");
+            let message = answer.json()["error"]["message"].as_str().unwrap().to_owned();
+            assert!(message.contains(&words), "{method} {path}: {message}");
+        }
+    }
+    assert_eq!(gateway.client.get(&format!("/v1/runs/{id}")).await.status, 200, "it is still there");
 }
