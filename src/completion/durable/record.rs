@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::state::KeptState;
+use crate::completion::options::Options;
 use crate::completion::render::Output;
 use crate::store::RunRow;
 
@@ -153,6 +154,8 @@ pub struct Record {
     pub tool_calls: i64,
     /// How tool activity appears in the run's `content`.
     pub output: Output,
+    /// What the request said to the gateway, in its body or in headers; `None` where that is not known.
+    pub options: Option<Options>,
     /// Whether the reader may change it.
     pub is_own: bool,
     /// Whether the reader sent the request, and may see all of it.
@@ -160,11 +163,12 @@ pub struct Record {
 }
 
 impl Record {
-    /// Of a listed one the request is not known, nor how it is shown.
+    /// Of a listed one neither the request nor its options are known.
     pub(super) fn of(row: &RunRow, reader: &Reader) -> Self {
-        let state = serde_json::from_slice::<KeptState>(&row.state).ok();
+        let options = serde_json::from_slice::<KeptState>(&row.state).ok().map(|state| state.options);
         Record {
-            output: state.map(|state| state.options.output).unwrap_or_default(),
+            output: options.as_ref().map(|options| options.output).unwrap_or_default(),
+            options,
             id: row.id.clone(),
             project: row.project.clone(),
             user: row.user.clone(),
