@@ -16,7 +16,7 @@ function lines() {
   const messages = [{ role: "user", content: value("message") || form.elements.message.placeholder }];
   const tools = value("servers").split(/\s+/).filter(Boolean).map((server_url) => ({ type: "mcp", server_url }));
   const json = JSON.stringify;
-  const fields = Object.entries({ model, messages, ...(tools.length ? { tools } : {}) });
+  const fields = Object.entries({ model, messages, store: true, ...(tools.length ? { tools } : {}) });
   const body = `{\n${fields.map(([name, value]) => `    "${name}": ${json(value)}`).join(",\n")}\n  }`;
   const curl = [
     `curl ${inShell(`${base}/chat/completions`)}`,
@@ -29,7 +29,8 @@ function lines() {
 client = OpenAI(base_url=${json(base)}, api_key=${local ? '"local"' : 'os.environ["TOOLGATE_KEY"]'})
 completion = client.chat.completions.create(
     model=${json(model)},
-    messages=${json(messages)},${tools.length ? `\n    tools=${json(tools)},` : ""}
+    messages=${json(messages)},
+    store=True,${tools.length ? `\n    tools=${json(tools)},` : ""}
 )
 print(completion.choices[0].message.content)`;
   const javascript = `import OpenAI from "openai";
@@ -37,14 +38,19 @@ print(completion.choices[0].message.content)`;
 const client = new OpenAI({ baseURL: ${json(base)}, apiKey: ${local ? '"local"' : "process.env.TOOLGATE_KEY"} });
 const completion = await client.chat.completions.create({
   model: ${json(model)},
-  messages: ${json(messages)},${tools.length ? `\n  tools: ${json(tools)},` : ""}
+  messages: ${json(messages)},
+  store: true,${tools.length ? `\n  tools: ${json(tools)},` : ""}
 });
 console.log(completion.choices[0].message.content);`;
   return { curl, python, javascript };
 }
 
 function write() {
-  for (const [name, text] of Object.entries(lines())) document.querySelector(`[data-sample="${name}"]`).textContent = text;
+  for (const [name, text] of Object.entries(lines())) {
+    // Not there where more goes along than the form shows.
+    const sample = document.querySelector(`[data-sample="${name}"]`);
+    if (sample) sample.textContent = text;
+  }
 }
 
 form.addEventListener("input", write);

@@ -26,7 +26,7 @@ const MOST_LOOKED_AT: usize = 10_000;
 pub async fn list(State(app): State<Arc<App>>, head: Parts) -> Result<Response, ApiError> {
     let reader = app.owner(&head).await?;
     let text = head.uri.query().unwrap_or_default();
-    let (query, wanted) = (Query::read(text, true)?, Wanted::read(text)?);
+    let (query, wanted) = (Query::read(text, true, Listed::Runs)?, Wanted::read(text)?);
     let project = reader.namespace.clone().unwrap_or_default();
     // A person's own are theirs in all projects, under whatever name.
     let only = reader.only_user.as_deref().filter(|_| reader.person.is_empty());
@@ -104,6 +104,31 @@ pub(super) fn envelope(data: Vec<Value>, has_more: bool) -> Value {
     })
 }
 
+/// What is listed, which decides by what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Listed {
+    Runs,
+    Completions,
+    /// Of one completion.
+    Messages,
+}
+
+impl Listed {
+    /// What the list is not asked for: left out, a filter that was spelt wrong would give everything.
+    fn refuse(self, unknown: &str) -> InvalidField {
+        let unknown: String = unknown.chars().take(100).collect();
+        let (what, known) = match self {
+            Listed::Runs => ("runs are", "`user`, `model`, `status`, `kind`, `after`, `limit` and `order`"),
+            Listed::Completions => {
+                ("stored completions are", "`model`, `metadata[key]`, `after`, `limit` and `order`")
+            }
+            Listed::Messages => ("messages are", "`after`, `limit` and `order`"),
+        };
+        let message = format!("`{unknown}` is nothing that {what} listed by; {known} are");
+        InvalidField::new(unknown, message)
+    }
+}
+
 /// What every list is asked for.
 pub(super) struct Query {
     pub after: Option<String>,
@@ -115,13 +140,13 @@ pub(super) struct Query {
 
 impl Query {
     /// # Errors
-    /// 400 for a limit or an order that is none.
-    pub fn read(query: &str, newest_first: bool) -> Result<Self, InvalidField> {
+    /// 400 for a limit or an order that is none, and for what `listed` has no filter for.
+    pub fn read(query: &str, newest_first: bool, listed: Listed) -> Result<Self, InvalidField> {
         let mut read = Query { after: None, limit: 20, newest_first, model: None, metadata: Vec::new() };
         for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
             match &*name {
                 "after" => read.after = Some(value.into_owned()),
-                "model" => read.model = Some(value.into_owned()),
+                "model" if listed != Listed::Messages => read.model = Some(value.into_owned()),
                 "limit" => {
                     let limit = value.parse().ok().filter(|limit| (1..=MOST).contains(limit));
                     read.limit = limit.ok_or_else(|| {
@@ -129,9 +154,13 @@ impl Query {
                     })?;
                 }
                 "order" => read.newest_first = one_of("order", &value, ["asc", "desc"])? == "desc",
+                // `Wanted` knows the others.
+                _ if listed == Listed::Runs => {}
                 name => {
                     let key = name.strip_prefix("metadata[").and_then(|rest| rest.strip_suffix(']'));
-                    read.metadata.extend(key.map(|key| (key.to_owned(), value.into_owned())));
+                    let key = key.filter(|key| listed == Listed::Completions && !key.is_empty());
+                    let key = key.ok_or_else(|| listed.refuse(name))?;
+                    read.metadata.push((key.to_owned(), value.into_owned()));
                 }
             }
         }
@@ -165,15 +194,7 @@ impl Wanted {
                 }
                 "kind" => wanted.kind = Kind::parse(one_of("kind", &value, Kind::ALL.map(Kind::as_str))?),
                 "after" | "limit" | "order" | "model" => {}
-                unknown => {
-                    // Left out, a filter that was spelt wrong would give everything.
-                    let unknown: String = unknown.chars().take(100).collect();
-                    let message = format!(
-                        "`{unknown}` is nothing that runs are listed by; `user`, `model`, `status`, `kind`, `after`, \
-                         `limit` and `order` are"
-                    );
-                    return Err(InvalidField::new(unknown, message));
-                }
+                unknown => return Err(Listed::Runs.refuse(unknown)),
             }
         }
         Ok(wanted)

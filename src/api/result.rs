@@ -15,8 +15,8 @@ use super::runs::{follow, json_response, read, view};
 use super::stored::completion;
 use super::{ApiError, App};
 use crate::completion::event::RunEvent;
-use crate::completion::render::{Output, Renderer};
-use crate::completion::{Record, Status, text_of};
+use crate::completion::render::{self, Output, Renderer};
+use crate::completion::{Record, Status, Visibility, text_of};
 use crate::openai::{ErrorKind, InvalidField};
 
 /// What of a result is wanted, as its address or its `Accept` says.
@@ -121,19 +121,30 @@ impl Wanted {
     }
 }
 
+impl Wanted {
+    /// The block of code that is asked for. Of a result only what the model wrote counts.
+    async fn codeblock(&self, app: &App, record: &Record, which: &str) -> Result<String, ApiError> {
+        let (name, text) = match self.part {
+            Some(Part::Prompt) => ("prompt", prompt(record)),
+            Some(Part::Context) => ("context", context(record)),
+            Some(Part::Result) | None => ("result", content(app, record, Output::Events).await?),
+        };
+        codeblock(&text, which).map_err(|there| no_codeblock(name, there, which))
+    }
+}
+
 async fn markdown(app: &App, record: &Record, query: Option<&str>) -> Result<Response, ApiError> {
     let wanted = Wanted::read(query)?;
-    let text = match wanted.part.unwrap_or(Part::Result) {
-        Part::Prompt => prompt(record),
-        Part::Context => context(record),
-        Part::Result if wanted.codeblock.is_some() => content(app, record, Output::Events).await?,
-        Part::Result => with_state(record, content(app, record, shown(record)).await?),
-    };
-    let (kind, text) = match wanted.codeblock {
-        Some(which) => {
-            ("text/plain; charset=utf-8", codeblock(&text, &which).ok_or_else(|| no_codeblock(&which))?)
+    let (kind, text) = match &wanted.codeblock {
+        Some(which) => ("text/plain; charset=utf-8", wanted.codeblock(app, record, which).await?),
+        None => {
+            let text = match wanted.part {
+                Some(Part::Prompt) => prompt(record),
+                Some(Part::Context) => context(record),
+                Some(Part::Result) | None => with_state(record, content(app, record, shown(record)).await?),
+            };
+            ("text/markdown; charset=utf-8", text)
         }
-        None => ("text/markdown; charset=utf-8", text),
     };
     let mut response = Response::new(Body::from(text));
     for (name, value) in [
@@ -151,6 +162,10 @@ async fn markdown(app: &App, record: &Record, query: Option<&str>) -> Result<Res
 
 async fn json(app: &App, record: &Record, query: Option<&str>) -> Result<Response, ApiError> {
     let wanted = Wanted::read(query)?;
+    if let Some(which) = &wanted.codeblock {
+        let block = wanted.codeblock(app, record, which).await?;
+        return Ok(json_response(StatusCode::OK, &json!({ "codeblock": block })));
+    }
     let mut whole = view(app, record).await?;
     let result = content(app, record, shown(record)).await?;
     let part = match wanted.part {
@@ -216,7 +231,13 @@ async fn content(app: &App, record: &Record, output: Output) -> Result<String, A
             && output != Output::Events
         {
             let message = error.error.get("message").and_then(Value::as_str).unwrap_or("unknown");
-            content.push_str(&crate::completion::render::failed(message));
+            let failed = render::failed(message);
+            content.push_str(if content.is_empty() { failed.trim_start() } else { &failed });
+            let logins = error.logins();
+            if !logins.is_empty() {
+                content.push_str(&format!("\n{}", render::authorization_required(&logins)));
+                content.extend(error.login_batch().map(|batch| render::batch_item(&batch)));
+            }
         }
     }
     Ok(content)
@@ -234,6 +255,10 @@ fn shown(record: &Record) -> Output {
 fn with_state(record: &Record, content: String) -> String {
     let state = match record.status {
         Status::Queued | Status::InProgress => "> **In progress.** This is the result so far.\n\n",
+        // As of an event, such a reader gets no link.
+        Status::RequiresAction if !record.is_own && record.visibility == Visibility::Public => {
+            "> **Waiting for a login.** Only the person who started this can log in; the run goes on by itself.\n\n"
+        }
         Status::RequiresAction => {
             "> **Waiting for you.** Log in with the link below; the run goes on by itself.\n\n"
         }
@@ -243,8 +268,9 @@ fn with_state(record: &Record, content: String) -> String {
     format!("{state}{content}")
 }
 
-/// A fenced code block of the text: by its number, from 1, or by a word of its info string, such as a path.
-fn codeblock(text: &str, which: &str) -> Option<String> {
+/// A fenced code block of the text: by its number, from 1, or by a word of its info string, such as a path. The error
+/// is how many there are.
+fn codeblock(text: &str, which: &str) -> Result<String, usize> {
     let number: Option<usize> = which.parse().ok();
     let mut seen = 0;
     let mut open: Option<String> = None;
@@ -258,7 +284,9 @@ fn codeblock(text: &str, which: &str) -> Option<String> {
                 };
                 let mut words =
                     info.split(|c: char| c.is_whitespace() || matches!(c, ':' | '=' | '"' | '{' | '}' | ','));
-                if number == Some(seen) || (number.is_none() && words.any(|word| word == which)) {
+                if number == Some(seen)
+                    || (number.is_none() && !which.is_empty() && words.any(|word| word == which))
+                {
                     open = Some(String::new());
                 }
             }
@@ -267,16 +295,28 @@ fn codeblock(text: &str, which: &str) -> Option<String> {
                     block.push_str(&part);
                 }
             }
-            Event::End(TagEnd::CodeBlock) if open.is_some() => return open,
+            Event::End(TagEnd::CodeBlock) => {
+                if let Some(block) = open {
+                    return Ok(block);
+                }
+            }
             _ => {}
         }
     }
-    None
+    Err(seen)
 }
 
-fn no_codeblock(which: &str) -> ApiError {
+fn no_codeblock(part: &str, there: usize, which: &str) -> ApiError {
     let shown: String = which.chars().take(100).collect();
-    let message = format!("the result has no code block `{}`", shown.escape_default());
+    let count = match there {
+        0 => "none".to_owned(),
+        1 => "one, `codeblock=1`".to_owned(),
+        more => format!("{more}, counted from 1"),
+    };
+    let message = format!(
+        "the {part} has no code block `{}`; it has {count}. Those in what tools gave do not count",
+        shown.escape_default()
+    );
     ApiError::new(StatusCode::NOT_FOUND, ErrorKind::InvalidRequest, Some("codeblock_not_found"), message)
 }
 
@@ -288,12 +328,14 @@ mod tests {
     fn code_blocks_are_found_by_number_and_by_name() {
         let text =
             "a\n```rust src/main.rs\nfn main() {}\n```\n\n```toml title=\"Cargo.toml\"\n[package]\n```\n";
-        assert_eq!(codeblock(text, "1").as_deref(), Some("fn main() {}\n"));
-        assert_eq!(codeblock(text, "2").as_deref(), Some("[package]\n"));
-        assert_eq!(codeblock(text, "src/main.rs").as_deref(), Some("fn main() {}\n"));
-        assert_eq!(codeblock(text, "Cargo.toml").as_deref(), Some("[package]\n"));
-        assert_eq!(codeblock(text, "3"), None);
-        assert_eq!(codeblock(text, "0"), None);
+        assert_eq!(codeblock(text, "1").as_deref(), Ok("fn main() {}\n"));
+        assert_eq!(codeblock(text, "2").as_deref(), Ok("[package]\n"));
+        assert_eq!(codeblock(text, "src/main.rs").as_deref(), Ok("fn main() {}\n"));
+        assert_eq!(codeblock(text, "Cargo.toml").as_deref(), Ok("[package]\n"));
+        assert_eq!(codeblock(text, "3"), Err(2));
+        assert_eq!(codeblock(text, "0"), Err(2));
+        assert_eq!(codeblock(text, ""), Err(2));
+        assert_eq!(codeblock("none", "1"), Err(0));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use http::request::Parts;
 use http::{Request, StatusCode};
 use serde_json::{Map, Value, json};
 
-use super::lists::{Query, envelope, read_page};
+use super::lists::{Listed, Query, envelope, read_page};
 use super::runs::{done, json_response, not_found};
 use super::{ApiError, App, body, keep};
 use crate::completion::{Answer, Reader, Record, Status};
@@ -24,7 +24,7 @@ use crate::store::RunFilter;
 pub async fn list(State(app): State<Arc<App>>, head: Parts) -> Result<Response, ApiError> {
     let caller = app.admit(&head.headers, Surface::V1).await?;
     let reader = super::app::reader_of(&caller);
-    let query = Query::read(head.uri.query().unwrap_or_default(), false)?;
+    let query = Query::read(head.uri.query().unwrap_or_default(), false, Listed::Completions)?;
     let filter = RunFilter {
         project: &caller.namespace,
         user: reader.only_user.as_deref(),
@@ -68,7 +68,7 @@ pub async fn messages(
     head: Parts,
 ) -> Result<Response, ApiError> {
     let (record, _) = stored(&app, &id, &head).await?;
-    let query = Query::read(head.uri.query().unwrap_or_default(), false)?;
+    let query = Query::read(head.uri.query().unwrap_or_default(), false, Listed::Messages)?;
     let mut messages: Vec<Value> = record
         .messages()
         .iter()
@@ -99,7 +99,7 @@ pub async fn messages(
     Ok(json_response(StatusCode::OK, &envelope(messages, has_more)))
 }
 
-/// `POST /v1/chat/completions/{id}`: replaces `metadata`.
+/// `POST /v1/chat/completions/{id}`: replaces `metadata`; null leaves it, `{}` empties it.
 ///
 /// # Errors
 /// 400, 401, 403, 404, 429, 503.
@@ -115,9 +115,14 @@ pub async fn update(
         return Err(no_completion(&app, &record));
     }
     let metadata = fields.get::<Map<String, Value>>("metadata", "an object")?;
-    let metadata = metadata.ok_or_else(|| InvalidField::new("metadata", "`metadata` is missing"))?;
-    keep::check_metadata(&metadata)?;
-    let changed = done(app.runs().change(&record.id, &reader, Some(&metadata), None).await?)?;
+    if !fields.fields().any(|(key, _)| key == "metadata") {
+        return Err(InvalidField::new("metadata", "`metadata` is missing").into());
+    }
+    // As at /v1/runs: null leaves it as it is.
+    if let Some(metadata) = &metadata {
+        keep::check_metadata(metadata)?;
+    }
+    let changed = done(app.runs().change(&record.id, &reader, metadata.as_ref(), None).await?)?;
     let completion = completion(&app, &changed).await?.ok_or_else(|| no_completion(&app, &changed))?;
     Ok(json_response(StatusCode::OK, &completion))
 }

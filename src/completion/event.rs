@@ -199,6 +199,67 @@ pub struct LoginHeaders {
     pub login_url: Option<String>,
 }
 
+impl RunError {
+    /// The missing logins that it is about, with their links.
+    pub fn logins(&self) -> Vec<AuthorizationRequired> {
+        let providers = self.error.get("providers").and_then(Value::as_array);
+        let login = |provider: &Value| {
+            let text = |name: &str| provider.get(name).and_then(Value::as_str);
+            let connect_url = text("login_url").map(str::to_owned);
+            let reason = match connect_url {
+                Some(_) => "Log in there, then run it again.",
+                None => "A login is missing.",
+            };
+            AuthorizationRequired {
+                resource: text("url").unwrap_or_default().to_owned(),
+                server_label: String::new(),
+                host: text("hostname").unwrap_or_default().to_owned(),
+                connect_url,
+                scopes: Vec::new(),
+                reason: reason.to_owned(),
+                expires_at: None,
+                kind: match text("provider_type") {
+                    Some("page") => LinkKind::Elicitation,
+                    _ => LinkKind::Connection,
+                },
+            }
+        };
+        providers.into_iter().flatten().map(login).collect()
+    }
+
+    /// The one link for all of [`RunError::logins`].
+    pub fn login_batch(&self) -> Option<AuthorizationBatch> {
+        let connect_all_url = self.error.get("connect_all_url").and_then(Value::as_str)?.to_owned();
+        let resources = self.logins().into_iter().map(|login| login.resource).collect();
+        Some(AuthorizationBatch { connect_all_url: Some(connect_all_url), resources })
+    }
+
+    /// As [`RunEvent::for_strangers`].
+    fn for_strangers(&self, with_links: bool) -> RunError {
+        let mut error = RunError { login: None, ..self.clone() };
+        let Value::Object(fields) = &mut error.error else { return error };
+        let mut kept = vec!["message", "type", "param", "code", "servers", "providers"];
+        kept.extend(with_links.then_some("connect_all_url"));
+        fields.retain(|key, _| kept.contains(&key.as_str()));
+        for (list, url, known) in [
+            ("servers", "server_url", &["server_url", "reason"][..]),
+            ("providers", "url", &["url", "hostname", "login_url", "provider_type"][..]),
+        ] {
+            let entries = fields.get_mut(list).and_then(Value::as_array_mut);
+            for entry in entries.into_iter().flatten().filter_map(Value::as_object_mut) {
+                entry.retain(|key, _| known.contains(&key.as_str()));
+                let address = entry.get(url).and_then(Value::as_str).map(origin).unwrap_or_default();
+                entry.insert(url.to_owned(), address.into());
+                let is_page = entry.get("provider_type").is_some_and(|kind| kind == "page");
+                if (!with_links || is_page) && entry.contains_key("login_url") {
+                    entry.insert("login_url".to_owned(), Value::Null);
+                }
+            }
+        }
+        error
+    }
+}
+
 impl RunEvent {
     /// The event as data: the top-level `toolgate` object of a chunk. `None` for what a chunk says by itself.
     pub fn data(&self) -> Option<Value> {
@@ -327,15 +388,7 @@ impl RunEvent {
             RunEvent::Authorized { resource, host } => {
                 Some(RunEvent::Authorized { resource: origin(resource), host: host.clone() })
             }
-            RunEvent::Error(error) => {
-                let kept = ["message", "type", "param", "code"];
-                let mut error = error.clone();
-                if let Value::Object(fields) = &mut error.error {
-                    fields.retain(|key, _| kept.contains(&key.as_str()));
-                }
-                error.login = None;
-                Some(RunEvent::Error(error))
-            }
+            RunEvent::Error(error) => Some(RunEvent::Error(error.for_strangers(with_links))),
             _ => None,
         }
     }

@@ -6,7 +6,9 @@
 
 use std::borrow::Cow;
 
-use pulldown_cmark::{Alignment, CodeBlockKind, Event, HeadingLevel, Options, Parser, Tag, TextMergeStream};
+use pulldown_cmark::{
+    Alignment, CodeBlockKind, Event, HeadingLevel, Options, Parser, Tag, TagEnd, TextMergeStream,
+};
 use url::Url;
 
 use crate::tools::text;
@@ -38,6 +40,24 @@ pub(super) fn elements(markdown: &str) -> Vec<String> {
 /// As [`elements`], in one piece.
 pub(super) fn html(markdown: &str) -> String {
     elements(markdown).concat()
+}
+
+/// The words of `markdown` without its marks, as one text.
+pub(super) fn words(markdown: &str) -> String {
+    let clean = text::cut(text::for_reader(markdown), MAX_BYTES);
+    let options = Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH | Options::ENABLE_TASKLISTS;
+    let mut words = String::new();
+    for event in Parser::new_ext(&clean, options) {
+        match event {
+            Event::Text(part) | Event::Code(part) | Event::Html(part) | Event::InlineHtml(part) => {
+                words.push_str(&part);
+            }
+            Event::End(TagEnd::Emphasis | TagEnd::Strong | TagEnd::Strikethrough | TagEnd::Link) => {}
+            Event::SoftBreak | Event::HardBreak | Event::End(_) => words.push(' '),
+            _ => {}
+        }
+    }
+    words
 }
 
 #[derive(Default)]

@@ -301,7 +301,7 @@ impl Site {
 
     /// The page for a run that is not there, or is not the visitor's to see: nobody can tell which.
     pub(super) fn unknown_run(&self, visitor: &Visitor, id: &str) -> Response {
-        let may_sign_in = visitor.person.is_none() && self.sign_in.providers().next().is_some();
+        let may_sign_in = visitor.person.is_none() && self.can_sign_in();
         let message = Message::unknown_run(Some(id).filter(|_| may_sign_in));
         self.message(visitor, StatusCode::NOT_FOUND, message)
     }
@@ -311,9 +311,14 @@ impl Site {
         frame::protect(response, self.https);
     }
 
+    /// Whether there is a way to sign in.
+    pub(super) fn can_sign_in(&self) -> bool {
+        self.sign_in.providers().next().is_some()
+    }
+
     /// Whether there is nobody to be but the person at this machine.
     pub(super) fn is_only_local(&self) -> bool {
-        self.local && self.sign_in.providers().next().is_none()
+        self.local && !self.can_sign_in()
     }
 
     /// Now, in milliseconds since 1970.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::state::KeptState;
+use crate::completion::options::Options;
 use crate::completion::render::Output;
 use crate::store::RunRow;
 use crate::upstream::KeptTarget;
@@ -164,6 +165,8 @@ pub struct Record {
     pub output: Output,
     /// Where it was asked, if not by the name of a model here.
     pub named_provider: Option<NamedProvider>,
+    /// What the request said to the gateway, in its body or in headers; `None` where that is not known.
+    pub options: Option<Options>,
     /// Whether the reader may change it.
     pub is_own: bool,
     /// Whether the reader sent the request, and may see all of it.
@@ -171,11 +174,12 @@ pub struct Record {
 }
 
 impl Record {
-    /// Of a listed one the request is not known, nor how it is shown, nor its provider.
+    /// Of a listed one neither the request nor its options and provider are known.
     pub(super) fn of(row: &RunRow, reader: &Reader) -> Self {
         let state = serde_json::from_slice::<KeptState>(&row.state).ok();
         Record {
             output: state.as_ref().map(|state| state.options.output).unwrap_or_default(),
+            options: state.as_ref().map(|state| state.options.clone()),
             named_provider: state
                 .filter(|state| state.target.is_named())
                 .map(|state| NamedProvider { target: state.target, path: state.path }),

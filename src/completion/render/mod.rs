@@ -10,6 +10,6 @@ mod prose;
 mod renderer;
 
 pub use block::failed;
-pub use block::{authorization_required, notice, tool_call, tool_result};
+pub use block::{authorization_required, batch_item, notice, tool_call, tool_result};
 pub use json::pretty as pretty_json;
 pub use renderer::{Output, Renderer};

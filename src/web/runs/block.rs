@@ -18,6 +18,9 @@ const MAX_TEXT_BYTES: usize = 64 << 10;
 /// Longest sentence of a stranger, in characters.
 const SENTENCE_CHARACTERS: usize = 2000;
 
+/// The code of a run whose MCP servers could not be used.
+const UNREACHABLE: &str = "mcp_server_unreachable";
+
 /// One thing on the page.
 #[derive(Debug)]
 pub(super) enum Block {
@@ -316,8 +319,15 @@ pub(super) struct Failure {
 impl Failure {
     pub fn of(error: &RunError) -> Self {
         let text = |name: &str| error.error.get(name).and_then(Value::as_str).unwrap_or_default();
-        let message = text::one_line(text("message"), SENTENCE_CHARACTERS);
+        let message = match &*unreachable(error) {
+            "" => text::one_line(text("message"), SENTENCE_CHARACTERS),
+            servers => text::one_line(servers, SENTENCE_CHARACTERS),
+        };
         let advice = match error.status {
+            _ if text("code") == UNREACHABLE => {
+                "Check the address, and that the server runs. Then run it again, or without this server."
+            }
+            _ if text("code") == "authentication_required" => "Log in, then run it again.",
             401 | 403 => "Check the key, or log in, then run it again.",
             402 => "Top up at the provider, then run it again.",
             404 => "Check the model's name, then run it again.",
@@ -331,6 +341,19 @@ impl Failure {
         let message = if message.is_empty() { "It failed without a reason.".to_owned() } else { message };
         Failure { message, advice, code }
     }
+}
+
+/// The servers that could not be used, and why, in words for people; empty where it is not about that.
+fn unreachable(error: &RunError) -> String {
+    if error.error.get("code").is_none_or(|code| code != UNREACHABLE) {
+        return String::new();
+    }
+    let servers = error.error.get("servers").and_then(Value::as_array);
+    let sentence = |server: &Value| {
+        let text = |name: &str| server.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        format!("{} could not be used: {}.", text("server_url"), text("reason").trim_end_matches('.'))
+    };
+    servers.into_iter().flatten().map(sentence).collect::<Vec<_>>().join(" ")
 }
 
 /// A function call that the caller answers.

@@ -4,6 +4,7 @@
 //! and escaped in one place each, `markdown` for prose and the templates for everything else.
 
 mod act;
+mod again;
 mod block;
 mod list;
 mod live;

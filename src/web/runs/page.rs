@@ -103,6 +103,10 @@ pub(in crate::web) struct StartPage {
     pub local: bool,
     /// Whether the visitor may start a run here.
     pub can_start: bool,
+    /// Whether signing in is a way to start one.
+    pub can_sign_in: bool,
+    /// The visitor's own run whose instructions and limits go along.
+    pub from: Option<String>,
     /// What was wrong with the form.
     pub problem: Option<String>,
 }

@@ -18,11 +18,24 @@ pub(in crate::web) struct Samples {
 impl Samples {
     /// A request to `base`, which ends without a slash; `servers` are addresses of MCP servers. `local` needs no key.
     pub fn new(base: &str, model: &str, message: &str, servers: &[String], local: bool) -> Self {
+        Samples::written(base, (model, message, servers), local, false)
+    }
+
+    /// As [`Samples::new`], of a request that is kept.
+    pub fn stored(base: &str, model: &str, message: &str, servers: &[String], local: bool) -> Self {
+        Samples::written(base, (model, message, servers), local, true)
+    }
+
+    fn written(base: &str, asked: (&str, &str, &[String]), local: bool, stored: bool) -> Self {
+        let (model, message, servers) = asked;
         let tools: Vec<Value> =
             servers.iter().map(|server| json!({ "type": "mcp", "server_url": clean(server) })).collect();
         let messages = json!([{ "role": "user", "content": clean(message) }]);
         let (model, tools) = (json!(clean(model)), Some(Value::Array(tools)).filter(|_| !servers.is_empty()));
         let mut body = format!("{{\n    \"model\": {model},\n    \"messages\": {messages}");
+        if stored {
+            body.push_str(",\n    \"store\": true");
+        }
         if let Some(tools) = &tools {
             body.push_str(&format!(",\n    \"tools\": {tools}"));
         }
@@ -46,14 +59,16 @@ impl Samples {
             None => (String::new(), String::new()),
             Some(tools) => (format!("\n    tools={tools},"), format!("\n  tools: {tools},")),
         };
+        let (python_store, javascript_store) =
+            if stored { ("\n    store=True,", "\n  store: true,") } else { ("", "") };
         let python = format!(
             "{import}from openai import OpenAI\n\nclient = OpenAI(base_url={base}, api_key={python_key})\n\
-             completion = client.chat.completions.create(\n    model={model},\n    messages={messages},{python_tools}\n)\n\
+             completion = client.chat.completions.create(\n    model={model},\n    messages={messages},{python_store}{python_tools}\n)\n\
              print(completion.choices[0].message.content)"
         );
         let javascript = format!(
             "import OpenAI from \"openai\";\n\nconst client = new OpenAI({{ baseURL: {base}, apiKey: {javascript_key} }});\n\
-             const completion = await client.chat.completions.create({{\n  model: {model},\n  messages: {messages},{javascript_tools}\n}});\n\
+             const completion = await client.chat.completions.create({{\n  model: {model},\n  messages: {messages},{javascript_store}{javascript_tools}\n}});\n\
              console.log(completion.choices[0].message.content);"
         );
         Samples { curl, python, javascript }
@@ -122,6 +137,13 @@ mod tests {
                 .contains("    tools=[{\"type\":\"mcp\",\"server_url\":\"https://s.example/mcp\"}],\n)")
         );
         assert!(samples.javascript.contains("  model: \"demo/demo\",\n"));
+        assert!(
+            ![&samples.curl, &samples.python, &samples.javascript].iter().any(|text| text.contains("store"))
+        );
+        let stored = Samples::stored("https://t.example/v1", "demo/demo", "Hello", &servers, false);
+        assert!(stored.curl.contains(",\n    \"store\": true,\n"), "{}", stored.curl);
+        assert!(stored.python.contains("],\n    store=True,\n    tools="), "{}", stored.python);
+        assert!(stored.javascript.contains("],\n  store: true,\n  tools:"), "{}", stored.javascript);
         let local = Samples::new("http://127.0.0.1:8787/v1", "demo/demo", "Hello", &[], true);
         assert!(!local.curl.contains("Authorization") && !local.python.contains("tools"));
     }

@@ -14,8 +14,10 @@ use crate::tools::text;
 use crate::web::form::Fields;
 use crate::web::message::Message;
 use crate::web::site::{Site, Visitor};
-use crate::web::{frame, limits, words};
+use crate::web::{frame, limits, markdown, words};
 
+/// What one could say to a model that has the run's question as its instructions.
+const SAMPLE_QUESTION: &str = "Do that, and answer in one sentence.";
 /// Longest text of a preview, in characters.
 const PREVIEW_CHARACTERS: usize = 200;
 
@@ -36,7 +38,10 @@ pub async fn run_page(site: &Site, id: &str, head: &Parts) -> Response {
     events.iter().for_each(|event| view.push(event));
     let is_public = record.visibility == Visibility::Public;
     let preview = is_public.then(|| Preview {
-        description: text::one_line(view.first_words().unwrap_or(&record.title), PREVIEW_CHARACTERS),
+        description: text::one_line(
+            &markdown::words(view.first_words().unwrap_or(&record.title)),
+            PREVIEW_CHARACTERS,
+        ),
     });
     let query = Fields::parse(uri.query().unwrap_or_default().as_bytes());
     let (address, prompt) = (site.runs().url(&record.id), Prompt::read(&record.request));
@@ -47,7 +52,7 @@ pub async fn run_page(site: &Site, id: &str, head: &Parts) -> Response {
         elements: view.elements(),
         // At a provider's address only the key goes on that asked the run, and no page knows whose that is.
         is_prompt: site.local || record.named_provider.is_none(),
-        samples: Samples::new(&address, &record.model, "What else should I know?", &[], site.local),
+        samples: Samples::new(&address, &record.model, SAMPLE_QUESTION, &[], site.local),
         mcp: mcp_settings(&address, &prompt.title, site.local),
         address,
         prompt,

@@ -7,9 +7,11 @@ use axum::extract::State;
 use axum::response::Response;
 use http::{HeaderMap, StatusCode, Uri};
 use serde_json::{Map, Value, json};
+use url::Url;
 
-use super::{Samples, StartPage};
-use crate::completion::{Error, Incoming, Keep, Kind, Options, Who};
+use super::show::broken;
+use super::{Samples, StartPage, again};
+use crate::completion::{Error, Incoming, Keep, Kind, Options, Record, Who};
 use crate::config::KeyScope;
 use crate::identity::{Caller, CallerKind};
 use crate::openai::{ChatRequest, InvalidField};
@@ -34,12 +36,15 @@ struct Entered {
     message: String,
     model: String,
     servers: String,
+    /// The visitor's own run whose instructions and limits go along.
+    from: Option<String>,
 }
 
 impl Entered {
     fn clean(self) -> Entered {
         let clean = |text: String| text::for_reader(&text).into_owned();
-        Entered { message: clean(self.message), model: clean(self.model), servers: clean(self.servers) }
+        let Entered { message, model, servers, from } = self;
+        Entered { message: clean(message), model: clean(model), servers: clean(servers), from }
     }
 }
 
@@ -56,10 +61,10 @@ pub(in crate::web) async fn show(State(site): State<Arc<Site>>, uri: Uri, header
         && let Ok(Some(record)) = site.runs().find(id, &site.reader(&visitor)).await
     {
         entered = Entered {
-            message: last_question(record.messages()),
+            message: again::last_question(record.messages()),
             model: record.model.clone(),
-            // A server's address may hold what only its owner may know.
-            servers: if record.is_own { servers(&record.request) } else { String::new() },
+            servers: again::servers(&record),
+            from: (record.is_own && again::has_more(&record)).then_some(record.id),
         };
     }
     page(&site, &visitor, entered, StatusCode::OK, None)
@@ -74,19 +79,44 @@ pub(in crate::web) async fn start(State(site): State<Arc<Site>>, headers: Header
     let field = |name: &str| fields.get(name).unwrap_or_default().trim().to_owned();
     let other = field("other_model");
     let model = if other.is_empty() { field("model") } else { other };
-    let entered = Entered { message: field("message"), model, servers: field("servers") };
+    let mut entered = Entered { message: field("message"), model, servers: field("servers"), from: None };
     let Some(caller) = site.caller(&visitor) else {
+        if !site.can_sign_in() {
+            let words = "Nobody can sign in here, so nobody can start runs on this page. Send it with a key of your application, as below.";
+            return page(&site, &visitor, entered, StatusCode::FORBIDDEN, Some(words.to_owned()));
+        }
         return site.see(&visitor, "/login?return_to=/");
     };
-    match begin(&site, &caller, &entered).await {
+    let from = field("from");
+    let mut before = None;
+    if !from.is_empty() {
+        // Read anew: a form says what its sender likes.
+        before = match site.runs().find(&from, &site.reader(&visitor)).await {
+            Ok(found) => found.filter(|record| record.is_own),
+            Err(error) => return broken(&site, &visitor, &error),
+        };
+        if before.is_none() {
+            let words = "The run that this repeats is gone, or not yours: its instructions and limits cannot go along. \
+                         To run without them what stands here, press Run.";
+            return page(&site, &visitor, entered, StatusCode::NOT_FOUND, Some(words.to_owned()));
+        }
+        entered.from = Some(from);
+    }
+    match begin(&site, &caller, &entered, before.as_ref()).await {
         Ok(id) => site.see(&visitor, &format!("/{id}")),
         Err((status, problem)) => page(&site, &visitor, entered, status, Some(problem)),
     }
 }
 
 /// Starts the run; its id.
-async fn begin(site: &Site, caller: &Caller, entered: &Entered) -> Result<String, (StatusCode, String)> {
-    let invalid = |error: InvalidField| (StatusCode::BAD_REQUEST, error.message);
+///
+/// `before` is the caller's own run that is carried out again.
+async fn begin(
+    site: &Site,
+    caller: &Caller,
+    entered: &Entered,
+    before: Option<&Record>,
+) -> Result<String, (StatusCode, String)> {
     if !caller.scopes.contains(KeyScope::Completions) {
         let words = "Whoever runs this gateway has not allowed people to start runs here. Use a key of your application.";
         return Err((StatusCode::FORBIDDEN, words.to_owned()));
@@ -107,21 +137,38 @@ async fn begin(site: &Site, caller: &Caller, entered: &Entered) -> Result<String
             format!("At most {MOST_SERVERS} MCP servers can be used here."),
         ));
     }
-    let tools: Vec<Value> =
-        addresses.iter().map(|address| json!({ "type": "mcp", "server_url": address })).collect();
-    let mut body = json!({
-        "model": entered.model,
-        "messages": [{ "role": "user", "content": entered.message }],
-        "store": true,
-        "stream": true,
-        "stream_options": { "include_usage": true },
-    });
-    if !tools.is_empty() {
-        body["tools"] = Value::Array(tools);
+    if let Some(address) = addresses.iter().find(|address| !is_address(address)) {
+        let words =
+            format!("`{address}` is not an address. Write it whole, such as https://mcp.example.com/mcp");
+        return Err((StatusCode::BAD_REQUEST, words));
     }
-    let request = ChatRequest::parse(body.to_string().into()).map_err(invalid)?;
+    let mut body = match before {
+        Some(record) => again::body(record, &entered.message, &addresses),
+        None => again::plain(&entered.message, &addresses),
+    };
+    if let Some(record) =
+        before.filter(|record| record.is_callers && matches!(caller.kind, CallerKind::Local))
+    {
+        // In whose name tools are used. People who sign in have one name alone.
+        for field in ["user", "safety_identifier"] {
+            body.extend(record.request.get(field).map(|name| (field.to_owned(), name.clone())));
+        }
+    }
+    body.insert("model".into(), entered.model.as_str().into());
+    body.insert("store".into(), true.into());
+    body.insert("stream".into(), true.into());
+    body.insert("stream_options".into(), json!({ "include_usage": true }));
+    let tools = body.get("tools").and_then(Value::as_array).cloned().unwrap_or_default();
+    let invalid = |error: InvalidField| (StatusCode::BAD_REQUEST, for_people(error, &tools));
+    let request = ChatRequest::parse(Value::Object(body).to_string().into()).map_err(invalid)?;
     let (headers, engine) = (HeaderMap::new(), &site.engine);
-    let options = Options::read(&request, &headers, &site.run).map_err(invalid)?;
+    let options = match before {
+        Some(record) => again::options(record, site.run.max_turns_cap).ok_or_else(|| {
+            let words = "The limits of that run cannot be read any more. Start from an empty form.";
+            (StatusCode::CONFLICT, words.to_owned())
+        })?,
+        None => Options::read(&request, &headers, &site.run).map_err(invalid)?,
+    };
     let key = match &caller.kind {
         CallerKind::Local => ProviderKey::ConfiguredOr(None),
         CallerKind::Project { .. } | CallerKind::Person { .. } => ProviderKey::Configured,
@@ -134,7 +181,7 @@ async fn begin(site: &Site, caller: &Caller, entered: &Entered) -> Result<String
         stored: true,
         metadata: Map::new(),
         person: caller.own_user().cloned(),
-        visibility: None,
+        visibility: options.visibility,
         idempotency: None,
         webhook_url: None,
     };
@@ -172,7 +219,7 @@ fn page(
     let can_start = site.caller(visitor).is_some();
     let models = site.models(can_start);
     // What a person has entered, or somebody else has asked: without what hides or moves text.
-    let Entered { message, model, servers } = entered.clean();
+    let Entered { message, model, servers, from } = entered.clean();
     let model = if model.is_empty() { models.first().cloned().unwrap_or_default() } else { model };
     let base = format!("{}/v1", site.public_url);
     let asked = if message.is_empty() { EXAMPLE } else { &message };
@@ -180,7 +227,7 @@ fn page(
     let page = StartPage {
         frame: site.frame(visitor),
         other_model: Some(model.clone()).filter(|model| !models.contains(model)).unwrap_or_default(),
-        samples: Samples::new(&base, &model, asked, &addresses, site.local),
+        samples: Samples::stored(&base, &model, asked, &addresses, site.local),
         models,
         model,
         message,
@@ -188,6 +235,8 @@ fn page(
         base,
         local: site.local,
         can_start,
+        can_sign_in: site.can_sign_in(),
+        from,
         problem: problem.map(|problem| text::one_line(&problem, PROBLEM_CHARACTERS)),
     };
     let mut response = site.page(visitor, status, &page);
@@ -195,25 +244,23 @@ fn page(
     response
 }
 
-/// The text of the last message of the user.
-fn last_question(messages: &[Value]) -> String {
-    let last = messages.iter().rev().find(|message| message.get("role").is_some_and(|role| role == "user"));
-    match last.and_then(|message| message.get("content")) {
-        Some(Value::String(text)) => text.clone(),
-        Some(Value::Array(parts)) => {
-            let texts = parts.iter().filter_map(|part| part.get("text").and_then(Value::as_str));
-            texts.collect::<Vec<_>>().join("\n\n")
-        }
-        _ => String::new(),
-    }
+/// Whether it is the address of something on the web, as far as can be seen.
+fn is_address(text: &str) -> bool {
+    Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https"))
 }
 
-/// The addresses of a request's MCP servers, one a line.
-fn servers(request: &Map<String, Value>) -> String {
-    let tools = request.get("tools").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-    let addresses =
-        tools.iter().filter_map(|tool| tool.get("server_url").or(tool.get("url")).and_then(Value::as_str));
-    addresses.collect::<Vec<_>>().join("\n")
+/// What is wrong with a request, with a server's address where programs are told its place.
+fn for_people(error: InvalidField, tools: &[Value]) -> String {
+    let place = error
+        .param
+        .as_deref()
+        .and_then(|param| param.strip_prefix("tools[")?.split(']').next()?.parse().ok());
+    let tool = place.and_then(|place: usize| tools.get(place));
+    let address = tool.and_then(|tool| tool.get("server_url").or(tool.get("url")).and_then(Value::as_str));
+    match (error.param, address) {
+        (Some(param), Some(address)) => error.message.replace(&format!("`{param}`"), &format!("`{address}`")),
+        _ => error.message,
+    }
 }
 
 /// Messages for programs begin small.

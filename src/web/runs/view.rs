@@ -114,6 +114,14 @@ impl View {
             RunEvent::Finish { reason } => self.finish(reason),
             RunEvent::Error(error) => {
                 self.end();
+                // Named in the failure alone, where the request wanted to fail.
+                for login in error.logins() {
+                    self.login(&login);
+                }
+                if let (Some(batch), Some(logins)) = (error.login_batch(), self.logins()) {
+                    logins.all =
+                        batch.connect_all_url.as_deref().and_then(markdown::address).map(String::from);
+                }
                 self.add(Block::Error(block::Failure::of(error)));
             }
         }

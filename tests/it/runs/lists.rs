@@ -4,7 +4,9 @@ use serde_json::{Value, json};
 
 use super::outside::{RIVAL, SHOP, as_key, hosted};
 use super::scene::{id_of, result, stored, task};
-use crate::support::{Answer, Client, FakeProvider, Gate, Gateway, Reply, ask, text, whole, with};
+use crate::support::{
+    Answer, Client, FakeMcp, FakeProvider, FakeTool, Gate, Gateway, Reply, ask, text, whole, with,
+};
 
 async fn get(client: &Client, key: Option<&str>, path: &str) -> Answer {
     let headers = key.map(as_key).unwrap_or_default();
@@ -189,4 +191,92 @@ async fn a_stored_run_without_a_completion_says_so_to_its_owner_and_to_nobody_el
             assert_eq!(one.header("x-result-url"), None);
         }
     }
+}
+
+#[tokio::test]
+async fn stored_completions_and_messages_are_listed_by_nothing_unknown() {
+    let provider = FakeProvider::answering(|_| text("hello")).await;
+    let gateway = Gateway::with(&provider).await;
+    let client = &gateway.client;
+    let id = id_of(&client.chat(&with(stored(ask(&[])), json!({ "metadata": { "topic": "a" } }))).await);
+    let list = "/v1/chat/completions";
+    let messages = format!("{list}/{id}/messages");
+    for query in ["", "model=m", "metadata[topic]=a", "metadata%5Btopic%5D=a&limit=5&order=asc"] {
+        assert_eq!(ids(&client.get(&format!("{list}?{query}")).await), [id.as_str()], "{query}");
+    }
+    for (path, query, param) in [
+        (list, "metadata=x", "metadata"),
+        (list, "metadata[topic", "metadata[topic"),
+        (list, "metadata[]=a", "metadata[]"),
+        (list, "user=", "user"),
+        (list, "status=failed", "status"),
+        (list, "modle=m", "modle"),
+        (&messages, "model=m", "model"),
+        (&messages, "metadata[topic]=a", "metadata[topic]"),
+    ] {
+        let answer = client.get(&format!("{path}?{query}")).await;
+        let error = answer.json()["error"].clone();
+        assert_eq!((answer.status, &error["param"]), (400, &json!(param)), "{query}: {error}");
+        assert!(error["message"].as_str().unwrap().contains("`after`, `limit` and `order` are"), "{error}");
+    }
+    // Null leaves the metadata as it is, here as there; what is missing is missed.
+    for path in [format!("{list}/{id}"), format!("/v1/runs/{id}")] {
+        let left = client.post(&path, &[], &json!({ "metadata": null })).await;
+        assert_eq!((left.status, &left.json()["metadata"]), (200, &json!({ "topic": "a" })), "{path}");
+    }
+    let missing = client.post(&format!("{list}/{id}"), &[], &json!({})).await;
+    assert_eq!((missing.status, &missing.json()["error"]["param"]), (400, &json!("metadata")));
+    let emptied = client.post(&format!("{list}/{id}"), &[], &json!({ "metadata": {} })).await;
+    assert_eq!(emptied.json()["metadata"], json!({}));
+}
+
+#[tokio::test]
+async fn parts_of_a_result_are_read_alone() {
+    let words =
+        "See:\n\n```rust src/main.rs\nfn main() {}\n```\n\n```toml title=\"Cargo.toml\"\n[package]\n```\n";
+    let mcp = FakeMcp::start(vec![FakeTool::text("t", "{\"a\":1}")]).await;
+    let provider =
+        super::scene::calling(|| crate::support::calls(&[("a", "s_t", json!({}))]), move || text(words))
+            .await;
+    let gateway = Gateway::with(&provider).await;
+    let client = &gateway.client;
+    let id = id_of(&client.chat(&stored(ask(&[mcp.entry("s")]))).await);
+    assert!(
+        client.get(&format!("/{id}.md")).await.text().contains("```json"),
+        "tools gave blocks of their own"
+    );
+    let get = async |query: &str| client.get(&format!("/{id}{query}")).await;
+    assert_eq!(get("?key=prompt").await.text(), "question");
+    assert!(get("?key=result").await.text().contains("fn main() {}"));
+    assert_eq!(get("?key=context").await.text(), format!("- {}\n", mcp.url()));
+    assert_eq!(get(".json?key=prompt").await.json()["prompt"], "question");
+    for (which, block) in [
+        ("1", "fn main() {}\n"),
+        ("2", "[package]\n"),
+        ("src/main.rs", "fn main() {}\n"),
+        ("Cargo.toml", "[package]\n"),
+    ] {
+        for form in ["", ".md"] {
+            let answer = get(&format!("{form}?codeblock={which}")).await;
+            assert_eq!((answer.status, answer.text().as_str()), (200, block), "{form} {which}");
+            assert_eq!(answer.header("content-type"), Some("text/plain; charset=utf-8"));
+        }
+        let answer = get(&format!(".json?codeblock={which}")).await;
+        assert_eq!((answer.status, answer.json()), (200, json!({ "codeblock": block })), "{which}");
+    }
+    for (query, words) in [
+        ("codeblock=0", "the result has no code block `0`; it has 2, counted from 1"),
+        ("codeblock=3", "it has 2"),
+        ("codeblock=", "it has 2"),
+        ("codeblock=nowhere.rs", "Those in what tools gave do not count"),
+        ("key=prompt&codeblock=1", "the prompt has no code block `1`; it has none"),
+    ] {
+        for form in [".md", ".json"] {
+            let answer = get(&format!("{form}?{query}")).await;
+            let error = answer.json()["error"].clone();
+            assert_eq!((answer.status, &error["code"]), (404, &json!("codeblock_not_found")), "{query}");
+            assert!(error["message"].as_str().unwrap().contains(words), "{query}: {error}");
+        }
+    }
+    assert_eq!(get("?key=nothing").await.status, 400);
 }

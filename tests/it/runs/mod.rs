@@ -10,6 +10,7 @@ mod mcp;
 mod mcp_attacks;
 pub mod outside;
 mod pages;
+mod pages_again;
 mod pages_attacks;
 mod pages_of_people;
 mod polled;

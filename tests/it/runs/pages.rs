@@ -167,12 +167,26 @@ async fn what_is_wrong_with_the_form_is_said_beside_what_was_entered() {
         ([("model", "m"), ("message", " "), ("servers", "")], 400, "Write a message first."),
         ([("model", "nope"), ("message", "kept <b>"), ("servers", "")], 404, "`nope` does not exist here"),
         ([("model", ""), ("message", "kept <b>"), ("servers", "")], 404, "does not exist here"),
-        ([("model", "m"), ("message", "kept <b>"), ("servers", "ftp://x.example")], 400, "server_url"),
-        ([("model", "m"), ("message", "kept <b>"), ("servers", "javascript:alert(1)")], 400, "server_url"),
+        (
+            [("model", "m"), ("message", "kept <b>"), ("servers", "ftp://x.example")],
+            400,
+            "`ftp://x.example` is not an address",
+        ),
+        (
+            [("model", "m"), ("message", "kept <b>"), ("servers", "javascript:alert(1)")],
+            400,
+            "is not an address. Write it whole",
+        ),
+        (
+            [("model", "m"), ("message", "kept <b>"), ("servers", "nonsense")],
+            400,
+            "`nonsense` is not an address",
+        ),
     ] {
         let answer = anna.submit(&page, "/", &fields).await;
         let html = answer.text();
         assert_eq!(answer.status, status, "{fields:?}: {html}");
+        assert!(!html.contains("tools[") && !html.contains("server_url is"), "no words for programs: {html}");
         assert!(html.contains(words) && html.contains("role=\"alert\""), "{words}: {html}");
         assert!(fields[1].1 == " " || html.contains("kept &#60;b&#62;</textarea>"), "{html}");
     }
@@ -353,4 +367,37 @@ async fn scripts_run_on_pages_of_runs_only_and_come_from_us() {
             (200, Some("text/javascript; charset=utf-8"))
         );
     }
+}
+
+#[tokio::test]
+async fn a_server_that_is_down_is_named_with_what_to_do_on_the_page_and_as_ever_in_the_api() {
+    let provider = FakeProvider::start(Vec::new()).await;
+    let gateway = Gateway::with(&provider).await;
+    let down = format!("http://{}/mcp", crate::support::free_address());
+    let mut anna = Browser::new(&gateway.client);
+    let path = start(&mut anna, &[("servers", &down)]).await;
+    let page = finished(&mut anna, &path).await.text();
+    assert!(
+        page.contains(&format!("{down} could not be used")) && page.contains("Check the address"),
+        "{page}"
+    );
+    assert!(!page.contains("optional"), "{page}");
+    let json = gateway.client.get(&format!("{path}.json")).await.json();
+    assert!(json["error"]["message"].as_str().unwrap().contains("set `\"optional\": true`"), "{json}");
+    let markdown = gateway.client.get(&format!("{path}.md")).await.text();
+    assert!(markdown.starts_with("> **Error** "), "{markdown}");
+}
+
+#[tokio::test]
+async fn what_other_sites_show_of_a_result_is_words_without_marks() {
+    let words = "## It is\n\n`a_b` and **bold** [link](https://l.example/x)\nand _more_\n\n1. one";
+    let provider = FakeProvider::answering(move |_| text_stream(words)).await;
+    let gateway = Gateway::with(&provider).await;
+    let mut anna = Browser::new(&gateway.client);
+    let path = start(&mut anna, &[("servers", "")]).await;
+    let page = finished(&mut anna, &path).await;
+    anna.submit(&page, &format!("{path}/share"), &[("visibility", "public")]).await;
+    let html = anna.visit(&path).await.text();
+    let description = "content=\"It is a_b and bold link and more one\"";
+    assert!(html.contains(&format!("og:description\" {description}")), "{html}");
 }

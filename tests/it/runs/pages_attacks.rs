@@ -77,8 +77,12 @@ async fn nothing_that_a_model_a_tool_or_a_person_says_becomes_markup() {
     let form = anna.visit("/").await;
     let wrong =
         anna.submit(&form, "/", &[("model", HOSTILE), ("message", HOSTILE), ("servers", HOSTILE)]).await;
-    assert_eq!(wrong.status, 404);
+    assert_eq!(wrong.status, 400);
     assert_harmless(&wrong.text(), "form");
+    let unknown =
+        anna.submit(&form, "/", &[("model", HOSTILE), ("message", HOSTILE), ("from", HOSTILE)]).await;
+    assert_eq!(unknown.status, 404);
+    assert_harmless(&unknown.text(), "form of a run that is none");
 }
 
 #[tokio::test]

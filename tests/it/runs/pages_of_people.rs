@@ -1,7 +1,10 @@
 //! Runs of people who sign in: theirs are theirs, and nobody can tell what else there is.
 
-use toolgate::config::{EgressAllow, Settings};
+use serde_json::json;
+use toolgate::config::{ApiKey, EgressAllow, Settings};
+use toolgate::crypto::ApiKeyHash;
 
+use super::outside::{SHOP, as_key};
 use super::pages::{finished, in_two, live, start};
 use crate::support::issuer::{Issuer, PUBLIC, entry, sign_in};
 use crate::support::{Answer, Browser, FakeProvider, FakeTool, Gate, Gateway, Protected, text_stream};
@@ -11,7 +14,18 @@ async fn gateway(issuer: &Issuer, change: impl FnOnce(&mut Settings)) -> Gateway
     gateway_with(&provider, issuer, change).await
 }
 
-async fn gateway_with(
+/// The key of an application.
+pub fn shop_key() -> ApiKey {
+    ApiKey {
+        name: "shop".into(),
+        project: Some("shop".into()),
+        hash: ApiKeyHash::of(SHOP).to_string(),
+        requests_per_minute: None,
+        scopes: None,
+    }
+}
+
+pub async fn gateway_with(
     provider: &FakeProvider,
     issuer: &Issuer,
     change: impl FnOnce(&mut Settings),
@@ -27,7 +41,7 @@ async fn gateway_with(
     .await
 }
 
-async fn person(gateway: &Gateway, issuer: &Issuer, name: &str) -> Browser {
+pub async fn person(gateway: &Gateway, issuer: &Issuer, name: &str) -> Browser {
     let mut browser = Browser::new(&gateway.client);
     sign_in(&mut browser, issuer, name).await;
     browser
@@ -234,4 +248,79 @@ async fn login_links_are_not_for_all_the_world() {
         let message = live(&nobody, &path).await.next().await.unwrap().to_string();
         assert_eq!(message.contains("/connect/"), is_shown, "{visibility}: {message}");
     }
+}
+
+#[tokio::test]
+async fn a_login_that_a_run_failed_for_is_offered_where_people_look_and_not_to_all_the_world() {
+    let issuer = Issuer::start(false).await;
+    let mcp = Protected::start(vec![FakeTool::text("t", "x")]).await;
+    let gateway = Gateway::with(&FakeProvider::answering(|_| text_stream("never")).await).await;
+    let body = json!({ "model": "m", "user": "ann", "messages": [{ "role": "user", "content": "x" }],
+        "tools": [mcp.entry("s")], "toolgate": { "on_auth": "fail" } });
+    let task = gateway.client.post("/v1/tasks", &[], &body).await.json()["id"].clone();
+    let path = format!("/{}", task.as_str().unwrap());
+    super::watcher::all(&gateway.client, &path[1..]).await;
+    let mut owner = Browser::new(&gateway.client);
+    let page = owner.visit(&path).await.text();
+    assert!(page.contains("A login is needed") && page.contains(">Log in</a>"), "{page}");
+    assert!(
+        page.contains("href=\"http")
+            && page.contains("/connect/")
+            && page.contains("Log in, then run it again.")
+    );
+    let markdown = gateway.client.get(&format!("{path}.md")).await.text();
+    assert!(markdown.starts_with("> **Error** "), "{markdown}");
+    assert!(markdown.contains("**Authorization required**") && markdown.contains("/connect/"), "{markdown}");
+    drop(gateway);
+
+    // The same for those who are not its owner.
+    let gateway = self::gateway(&issuer, |settings| settings.api_keys.push(shop_key())).await;
+    let headers = as_key(SHOP);
+    let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let mut nobody = Browser::new(&gateway.client);
+    for (visibility, is_shown) in [("unlisted", true), ("public", false)] {
+        let mut body = body.clone();
+        body["toolgate"]["visibility"] = visibility.into();
+        let task = gateway.client.post("/v1/tasks", &headers, &body).await.json()["id"].clone();
+        let path = format!("/{}", task.as_str().unwrap());
+        super::watcher::all(&gateway.client, &path[1..]).await;
+        for form in ["", ".md", ".json"] {
+            let text = nobody.visit(&format!("{path}{form}")).await.text();
+            assert!(text.contains(&mcp.peer.host()), "{visibility}{form}: {text}");
+            assert_eq!(text.contains("/connect/"), is_shown, "{visibility}{form}: {text}");
+            assert!(!text.contains(&mcp.url()), "the address is its owner's: {text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn strangers_are_not_promised_a_link_that_they_do_not_get() {
+    let issuer = Issuer::start(false).await;
+    let mcp = Protected::start(vec![FakeTool::text("t", "x")]).await;
+    let gateway = gateway(&issuer, |_| {}).await;
+    let mut anna = person(&gateway, &issuer, "anna").await;
+    let path = start(&mut anna, &[("servers", &mcp.url())]).await;
+    live(&anna, &path).await.until(|message| message["waits"] == true).await;
+    let markdown = format!("{path}.md");
+    let mut nobody = Browser::new(&gateway.client);
+    assert!(nobody.visit(&markdown).await.text().contains("Log in with the link below"));
+    set(&mut anna, &path, "public").await;
+    let text = nobody.visit(&markdown).await.text();
+    assert!(text.starts_with("> **Waiting for a login.**") && !text.contains("link below"), "{text}");
+    let own = anna.send("GET", &markdown, &[("sec-fetch-site", "same-origin")], "").await.text();
+    assert!(own.contains("Log in with the link below") && own.contains("/connect/"), "{own}");
+}
+
+#[tokio::test]
+async fn where_nobody_can_sign_in_nobody_is_sent_there() {
+    let provider = FakeProvider::answering(|_| text_stream("never")).await;
+    let gateway = Gateway::configured(&provider, |settings| settings.api_keys.push(shop_key())).await;
+    let mut nobody = Browser::new(&gateway.client);
+    let page = nobody.visit("/").await;
+    let html = page.text();
+    assert!(!html.contains("Sign in to run") && html.contains("Nobody can sign in here"), "{html}");
+    assert!(html.contains("$TOOLGATE_KEY"), "what helps instead: {html}");
+    let sent = nobody.submit(&page, "/", &[("model", "m"), ("message", "x"), ("servers", "")]).await;
+    assert_eq!(sent.status, 403, "{}", sent.text());
+    assert!(sent.text().contains("with a key of your application"));
 }

@@ -1,5 +1,6 @@
 //! Many watch one run, fast and slow, again and again, and from another process.
 
+use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -7,7 +8,7 @@ use tokio::net::TcpStream;
 use super::scene::{json_of, stored, task};
 use super::watcher::{self, Watcher, named, text_of};
 use crate::support::provider::{delta, event, finish, usage};
-use crate::support::{FakeProvider, Gate, Gateway, Piece, Place, Reply, ask, text_stream};
+use crate::support::{FakeProvider, Gate, Gateway, PATIENCE, Piece, Place, Reply, ask, text_stream};
 
 /// A model that says numbers, each when its gate opens.
 pub async fn slowly(gates: &[Gate]) -> FakeProvider {
@@ -205,4 +206,28 @@ async fn a_run_of_one_process_is_watched_at_another_and_numbers_mean_the_same() 
     let answer = there.client.post(&format!("/v1/runs/{cancelled}/cancel"), &[], &json!({})).await;
     assert_eq!(answer.status, 200);
     watcher::all(&there.client, &cancelled).await;
+}
+
+#[tokio::test]
+async fn who_follows_a_run_that_is_silent_is_told_that_it_lives() {
+    let provider = FakeProvider::answering(|_| Reply::Silence).await;
+    let gateway = Gateway::configured(&provider, |settings| settings.run.keep_alive_seconds = 1).await;
+    let id = task(&gateway, &ask(&[])).await;
+    for (path, headers) in [
+        (format!("/v1/runs/{id}/events"), &[][..]),
+        (format!("/{id}"), &[("accept", "text/event-stream")][..]),
+    ] {
+        let response = gateway.client.send("GET", &path, headers, "").await;
+        assert_eq!(response.headers()["content-type"], "text/event-stream; charset=utf-8", "{path}");
+        let mut body = response.into_body();
+        let mut seen = String::new();
+        let two = async {
+            while seen.matches(": keep-alive\n\n").count() < 2 {
+                let frame = body.frame().await.expect("it goes on").unwrap();
+                seen.push_str(std::str::from_utf8(frame.data_ref().unwrap()).unwrap());
+            }
+        };
+        tokio::time::timeout(PATIENCE, two).await.expect("it is said again and again");
+        assert_eq!(seen.replace(": keep-alive\n\n", ""), "", "no event, and no number that one could have");
+    }
 }
