@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::key;
+use super::shelf::Reader;
 use super::turns::Whose;
 use crate::completion::agent::Agent;
 use crate::completion::logins::Logins;
@@ -19,6 +20,7 @@ impl Agent {
             &self.logins.whose(&self.target),
             &keys,
             self.conversation.since(start).to_vec(),
+            Reader::Program,
         );
     }
 
@@ -37,7 +39,7 @@ impl Agent {
         // Not the fields beside the text: callers do not send them back either.
         let last = json!({ "role": "assistant", "content": said }).to_string();
         let whose = self.logins.whose(&self.target);
-        self.parts.memory.keep(&whose, &keys, [before, b",", last.as_bytes()].concat());
+        self.parts.memory.keep(&whose, &keys, [before, b",", last.as_bytes()].concat(), Reader::Person);
     }
 }
 

@@ -16,6 +16,9 @@ use crate::crypto::{Keyring, to_hex};
 use crate::id::random_bytes;
 use crate::store::{Error, HIDDEN_TURN_MESSAGES, HiddenTurnsRow, Store};
 
+/// How long what a person reads first may wait, so that several are written together: each transaction costs the next
+/// request as much as a tool call does.
+const GATHERING: Duration = Duration::from_millis(200);
 /// Entries that may wait to be written, and their bytes.
 const MOST_WAITING: usize = 1024;
 const MOST_WAITING_BYTES: usize = 64 << 20;
@@ -30,12 +33,22 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// How long a process that stops goes on writing.
 const LAST_WRITES: Duration = Duration::from_secs(5);
 
+/// Who comes back with what they saw, and how soon, perhaps to another instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::completion) enum Reader {
+    /// It may answer its calls in the next millisecond.
+    Program,
+    Person,
+}
+
 pub(super) struct Shelf {
     store: Store,
     keyring: Keyring,
     clock: Clock,
     queue: Mutex<Queue>,
     added: Notify,
+    /// Something was added that is not to wait for more.
+    hurry: Notify,
     /// Held by who writes.
     writing: tokio::sync::Mutex<()>,
 }
@@ -66,7 +79,7 @@ struct Waiting {
 impl Shelf {
     pub(super) fn new(store: Store, keyring: Keyring, clock: Clock) -> Self {
         let (queue, writing) = (Mutex::default(), tokio::sync::Mutex::default());
-        Shelf { store, keyring, clock, queue, added: Notify::new(), writing }
+        Shelf { store, keyring, clock, queue, added: Notify::new(), hurry: Notify::new(), writing }
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -74,7 +87,7 @@ impl Shelf {
     }
 
     /// Lets `entry` be written under `keys`, if it is not large and there is room.
-    pub(super) fn add(&self, whose: &Whose<'_>, keys: &[Key], entry: &Arc<Entry>) {
+    pub(super) fn add(&self, whose: &Whose<'_>, keys: &[Key], entry: &Arc<Entry>, reader: Reader) {
         let Some((project, user)) = namespace_and_user(whose.scope) else { return };
         let size = entry.messages.len();
         if size > LARGE {
@@ -97,12 +110,19 @@ impl Shelf {
         }
         drop(queue);
         self.added.notify_one();
+        if reader == Reader::Program {
+            self.hurry.notify_one();
+        }
     }
 
     /// Writes whenever there is something to write.
     pub(super) async fn work(&self) {
         loop {
             self.added.notified().await;
+            tokio::select! {
+                () = self.hurry.notified() => {}
+                () = tokio::time::sleep(GATHERING) => {}
+            }
             self.write().await;
         }
     }

@@ -4,6 +4,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::key::of_calls;
+use super::shelf::Reader;
 use super::turns::{HiddenTurns, LARGE, Whose};
 use crate::clock::Clock;
 use crate::config;
@@ -33,7 +34,7 @@ fn calls(id: &str) -> impl Iterator<Item = (&str, &str, &str)> {
 }
 
 fn keep(memory: &HiddenTurns, whose: &Whose<'_>, id: &str, messages: &[u8]) {
-    memory.keep(whose, &[of_calls(whose.scope, calls(id))], messages.to_vec());
+    memory.keep(whose, &[of_calls(whose.scope, calls(id))], messages.to_vec(), Reader::Program);
 }
 
 /// The message that calls `id`.

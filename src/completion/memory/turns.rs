@@ -10,7 +10,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::key::{Key, Which, of_message};
-use super::shelf::Shelf;
+use super::shelf::{Reader, Shelf};
 use crate::clock::Clock;
 use crate::config;
 use crate::crypto::Keyring;
@@ -101,8 +101,8 @@ impl HiddenTurns {
             })
     }
 
-    /// Keeps `messages` under `keys`: at once in memory, soon in the store.
-    pub(super) fn keep(&self, whose: &Whose<'_>, keys: &[Key], messages: Vec<u8>) {
+    /// Keeps `messages` under `keys`: at once in memory, soon in the store, before `reader` can come back.
+    pub(super) fn keep(&self, whose: &Whose<'_>, keys: &[Key], messages: Vec<u8>, reader: Reader) {
         let entry = Arc::new(Entry {
             run: whose.run.to_owned(),
             origin: whose.origin(),
@@ -113,7 +113,7 @@ impl HiddenTurns {
             self.remember(*key, &entry);
         }
         if let Some(shelf) = &self.shelf {
-            shelf.add(whose, keys, &entry);
+            shelf.add(whose, keys, &entry, reader);
         }
     }
 
