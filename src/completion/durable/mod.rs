@@ -3,7 +3,7 @@
 //! A run writes its events to a `log`; viewers read there, from any place and at their own pace. The `journal` brings
 //! what is new into the store, many runs at a time. `keeper` says that this process is alive, and takes over the runs
 //! of those that are not; `resume` goes on with one of them. `runs` is what the edges see, `record` one run as they
-//! see it, `follow` how it is read.
+//! see it, `follow` how it is read, `wait` what one may wait for.
 
 mod follow;
 mod journal;
