@@ -7,6 +7,7 @@
 mod any_host;
 mod apart;
 mod asking;
+mod attack;
 mod callers;
 mod chat;
 mod cli;

@@ -23,6 +23,7 @@ cargo xtask test         everything that must hold; installs what is missing and
 cargo xtask test fast    formatting, lints, unit and integration tests
 cargo xtask test postgres
                          only the integration tests on PostgreSQL
+cargo xtask test attack  only the attacks: small sizes of what `cargo xtask soak` does for long
 cargo xtask setup        only install what the tests need
 cargo xtask bench [NAME…] [--quick]
                          measure against nginx and write docs/operations/performance.md";
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         ["test"] => stages::everything(),
         ["test", "fast"] => stages::fast(),
         ["test", "postgres"] => stages::postgres(),
+        ["test", "attack"] => stages::attack(),
         ["setup"] => setup::only(),
         ["bench", rest @ ..] => bench::run(rest),
         [] | ["help" | "--help" | "-h"] => {

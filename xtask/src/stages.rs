@@ -29,6 +29,13 @@ pub fn postgres() -> ExitCode {
     close(&total)
 }
 
+/// The attack group alone: its tests are ordinary integration tests, and run with all others, too.
+pub fn attack() -> ExitCode {
+    let mut total = Count::default();
+    stage(&mut total, "attacks", || nextest_or_test(&["--package", "toolgate", "--test", "it", "attack::"]));
+    close(&total)
+}
+
 /// Everything.
 pub fn everything() -> ExitCode {
     let mut total = Count::default();
@@ -75,23 +82,25 @@ fn lints(total: &mut Count) {
 
 fn tests(total: &mut Count) {
     stage(total, "unit and integration tests", || {
-        if process::succeeds(&place::cargo(), &["nextest", "--version"]) {
-            let done = cargo(&[
-                "nextest",
-                "run",
-                "--workspace",
-                "--locked",
-                "--no-fail-fast",
-                "--status-level",
-                "slow",
-            ]);
-            count::nextest(&done.lines).settle(done.success)
+        if has_nextest() {
+            nextest_or_test(&["--workspace"])
         } else {
-            let done =
-                cargo(&["test", "--workspace", "--locked", "--no-fail-fast", "--lib", "--bins", "--tests"]);
-            count::libtest(&done.lines).settle(done.success)
+            nextest_or_test(&["--workspace", "--lib", "--bins", "--tests"])
         }
     });
+}
+
+fn has_nextest() -> bool {
+    process::succeeds(&place::cargo(), &["nextest", "--version"])
+}
+
+/// Runs the tests that `only` selects with `cargo nextest` where it is installed, else with `cargo test`.
+fn nextest_or_test(only: &[&str]) -> Count {
+    let runner: &[&str] =
+        if has_nextest() { &["nextest", "run", "--status-level", "slow"] } else { &["test"] };
+    let done = cargo(&[runner, &["--locked", "--no-fail-fast"], only].concat());
+    let count = if has_nextest() { count::nextest(&done.lines) } else { count::libtest(&done.lines) };
+    count.settle(done.success)
 }
 
 /// The integration tests once more, every gateway with a schema of its own in a PostgreSQL that is thrown away.
@@ -105,7 +114,7 @@ fn tests_on_postgres(total: &mut Count) {
             }
         };
         let only = ["--package", "toolgate", "--test", "it", "--locked", "--no-fail-fast"];
-        let has_nextest = process::succeeds(&place::cargo(), &["nextest", "--version"]);
+        let has_nextest = has_nextest();
         let mut command = Command::new(place::cargo());
         if has_nextest {
             command.args(["nextest", "run"]).args(only).args(["--status-level", "slow"]);
