@@ -1,5 +1,6 @@
 //! Measures the gateway: a load generator, a fast mock provider, a fast mock MCP server, and a bare proxy to compare
-//! with. `cargo xtask bench` starts it; nothing here is a test, and no test here looks at a clock.
+//! with. `cargo xtask bench` starts it; nothing there is a test, and no test here looks at a clock. `cargo xtask soak`
+//! starts the other half, which breaks what it can and counts what was lost.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a measuring tool talks to its terminal")]
 #![expect(
@@ -14,12 +15,14 @@ mod measures;
 mod peers;
 mod process;
 mod report;
+mod soak;
 mod stand;
 
 use std::process::ExitCode;
 
 const HELP: &str = "\
 toolgate-bench run [NAME…] --toolgate PROGRAM [--report FILE] [--postgres URL] [--quick] [--references-only]
+toolgate-bench soak [MINUTES] --toolgate PROGRAM [--postgres URL]
 toolgate-bench provider PORT | mcp PORT | protected PORT | proxy PORT PROVIDER_PORT";
 
 fn main() -> ExitCode {
@@ -27,6 +30,7 @@ fn main() -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let outcome = match arguments.as_slice() {
         ["run", rest @ ..] => measures::Options::read(rest).and_then(|options| measures::run(&options)),
+        ["soak", rest @ ..] => soak::Options::read(rest).and_then(|options| soak::run(&options)),
         ["provider", port] => number(port).and_then(peers::provider::serve),
         ["mcp", port] => number(port).and_then(peers::mcp::serve),
         ["protected", port] => number(port).and_then(peers::protected::serve),

@@ -111,6 +111,45 @@ impl Process {
         })
     }
 
+    /// The most memory that it ever had in RAM at once, in bytes (`VmHWM`); 0 once it has ended.
+    pub fn peak_memory(&self) -> u64 {
+        let text = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib =
+            line.and_then(|line| line.split_whitespace().next()).and_then(|kib| kib.parse::<u64>().ok());
+        kib.unwrap_or(0) * 1024
+    }
+
+    /// Files and connections that it has open.
+    pub fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.child.id())).map_or(0, Iterator::count)
+    }
+
+    /// Asks it to stop (SIGTERM), and waits until it has.
+    ///
+    /// # Errors
+    /// When it still runs after `limit`.
+    pub fn stop(mut self, limit: Duration) -> Result<(), String> {
+        let id = self.child.id().to_string();
+        // If there is no `kill`, it does not stop in time.
+        let _ = Command::new("kill").args(["-TERM", &id]).stderr(Stdio::null()).status();
+        let deadline = Instant::now() + limit;
+        while matches!(self.child.try_wait(), Ok(None)) {
+            if Instant::now() > deadline {
+                return Err(format!("{} did not stop in {} s", self.name, limit.as_secs()));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
+    /// Ends it at once, as a crash does (SIGKILL).
+    pub fn kill(mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
     /// Whether it still runs; what it said last, if not.
     pub fn check(&mut self, log: &Path) -> Result<(), String> {
         match self.child.try_wait() {

@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask test`, `setup`, `bench`. The standard library only, so that it builds in
+//! The project's own commands: `cargo xtask test`, `setup`, `bench`, `soak`. The standard library only, so that it builds in
 //! seconds and needs nothing that it would have to install first.
 
 #![expect(clippy::print_stdout, reason = "a developer's tool talks to its terminal")]
@@ -13,6 +13,7 @@ mod place;
 mod postgres;
 mod process;
 mod setup;
+mod soak;
 mod stages;
 mod suites;
 
@@ -26,7 +27,10 @@ cargo xtask test postgres
 cargo xtask test attack  only the attacks: small sizes of what `cargo xtask soak` does for long
 cargo xtask setup        only install what the tests need
 cargo xtask bench [NAME…] [--quick]
-                         measure against nginx and write docs/operations/performance.md";
+                         measure against nginx and write docs/operations/performance.md
+cargo xtask soak [MINUTES]
+                         kill, stop, fill the disk, take the database away and flood, for 20 minutes or so many in
+                         all, on both databases; fails when a run is lost, a tool runs twice or memory grows";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -38,6 +42,10 @@ fn main() -> ExitCode {
         ["test", "attack"] => stages::attack(),
         ["setup"] => setup::only(),
         ["bench", rest @ ..] => bench::run(rest),
+        ["soak"] => soak::run(20),
+        ["soak", minutes] if minutes.parse().is_ok_and(|minutes: u64| minutes > 0) => {
+            soak::run(minutes.parse().unwrap_or(20))
+        }
         [] | ["help" | "--help" | "-h"] => {
             println!("{HELP}");
             ExitCode::SUCCESS

@@ -5,4 +5,4 @@ pub mod mcp;
 pub mod protected;
 pub mod provider;
 pub mod proxy;
-mod serve;
+pub mod serve;
