@@ -30,8 +30,14 @@ fn mode(started: &Started) -> String {
         }
         (true, ..) => "local mode: only this machine can call, and needs no key".to_owned(),
         (false, 0, false) => "nobody can call yet: make a key with `toolgate key create`".to_owned(),
-        (false, 0, _) => "pass-through: callers bring a provider's own key".to_owned(),
+        (false, 0, true) if !started.is_pass_through_chosen => {
+            "pass-through: callers bring a provider's own key, until the first project is created".to_owned()
+        }
+        (false, 0, true) => "pass-through: callers bring a provider's own key".to_owned(),
         (false, _, true) => format!("{keys}; pass-through for callers with a provider's own key"),
+        (false, _, false) if !started.is_pass_through_chosen => {
+            format!("{keys}; other callers are refused, unless `[pass_through] enabled = true`")
+        }
         (false, _, false) => format!("{keys}; other callers are refused"),
     }
 }
@@ -75,7 +81,7 @@ fn local_lines(started: &Started, url: &str) -> Vec<String> {
 }
 
 fn remote_lines(started: &Started, url: &str) -> Vec<String> {
-    let line = if started.project_keys > 0 {
+    let line = if started.project_keys > 0 || !started.pass_through {
         format!("curl {url}/v1/models -H \"Authorization: Bearer $TOOLGATE_API_KEY\"")
     } else {
         format!("curl {url}/api.openai.com/v1/models -H \"Authorization: Bearer $OPENAI_API_KEY\"")
@@ -94,6 +100,7 @@ mod tests {
             local: true,
             project_keys: 0,
             pass_through: true,
+            is_pass_through_chosen: true,
             providers: vec![("openai".to_owned(), "key from OPENAI_API_KEY".to_owned())],
             demo: true,
             keeps: true,
@@ -153,5 +160,29 @@ mod tests {
         try it:
         curl https://tools.example.com/api.openai.com/v1/models -H "Authorization: Bearer $OPENAI_API_KEY"
         "#);
+    }
+
+    #[test]
+    fn what_the_operator_left_open_is_said_with_what_changes_it() {
+        let line = |project_keys, pass_through| {
+            let remote = Started {
+                local: false,
+                project_keys,
+                pass_through,
+                is_pass_through_chosen: false,
+                demo: false,
+                ..started()
+            };
+            versionless(&remote).lines().nth(1).unwrap().to_owned()
+        };
+        assert_eq!(
+            line(1, false),
+            "1 project key; other callers are refused, unless `[pass_through] enabled = true`"
+        );
+        assert_eq!(
+            line(0, true),
+            "pass-through: callers bring a provider's own key, until the first project is created"
+        );
+        assert_eq!(line(0, false), "nobody can call yet: make a key with `toolgate key create`");
     }
 }

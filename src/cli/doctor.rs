@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use super::args::DoctorArgs;
 use super::{Failure, Output, house};
-use crate::config::Environment;
+use crate::config::{Environment, Settings};
 use crate::connections::doctor::{Choice, Report, ReportStep, examine};
 use crate::egress::{self, Egress, parse_uri};
 
@@ -25,8 +25,27 @@ pub(super) fn run(args: &DoctorArgs, environment: &Environment, output: Output) 
         output.line(&serde_json::to_string(&report).expect("texts and numbers are JSON"));
     } else {
         output.text(&in_words(&report));
+        if !settings.is_local() {
+            output.note(provider_keys(&settings));
+        }
     }
     Ok(if report.offered { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+/// Whether this gateway, which is not in local mode, lets callers in who bring a provider's own key.
+fn provider_keys(settings: &Settings) -> &'static str {
+    match (settings.pass_through.enabled, settings.api_keys.is_empty()) {
+        (Some(true), _) => "Callers with a provider's own key are let in (`[pass_through] enabled = true`).",
+        (Some(false), _) => {
+            "Callers with a provider's own key are refused (`[pass_through] enabled = false`)."
+        }
+        (None, false) => {
+            "Callers with a provider's own key are refused, since there are API keys; `[pass_through] enabled = true` lets them in."
+        }
+        (None, true) => {
+            "Callers with a provider's own key are let in until there is a project; `[pass_through] enabled` decides it."
+        }
+    }
 }
 
 fn in_words(report: &Report) -> String {

@@ -39,7 +39,11 @@ pub(super) fn checked_name(name: &str) -> Result<&str, Failure> {
 
 fn create(args: &ChangeProjectArgs, environment: &Environment, output: Output) -> Result<(), Failure> {
     let name = checked_name(&args.name)?;
+    let settings = house::settings(&args.store, environment)?;
+    let ends_pass_through =
+        settings.pass_through.enabled.is_none() && settings.api_keys.is_empty() && !settings.is_local();
     house::with_store(&args.store, environment, async |opened: &Opened| {
+        let is_first = !opened.store.has_projects().await?;
         let now = house::now();
         let mut project = Project {
             name: name.to_owned(),
@@ -61,6 +65,11 @@ fn create(args: &ChangeProjectArgs, environment: &Environment, output: Output) -
         }
         show_secret(secret.as_ref(), output);
         output.note(&format!("Added. `toolgate key create --project {name}` makes a key for it."));
+        if is_first && ends_pass_through {
+            output.note(
+                "Callers with a provider's own key are refused from now on; `[pass_through] enabled = true` lets them in.",
+            );
+        }
         Ok(())
     })
 }

@@ -199,7 +199,8 @@ pub enum AnyHostMode {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PassThrough {
-    pub enabled: bool,
+    /// Whether they are let in; `None`: only while there is no project and no API key, here or in the store.
+    pub enabled: Option<bool>,
     /// How many logins a minute all of them together may begin, and ten times as many as one network address may; 0 is
     /// no limit. A new key costs nothing, so each for itself they would not be limited at all.
     pub logins_per_minute: u32,
@@ -207,7 +208,7 @@ pub struct PassThrough {
 
 impl Default for PassThrough {
     fn default() -> Self {
-        PassThrough { enabled: true, logins_per_minute: 600 }
+        PassThrough { enabled: None, logins_per_minute: 600 }
     }
 }
 

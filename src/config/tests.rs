@@ -129,7 +129,7 @@ fn every_kind_of_setting_can_stand_in_the_environment() {
         ],
     )
     .expect("valid");
-    assert!(!settings.pass_through.enabled);
+    assert_eq!(settings.pass_through.enabled, Some(false));
     assert_eq!(settings.any_host.hosts, ["a.example", "b.example"]);
     assert_eq!(settings.egress.allow[0].ports, [1]);
     assert_eq!(settings.aliases["fast"], "first/model");

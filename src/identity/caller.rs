@@ -13,8 +13,6 @@ use crate::crypto::{ApiKeyHash, hmac_sha256, to_hex};
 use crate::keys::Pepper;
 use crate::store::{Project, Store};
 
-/// The prefix of the gateway's own keys. What bears it is never sent to anyone else.
-const GATEWAY_KEY_PREFIX: &str = "tgk_";
 /// Longer than any provider's key.
 const LONGEST_KEY_BYTES: usize = 8192;
 
@@ -82,7 +80,8 @@ impl Caller {
 /// Knows the callers that the settings and the store allow.
 pub struct Callers {
     local: bool,
-    pass_through: bool,
+    /// What the operator wants of callers with a provider's own key; `None` is decided by whether there are projects.
+    pass_through: Option<bool>,
     requests_per_minute: u32,
     configured: Vec<(ApiKeyHash, Known)>,
     stored: StoredKeys,
@@ -155,7 +154,7 @@ impl Callers {
         let key = authorization.map(bearer).transpose()?.flatten();
         let key_ending = key.map_or_else(KeyEnding::default, KeyEnding::of);
         if let Some(key) = key
-            && key.starts_with(GATEWAY_KEY_PREFIX)
+            && is_like_gateway_key(key)
         {
             let known = self.find_key(key).ok_or(Error::Unknown)?;
             return match surface {
@@ -175,8 +174,8 @@ impl Callers {
             });
         }
         let key = key.ok_or(Error::Missing)?;
-        if !self.pass_through {
-            return Err(Error::Unknown);
+        if !self.takes_pass_through() {
+            return Err(Error::PassThroughOff);
         }
         let hash = hmac_sha256(&self.pepper, key.as_bytes());
         Ok(Caller {
@@ -218,6 +217,12 @@ impl Callers {
         self.stored.watch().await;
     }
 
+    /// Whether callers may bring a provider's own key now: as the operator says, or else while there is no project and no
+    /// API key.
+    pub fn takes_pass_through(&self) -> bool {
+        self.pass_through.unwrap_or_else(|| self.configured.is_empty() && !self.stored.has_projects())
+    }
+
     /// How many gateway keys let somebody in.
     pub fn count(&self) -> usize {
         self.configured.len() + self.stored.count()
@@ -253,7 +258,15 @@ impl Known {
 }
 
 fn has_gateway_key(header: &[u8]) -> bool {
-    bearer(header).is_ok_and(|key| key.is_some_and(|key| key.starts_with(GATEWAY_KEY_PREFIX)))
+    bearer(header).is_ok_and(|key| key.is_some_and(is_like_gateway_key))
+}
+
+/// Whether the key bears the prefix of the gateway's own, `tgk_`, and is never sent to anyone else. Nor is what was
+/// meant to be one: quoted, with another dash, or in capital letters.
+fn is_like_gateway_key(key: &str) -> bool {
+    let key = key.trim_start_matches(|first: char| !first.is_ascii_alphanumeric());
+    let prefix = key.get(..4);
+    prefix.is_some_and(|prefix| prefix.eq_ignore_ascii_case("tgk_") || prefix.eq_ignore_ascii_case("tgk-"))
 }
 
 /// The key of `Bearer KEY` (RFC 6750 §2.1); an empty one counts as none, since SDKs send it when they have none.
@@ -284,7 +297,7 @@ mod tests {
         callers(&Settings::default(), 1).await
     }
 
-    async fn public(pass_through: bool, pepper: u8) -> Callers {
+    async fn public(pass_through: Option<bool>, pepper: u8) -> Callers {
         let mut settings = Settings { listen: "0.0.0.0:80".parse().unwrap(), ..Settings::default() };
         settings.pass_through.enabled = pass_through;
         settings.api_keys.push(ApiKey {
@@ -315,7 +328,8 @@ mod tests {
     async fn the_header_and_the_path_decide_who_calls() {
         use Surface::{ProviderHost, V1};
         let gateway_key = format!("Bearer {GATEWAY_KEY}");
-        let (local, open, closed) = (local().await, public(true, 1).await, public(false, 1).await);
+        let (local, open) = (local().await, public(Some(true), 1).await);
+        let (closed, unset) = (public(Some(false), 1).await, public(None, 1).await);
         for (callers, header, surface, expect) in [
             (&local, "", V1, "local - 0"),
             (&local, "Bearer sk-1", V1, "local sk-1 0"),
@@ -330,13 +344,20 @@ mod tests {
             (&open, &gateway_key, ProviderHost, "GatewayKeyForHost"),
             (&open, "Bearer tgk_other", V1, "Unknown"),
             (&open, "Bearer tgk_other", ProviderHost, "Unknown"),
+            (&open, "Bearer TGK_other", V1, "Unknown"),
+            (&open, "Bearer \"tgk_other\"", ProviderHost, "Unknown"),
+            (&open, "Bearer tgk-other", V1, "Unknown"),
             (&open, "Bearer sk-1", V1, "pt: sk-1 600"),
             (&open, "Bearer sk-1", ProviderHost, "pt: sk-1 600"),
             (&open, "", V1, "Missing"),
             (&open, "", ProviderHost, "Missing"),
             (&closed, &gateway_key, V1, "project:shop - 7"),
-            (&closed, "Bearer sk-1", V1, "Unknown"),
-            (&closed, "Bearer sk-1", ProviderHost, "Unknown"),
+            (&closed, "Bearer sk-1", V1, "PassThroughOff"),
+            (&closed, "Bearer sk-1", ProviderHost, "PassThroughOff"),
+            (&unset, &gateway_key, V1, "project:shop - 7"),
+            (&unset, "Bearer sk-1", V1, "PassThroughOff"),
+            (&unset, "Bearer sk-1", ProviderHost, "PassThroughOff"),
+            (&unset, "", V1, "Missing"),
         ] {
             assert_eq!(outcome(callers, header, surface), expect, "{header} {surface:?}");
         }
@@ -344,8 +365,38 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn without_a_word_of_the_operator_a_project_ends_pass_through_and_its_deletion_brings_it_back() {
+        let settings = Settings { listen: "0.0.0.0:80".parse().unwrap(), ..Settings::default() };
+        let store = Store::open(&crate::store::Location::Memory).await.unwrap();
+        store.migrate().await.unwrap();
+        let callers = Callers::new(&settings, store.clone(), Pepper::new([1; 32]));
+        callers.refresh().await.unwrap();
+        assert!(outcome(&callers, "Bearer sk-1", Surface::V1).starts_with("pt: sk-1"));
+        let project = Project {
+            name: "shop".to_owned(),
+            proof: crate::store::ProjectProof::Gateway,
+            verifier_url: None,
+            webhook_url: None,
+            sealed_webhook_secret: None,
+            created_at: 1,
+            updated_at: 1,
+        };
+        store.create_project(&project).await.unwrap();
+        callers.refresh().await.unwrap();
+        for surface in [Surface::V1, Surface::ProviderHost] {
+            assert_eq!(outcome(&callers, "Bearer sk-1", surface), "PassThroughOff", "without any key, too");
+        }
+        let nothing = async |_: &mut crate::store::Transaction, _: &crate::store::FlowRow| {
+            Ok::<(), crate::store::Error>(())
+        };
+        store.delete_project("shop", nothing).await.unwrap();
+        callers.refresh().await.unwrap();
+        assert!(callers.takes_pass_through());
+    }
+
+    #[tokio::test]
     async fn pass_through_callers_are_kept_apart_by_their_keys() {
-        let callers = public(true, 1).await;
+        let callers = public(Some(true), 1).await;
         let namespace = |key: &str| {
             callers.resolve(Some(format!("Bearer {key}").as_bytes()), Surface::V1).unwrap().namespace
         };
@@ -353,8 +404,12 @@ mod tests {
         assert_ne!(namespace("sk-1"), namespace("sk-2"));
         assert!(!namespace("sk-1").contains("sk-1"));
         let of = |callers: Callers| callers.resolve(Some(b"Bearer sk-1"), Surface::V1).unwrap().namespace;
-        assert_eq!(namespace("sk-1"), of(public(true, 1).await), "the same in every process with this store");
-        assert_ne!(namespace("sk-1"), of(public(true, 2).await), "and in no other");
+        assert_eq!(
+            namespace("sk-1"),
+            of(public(Some(true), 1).await),
+            "the same in every process with this store"
+        );
+        assert_ne!(namespace("sk-1"), of(public(Some(true), 2).await), "and in no other");
     }
 
     #[tokio::test]
@@ -368,7 +423,7 @@ mod tests {
         let ending = |header: &'static str, callers: &Callers| {
             callers.resolve(Some(header.as_bytes()), Surface::V1).unwrap().key_ending.as_str().to_owned()
         };
-        let (local, open) = (local().await, public(true, 1).await);
+        let (local, open) = (local().await, public(Some(true), 1).await);
         assert_eq!(ending("Bearer sk-proj-0123456789abcdef", &open), "cdef");
         assert_eq!(ending("Bearer sk-proj-0123456789abcdef", &local), "cdef");
         assert_eq!(ending("Bearer tgk_0123456789abcdefghjkmnpq", &open), "mnpq");

@@ -9,10 +9,16 @@ pub enum Error {
     NotBearer,
     #[error("this key is not known here")]
     Unknown,
+    /// A key that is none of the gateway's, where nobody may bring a provider's.
+    #[error(
+        "this gateway takes its own keys (`tgk_…`) only, and did not pass yours on; use one of those, or ask the operator \
+         to allow providers' keys with `[pass_through] enabled = true`"
+    )]
+    PassThroughOff,
     /// A project's key where the key would be sent to a provider.
     #[error(
         "a gateway key (`tgk_…`) cannot be used on this path, because the key given here goes to that host; \
-         send the provider's own key, or use `/v1/chat/completions`"
+         use `/v1/chat/completions`, or the provider's own key where this gateway takes one"
     )]
     GatewayKeyForHost,
 }

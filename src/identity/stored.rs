@@ -37,6 +37,8 @@ pub(super) struct StoredKeys {
 #[derive(Default)]
 struct Keys {
     revision: i64,
+    /// There is a project, though it may have no key.
+    has_projects: bool,
     by_hash: HashMap<ApiKeyHash, Known>,
 }
 
@@ -54,6 +56,11 @@ impl StoredKeys {
 
     pub(super) fn find(&self, hash: &ApiKeyHash) -> Option<Known> {
         self.keys().by_hash.get(hash).cloned()
+    }
+
+    /// Whether there is any project.
+    pub(super) fn has_projects(&self) -> bool {
+        self.keys().has_projects
     }
 
     pub(super) fn count(&self) -> usize {
@@ -82,6 +89,7 @@ impl StoredKeys {
         if revision == self.keys().revision {
             return Ok(());
         }
+        let has_projects = self.store.has_projects().await?;
         let keys = self.store.list_api_keys_in_use().await?;
         let by_hash = keys.into_iter().filter_map(|key| {
             let hash = ApiKeyHash::from_bytes(key.hash.try_into().ok()?);
@@ -97,7 +105,7 @@ impl StoredKeys {
             };
             Some((hash, known))
         });
-        let fresh = Arc::new(Keys { revision, by_hash: by_hash.collect() });
+        let fresh = Arc::new(Keys { revision, has_projects, by_hash: by_hash.collect() });
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = fresh;
         Ok(())
     }

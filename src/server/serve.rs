@@ -157,7 +157,8 @@ pub async fn serve_until(
         public_url,
         local,
         project_keys: callers.count(),
-        pass_through: settings.pass_through.enabled,
+        pass_through: callers.takes_pass_through(),
+        is_pass_through_chosen: settings.pass_through.enabled.is_some(),
         providers: providers
             .active()
             .filter(|provider| &*provider.name != "demo")

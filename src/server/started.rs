@@ -15,6 +15,8 @@ pub struct Started {
     pub project_keys: usize,
     /// Whether callers may bring a provider's own key.
     pub pass_through: bool,
+    /// Whether the operator said so; otherwise it depends on whether there are projects.
+    pub is_pass_through_chosen: bool,
     /// The active providers by name, and where the key of each is from.
     pub providers: Vec<(String, String)>,
     /// Whether the demo model and its MCP server are there.

@@ -145,6 +145,14 @@ impl Store {
         row.as_ref().map(Project::of).transpose()
     }
 
+    /// Whether there is any project.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn has_projects(&self) -> Result<bool, Error> {
+        Ok(self.row("SELECT name FROM projects LIMIT 1", values![]).await?.is_some())
+    }
+
     /// All projects, by name.
     ///
     /// # Errors
@@ -243,7 +251,9 @@ mod tests {
     async fn projects_are_kept_changed_and_deleted_and_every_change_raises_the_revision() {
         let store = store().await;
         assert_eq!(store.find_revision(CALLERS).await.unwrap(), 0);
+        assert!(!store.has_projects().await.unwrap());
         store.create_project(&project("shop")).await.unwrap();
+        assert!(store.has_projects().await.unwrap());
         assert!(matches!(store.create_project(&project("shop")).await, Err(Error::Exists)));
         assert_eq!(store.find_project("shop").await.unwrap(), Some(project("shop")));
         let changed =

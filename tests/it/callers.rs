@@ -6,7 +6,7 @@ use toolgate::crypto::ApiKeyHash;
 use toolgate::egress::system_lookup;
 
 use crate::support::{
-    Answer, FakeProvider, FakeTool, Gateway, Logs, Protected, Reply, ask, settings, text, with,
+    Answer, FakeProvider, FakeTool, Gateway, Logs, Protected, Reply, ask, settings, text, whole, with,
 };
 
 const PROJECT_KEY: &str = "tgk_0123456789abcdefghjkmnpq";
@@ -21,10 +21,12 @@ fn api_key(requests_per_minute: Option<u32>) -> ApiKey {
     }
 }
 
-/// A gateway that is not local: it has a project key, and beside `fake` a provider without any key.
+/// A gateway that is not local: it has a project key, takes providers' keys, and has beside `fake` a provider without any
+/// key.
 async fn shared(provider: &FakeProvider, change: impl FnOnce(&mut Settings)) -> Gateway {
     let mut settings = settings(provider);
     settings.api_keys.push(api_key(None));
+    settings.pass_through.enabled = Some(true);
     settings.providers.push(Provider {
         name: "keyless".into(),
         base_url: Some(provider.peer.url("/keyless")),
@@ -98,7 +100,7 @@ async fn a_project_key_opens_the_operator_s_providers_and_stays_here() {
 async fn without_a_usable_key_there_is_a_401_that_repeats_no_key() {
     let provider = FakeProvider::answering(|_| text("hi")).await;
     let open = shared(&provider, |_| {}).await;
-    let closed = shared(&provider, |settings| settings.pass_through.enabled = false).await;
+    let closed = shared(&provider, |settings| settings.pass_through.enabled = Some(false)).await;
     for (gateway, authorization) in [
         (&open, ""),
         (&open, "Bearer "),
@@ -124,6 +126,53 @@ async fn without_a_usable_key_there_is_a_401_that_repeats_no_key() {
     }
     assert_eq!(open.client.post("/v1/embeddings", &[], &ask(&[])).await.status, 401);
     assert_eq!(provider.peer.requests().len(), 0);
+}
+
+#[tokio::test]
+async fn where_there_are_project_keys_a_mistyped_one_goes_to_no_provider_and_the_answer_says_what_would_let_it()
+ {
+    let provider = FakeProvider::answering(|_| text("hi")).await;
+    let gateway = shared(&provider, |settings| settings.pass_through.enabled = None).await;
+    assert_eq!(chat(&gateway, &bearer(PROJECT_KEY), "m").await.status, 200);
+    let host = format!("/{}/v1", provider.peer.address);
+    let (host_chat, host_models) = (format!("{host}/chat/completions"), format!("{host}/models"));
+    for key in ["gk_0123456789abcdefghjkmnpq", "0123456789abcdefghjkmnpq", "sk-stranger"] {
+        for path in [
+            "/v1/chat/completions",
+            "/v1/embeddings",
+            "/v1/tasks",
+            "/v1/connections",
+            "/v1/connections/check",
+            &host_chat,
+            &host_models,
+            "/run_0123456789abcdefghjkmnpqrs/mcp",
+            "/run_0123456789abcdefghjkmnpqrs/chat/completions",
+        ] {
+            let headers =
+                [("authorization", bearer(key)), ("accept", "application/json, text/event-stream".into())];
+            let headers: Vec<(&str, &str)> =
+                headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+            let answer = gateway.client.post(path, &headers, &ask(&[])).await;
+            assert_eq!(answer.status, 401, "{key} {path}: {}", answer.text());
+            assert!(answer.text().contains("[pass_through] enabled = true"), "{path}: {}", answer.text());
+            assert!(!answer.text().contains(key), "{}", answer.text());
+        }
+        let headers = [("authorization", bearer(key))];
+        let headers: Vec<(&str, &str)> =
+            headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        for path in ["/v1/models", "/v1/runs", "/v1/chat/completions", "/v1/webhooks/secret"] {
+            let answer = whole(gateway.client.send("GET", path, &headers, String::new()).await).await;
+            assert_eq!(answer.status, 401, "{key} {path}: {}", answer.text());
+        }
+    }
+    assert_eq!(provider.peer.requests().len(), 1, "nothing was relayed");
+    let open = shared(&provider, |_| {}).await;
+    for key in
+        ["TGK_0123456789abcdefghjkmnpq", "\"tgk_0123456789abcdefghjkmnpq\"", "tgk-0123456789abcdefghjkm"]
+    {
+        assert_eq!(chat(&open, &bearer(key), "m").await.status, 401, "{key}: it was meant for this gateway");
+    }
+    assert_eq!(provider.peer.requests().len(), 1);
 }
 
 #[tokio::test]

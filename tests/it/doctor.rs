@@ -13,6 +13,26 @@ async fn examine(peer: &Peer, path: &str, program: Program) -> String {
 }
 
 #[tokio::test]
+async fn a_gateway_that_is_not_local_is_told_whether_it_takes_providers_keys() {
+    let peer = AuthorizationServer::new().start().await;
+    let examined = async |enabled: Option<&str>| {
+        let mut program = Program::nowhere().with("TOOLGATE__PUBLIC_URL", "https://gateway.example");
+        if let Some(enabled) = enabled {
+            program = program.with("TOOLGATE__PASS_THROUGH__ENABLED", enabled);
+        }
+        program.run(&["doctor", &peer.url("/mcp")]).await.stderr
+    };
+    for (enabled, words) in [
+        (None, "let in until there is a project"),
+        (Some("true"), "are let in (`"),
+        (Some("false"), "are refused (`"),
+    ] {
+        let said = examined(enabled).await;
+        assert!(said.contains(words), "{enabled:?}: {said}");
+    }
+}
+
+#[tokio::test]
 async fn a_server_that_is_well() {
     let peer = AuthorizationServer::new().start().await;
     insta::assert_snapshot!(examine(&peer, "/mcp", Program::nowhere()).await, @r#"

@@ -15,6 +15,7 @@ use crate::support::{FakeProvider, Gateway, Place, Program, ask, settings, text,
 async fn shared(provider: &FakeProvider, place: &Place) -> Gateway {
     let mut settings = settings(provider);
     settings.public_url = Some("https://gateway.example".to_owned());
+    settings.pass_through.enabled = Some(true);
     place.give_to(&mut settings);
     Gateway::start(settings, toolgate::egress::system_lookup()).await
 }

@@ -7,7 +7,7 @@ use crate::support::{FakeProvider, Gateway, Place, Program, ask, settings, text}
 async fn shared(provider: &FakeProvider, place: &Place) -> Gateway {
     let mut settings = settings(provider);
     settings.public_url = Some("https://gateway.example".to_owned());
-    settings.pass_through.enabled = false;
+    settings.pass_through.enabled = Some(false);
     place.give_to(&mut settings);
     Gateway::start(settings, toolgate::egress::system_lookup()).await
 }
@@ -57,6 +57,36 @@ async fn a_key_made_beside_a_running_gateway_works_at_once_and_not_for_long_afte
     let again = program.run(&["key", "revoke", &id]).await;
     assert_eq!(again.code, 2);
     assert!(again.stderr.contains("there is no key in use with the id"), "{}", again.stderr);
+}
+
+#[tokio::test]
+async fn the_first_project_ends_pass_through_beside_running_gateways() {
+    let provider = FakeProvider::answering(|_| text("hi")).await;
+    let place = Place::new().await;
+    let program = Program::at(&place);
+    let unset = async || {
+        let mut settings = settings(&provider);
+        settings.public_url = Some("https://gateway.example".to_owned());
+        place.give_to(&mut settings);
+        Gateway::start(settings, toolgate::egress::system_lookup()).await
+    };
+    let mut gateways = vec![unset().await];
+    if place.is_shared() {
+        gateways.push(unset().await);
+    }
+    for gateway in &gateways {
+        assert_eq!(chat(gateway, "sk-mine").await.0, 200, "there is nobody else's key yet");
+    }
+    let operator = Program::at(&place).with("TOOLGATE__PUBLIC_URL", "https://gateway.example");
+    let made = operator.run(&["project", "create", "shop"]).await;
+    assert!(made.stderr.contains("[pass_through] enabled = true"), "{}", made.stderr);
+    for gateway in &gateways {
+        until_status(gateway, "sk-mine", 401).await;
+    }
+    let key = make_key(&program, &[]).await;
+    assert_eq!(chat(&gateways[0], &key).await.0, 200);
+    let later = unset().await;
+    assert_eq!(chat(&later, "sk-mine").await.0, 401, "from the start");
 }
 
 #[tokio::test]

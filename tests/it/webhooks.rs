@@ -205,7 +205,7 @@ async fn private_addresses_are_refused_before_anything_happens() {
 
 #[tokio::test]
 async fn every_application_has_a_key_of_its_own_and_sees_no_other() {
-    let gateway = hosted(|settings| settings.pass_through.enabled = true).await;
+    let gateway = hosted(|settings| settings.pass_through.enabled = Some(true)).await;
     let (shop, rival) = (secret(&gateway, Some(SHOP)).await, secret(&gateway, Some(RIVAL)).await);
     assert_ne!(shop, rival);
     assert_eq!(secret(&gateway, Some(SHOP)).await, shop, "it stays");

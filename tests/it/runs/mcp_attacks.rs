@@ -63,7 +63,7 @@ async fn who_may_not_read_a_run_is_told_exactly_what_is_told_of_none() {
 async fn nobody_asks_without_a_key_that_may() {
     let provider = FakeProvider::answering(|_| text("never")).await;
     let gateway = hosted(&provider, |settings| {
-        settings.pass_through.enabled = false;
+        settings.pass_through.enabled = Some(false);
         settings.api_keys[1].scopes = Some(vec![KeyScope::Connections]);
     })
     .await;
@@ -221,7 +221,7 @@ async fn a_clients_key_and_headers_go_nowhere_else() {
     let gateway = hosted(&provider, |settings| {
         let house = EgressAllow { host: None, cidr: Some("127.0.0.0/8".parse().unwrap()), ports: Vec::new() };
         settings.egress.allow.push(house);
-        settings.pass_through.enabled = true;
+        settings.pass_through.enabled = Some(true);
     })
     .await;
     let id = stored_as(&gateway, SHOP, &stored(ask(&[mcp.entry("s")]))).await;
@@ -256,7 +256,7 @@ async fn a_providers_own_key_goes_to_no_provider_that_a_strangers_run_names() {
     let (mine, other) =
         (FakeProvider::answering(|_| text("mine")).await, FakeProvider::answering(|_| text("other")).await);
     let gateway = hosted(&mine, |settings| {
-        settings.pass_through.enabled = true;
+        settings.pass_through.enabled = Some(true);
         settings.any_host.mode = AnyHostMode::Public;
         for (name, provider) in [("mine", &mine), ("other", &other)] {
             settings.providers.push(with_key(name, provider));
@@ -342,7 +342,7 @@ async fn no_key_but_the_one_that_asked_a_run_at_a_providers_address_goes_there_w
 async fn a_run_of_a_providers_address_takes_nobody_elses_key_there() {
     let provider = FakeProvider::answering(|_| text("of the house")).await;
     let gateway = hosted(&provider, |settings| {
-        settings.pass_through.enabled = true;
+        settings.pass_through.enabled = Some(true);
         settings.any_host.mode = AnyHostMode::Public;
         let house = EgressAllow { host: None, cidr: Some("127.0.0.0/8".parse().unwrap()), ports: Vec::new() };
         settings.egress.allow.push(house);
