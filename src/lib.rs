@@ -25,6 +25,7 @@ pub mod egress;
 pub mod id;
 pub mod keys;
 pub mod mcp;
+pub mod memory_budget;
 pub mod oauth;
 pub mod openai;
 pub mod rate_limit;

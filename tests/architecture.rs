@@ -36,6 +36,7 @@ const LAYERS: &[(u8, &[&str])] = &[
             "id",
             "clock",
             "rate_limit",
+            "memory_budget",
         ],
     ),
 ];

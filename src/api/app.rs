@@ -12,6 +12,7 @@ use crate::config::{KeyScope, Settings};
 use crate::connections::Connections;
 use crate::crypto::Keyring;
 use crate::identity::{Caller, CallerKind, Callers, CookieKind, Cookies, Peer, Person, Sessions, Surface};
+use crate::memory_budget::MemoryBudget;
 use crate::openai::ErrorKind;
 use crate::rate_limit::RateLimit;
 use crate::store::Store;
@@ -29,6 +30,7 @@ pub struct App {
     pub connections: Connections,
     pub metrics: Arc<Metrics>,
     pub rate_limit: Arc<RateLimit>,
+    pub memory_budget: MemoryBudget,
     pub store: Store,
     /// Seals what is stored.
     pub keyring: Keyring,

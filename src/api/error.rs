@@ -11,6 +11,7 @@ use crate::completion::{
 };
 use crate::config::KeyScope;
 use crate::connections::FlowError;
+use crate::memory_budget::{self, MemoryExhausted};
 use crate::openai::{ErrorBody, ErrorKind, InvalidField};
 use crate::upstream::{self, SelectError};
 use crate::{connections, identity, rate_limit};
@@ -219,6 +220,15 @@ impl From<FlowError> for ApiError {
 impl From<rate_limit::RetryAfterSeconds> for ApiError {
     fn from(after: rate_limit::RetryAfterSeconds) -> Self {
         Self::too_many(after, after.to_string())
+    }
+}
+
+impl From<MemoryExhausted> for ApiError {
+    fn from(error: MemoryExhausted) -> Self {
+        let (status, code) = (StatusCode::SERVICE_UNAVAILABLE, Some("memory_exhausted"));
+        let retry_after = Some(memory_budget::RETRY_AFTER_SECONDS.to_string().into());
+        let error = Self::new(status, ErrorKind::Server, code, error.to_string());
+        ApiError { retry_after, ..error }
     }
 }
 

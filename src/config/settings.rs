@@ -145,6 +145,8 @@ pub enum LogFormat {
 pub struct Limits {
     /// Largest request body.
     pub body_bytes: usize,
+    /// What all runs and request bodies may hold at a time; 0 is no limit.
+    pub memory_bytes: usize,
     /// How long a stop waits for open streams.
     pub shutdown_seconds: u64,
     /// How long a client may take to send its request head.
@@ -153,7 +155,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { body_bytes: 32 << 20, shutdown_seconds: 30, header_seconds: 30 }
+        Limits { body_bytes: 32 << 20, memory_bytes: 256 << 20, shutdown_seconds: 30, header_seconds: 30 }
     }
 }
 

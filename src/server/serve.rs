@@ -17,6 +17,7 @@ use crate::connections::{self, Connections};
 use crate::egress::{self, Egress};
 use crate::identity::{Callers, Cookies, Sessions, SignIn};
 use crate::keys;
+use crate::memory_budget::MemoryBudget;
 use crate::rate_limit::RateLimit;
 use crate::store::Location;
 use crate::telemetry::Metrics;
@@ -72,6 +73,7 @@ pub async fn serve_until(
     let Opened { store, keyring, source, location, pepper } = opened;
 
     let metrics = Arc::new(Metrics::default());
+    let memory_budget = MemoryBudget::new(settings.limits.memory_bytes, metrics.memory());
     let egress =
         Egress::new(&settings.egress, local, lookup).map_err(|error| Error::Settings(error.to_string()))?;
     let upstream = Upstream::new(egress.clone(), &settings.upstream, Arc::clone(&metrics));
@@ -178,6 +180,7 @@ pub async fn serve_until(
         connections,
         metrics,
         rate_limit,
+        memory_budget,
         store,
         keyring: keyring.clone(),
         draining: AtomicBool::new(false),

@@ -160,6 +160,30 @@ impl Drop for OpenStream {
     }
 }
 
+/// What is counted of the memory that runs and request bodies hold. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryMetrics {
+    reserved: Gauge,
+    refusals: Counter,
+}
+
+impl MemoryMetrics {
+    /// So many bytes were reserved.
+    pub fn reserved(&self, bytes: usize) {
+        self.reserved.inc_by(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// So many bytes were given back.
+    pub fn released(&self, bytes: usize) {
+        self.reserved.dec_by(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// Somebody was refused memory.
+    pub fn refused(&self) {
+        self.refusals.inc();
+    }
+}
+
 /// Handles by name, so that a known name costs a shared lock and no allocation.
 #[derive(Debug)]
 struct Names<M>(RwLock<HashMap<Box<str>, M>>);
@@ -196,6 +220,7 @@ pub struct Metrics {
     request_duration: [Histogram; ENDPOINTS.len()],
     open_streams: Gauge,
     refused_callbacks: Counter,
+    memory: MemoryMetrics,
     provider_turns: Family<ProviderLabel, Counter>,
     provider_retries: Family<ProviderLabel, Counter>,
     provider_first_byte: Histograms<ProviderLabel>,
@@ -219,6 +244,11 @@ impl Default for Metrics {
         let refused_callbacks = Counter::default();
         let help = "Browsers that came back from an authorization server with a state that nobody was given";
         registry.register("refused_callbacks", help, refused_callbacks.clone());
+        let memory = MemoryMetrics::default();
+        let help = "Bytes that runs and request bodies hold now";
+        registry.register_with_unit("memory_reserved", help, Unit::Bytes, memory.reserved.clone());
+        let help = "Requests and runs that were refused memory";
+        registry.register("memory_refusals", help, memory.refusals.clone());
         let provider_turns = Family::default();
         registry.register("turns", "Calls of a model provider", provider_turns.clone());
         let provider_retries = Family::default();
@@ -240,6 +270,7 @@ impl Default for Metrics {
             registry,
             open_streams,
             refused_callbacks,
+            memory,
             provider_turns,
             provider_retries,
             provider_first_byte,
@@ -271,6 +302,11 @@ impl Metrics {
     /// A browser came back to us with what nobody was given.
     pub fn refused_callback(&self) {
         self.refused_callbacks.inc();
+    }
+
+    /// The handles of the memory that runs and request bodies hold.
+    pub fn memory(&self) -> MemoryMetrics {
+        self.memory.clone()
     }
 
     /// The handles of a provider: its name, or the host that a request named.

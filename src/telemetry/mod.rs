@@ -4,4 +4,4 @@ mod logging;
 mod metrics;
 
 pub use logging::{BadFilter, init_logging};
-pub use metrics::{Endpoint, McpHostMetrics, Metrics, OpenStream, Outcome, ProviderMetrics};
+pub use metrics::{Endpoint, McpHostMetrics, MemoryMetrics, Metrics, OpenStream, Outcome, ProviderMetrics};
