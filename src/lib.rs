@@ -18,6 +18,7 @@ pub mod identity;
 pub mod tools;
 pub mod upstream;
 // 1 · foundations
+pub mod bounds;
 pub mod clock;
 pub mod config;
 pub mod crypto;

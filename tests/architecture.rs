@@ -34,6 +34,7 @@ const LAYERS: &[(u8, &[&str])] = &[
             "config",
             "telemetry",
             "id",
+            "bounds",
             "clock",
             "rate_limit",
             "memory_budget",

@@ -45,10 +45,11 @@ pub async fn any_host(State(app): State<Arc<App>>, request: Request<Body>) -> Re
     check(&app, &target.provider.base)?;
     let body = body::read(body, &head.headers, app.settings.limits.body_bytes).await?;
     let path = format!("{path}{query}");
+    let open = app.open_answer(&caller, None, &head.headers)?;
     let response =
         relay::forward(app.upstream(), &target, head.method, &path, &head.headers, egress::full(body))
             .await?;
-    Ok(view::relayed(response))
+    Ok(view::relayed(response, app.relay_terms(open, &path)))
 }
 
 /// Below an address that only runs have, whatever stands in it: no host is asked. `path` begins behind `/run_`.

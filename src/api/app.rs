@@ -2,18 +2,21 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::ApiError;
-use crate::completion::{Engine, Reader, Runs};
+use super::relay_body::{RelayTerms, StreamDialect};
+use crate::bounds::{Bound, BoundGuard, Principal};
+use crate::completion::{Engine, Reader, Runs, named_user};
 use crate::config::{KeyScope, Settings};
 use crate::connections::Connections;
 use crate::crypto::Keyring;
 use crate::identity::{Caller, CallerKind, Callers, CookieKind, Cookies, Peer, Person, Sessions, Surface};
 use crate::memory_budget::MemoryBudget;
-use crate::openai::ErrorKind;
+use crate::openai::{ChatRequest, ErrorKind};
 use crate::rate_limit::RateLimit;
 use crate::store::Store;
 use crate::telemetry::Metrics;
@@ -135,6 +138,46 @@ impl App {
             self.rate_limit.check(&format!("reader {place}").into(), most)?;
         }
         Ok(())
+    }
+
+    /// A place among the open answers of whoever `caller` acts for.
+    ///
+    /// # Errors
+    /// 429 when it has as many as it may.
+    pub fn open_answer(
+        &self,
+        caller: &Caller,
+        request: Option<&ChatRequest>,
+        headers: &HeaderMap,
+    ) -> Result<BoundGuard, ApiError> {
+        let user = match &caller.kind {
+            CallerKind::Project { .. } => named_user(request, headers),
+            CallerKind::Local | CallerKind::Person { .. } | CallerKind::PassThrough => None,
+        };
+        Ok(self.engine.bounds().acquire(Bound::Streams, &caller.principal(user))?)
+    }
+
+    /// A place among the open answers of a reader of runs.
+    ///
+    /// # Errors
+    /// 429 when it has as many as it may.
+    pub fn open_answer_to_reader(&self, reader: &Reader, head: &Parts) -> Result<BoundGuard, ApiError> {
+        let place = head.extensions.get::<Peer>().and_then(|peer| peer.place(&head.headers));
+        let principal = match (reader.namespace.as_ref(), &reader.only_user) {
+            (_, Some(account)) => Principal::Person(Arc::clone(account)),
+            (Some(namespace), None) if namespace.starts_with("project:") => {
+                Principal::User { namespace: Arc::clone(namespace), user: None }
+            }
+            _ if self.settings.is_local() => Principal::Local,
+            _ => Principal::Stranger(place),
+        };
+        Ok(self.engine.bounds().acquire(Bound::Streams, &principal)?)
+    }
+
+    /// What an answer that is relayed from the endpoint `path` is held to.
+    pub fn relay_terms(&self, open: BoundGuard, path: &str) -> RelayTerms {
+        let idle = Duration::from_secs(self.settings.upstream.relay_idle_seconds);
+        RelayTerms { open, idle, dialect: StreamDialect::of_path(path) }
     }
 
     /// Whose key a provider of the configuration gets for this caller.

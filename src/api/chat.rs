@@ -44,8 +44,9 @@ pub(super) async fn complete(
     if !is_stored && !app.engine.is_needed(&request, &headers, &options, || Who::of(caller))? {
         let body =
             if target.model.is_empty() { request.body().clone() } else { request.with_model(&target.model) };
+        let open = app.open_answer(caller, Some(&request), &headers)?;
         let response = relay::post(app.upstream(), &target, path, &headers, body).await?;
-        return Ok(view::relayed(response));
+        return Ok(view::relayed(response, app.relay_terms(open, path)));
     }
     // Boxed, because it is large and a relayed request should not carry room for it.
     Box::pin(run(app, caller, Asked { request, headers, target, path, options })).await
@@ -61,9 +62,10 @@ pub(super) struct Asked<'a> {
 }
 
 async fn run(app: &App, caller: &Caller, asked: Asked<'_>) -> Result<Response, ApiError> {
+    let open = app.open_answer(caller, Some(&asked.request), &asked.headers)?;
     let started = start(app, caller, asked).await?;
     if started.streamed {
-        view::stream(started, app.settings.run.keep_alive_seconds).await
+        view::stream(started, app.settings.run.keep_alive_seconds, open).await
     } else {
         view::whole(started).await
     }

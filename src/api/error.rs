@@ -5,6 +5,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
+use crate::bounds::LimitReached;
 use crate::completion::{
     self, OtherUser,
     event::{LoginHeaders, RunError},
@@ -214,6 +215,12 @@ impl From<FlowError> for ApiError {
             FlowError::Unknown => (StatusCode::NOT_FOUND, ErrorKind::InvalidRequest, "flow_not_found"),
         };
         Self::new(status, kind, Some(code), message)
+    }
+}
+
+impl From<LimitReached> for ApiError {
+    fn from(reached: LimitReached) -> Self {
+        completion::limit_reached(reached).into()
     }
 }
 

@@ -14,6 +14,7 @@ mod models;
 mod operating;
 mod prompts;
 mod relay;
+mod relay_body;
 mod result;
 mod runs;
 mod stored;

@@ -20,6 +20,7 @@ pub async fn by_model(State(app): State<Arc<App>>, request: Request<Body>) -> Re
     let (head, body) = request.into_parts();
     no_page(&head.headers)?;
     let caller = app.admit(&head.headers, Surface::V1).await?;
+    let caller = caller.from_peer(head.extensions.get(), &head.headers);
     let request = body::read_request(body, &head.headers, app.settings.limits.body_bytes).await?;
     let model = request.get::<String>("model", "the name of a model")?;
     let model = model.ok_or_else(|| {
@@ -28,8 +29,9 @@ pub async fn by_model(State(app): State<Arc<App>>, request: Request<Body>) -> Re
     let target = app.providers.select(app.upstream(), &model, app.provider_key(&caller)).await?;
     let path = head.uri.path().strip_prefix("/v1").unwrap_or(head.uri.path());
     let body = request.with_model(&target.model);
+    let open = app.open_answer(&caller, Some(&request), &head.headers)?;
     let response = relay::post(app.upstream(), &target, path, &head.headers, body).await?;
-    Ok(view::relayed(response))
+    Ok(view::relayed(response, app.relay_terms(open, path)))
 }
 
 /// Refuses a browser that would show or run what a provider answers: as a page, a frame, a script, a picture. It would

@@ -75,9 +75,9 @@ pub async fn show(
     if !id.starts_with("run_") {
         return Err(nothing_at(&head.uri));
     }
-    let (record, _) = read(&app, id, &head).await?;
+    let (record, reader) = read(&app, id, &head).await?;
     match form {
-        Form::Events => follow(&app, &record, &head.headers, &head.uri).await,
+        Form::Events => follow(&app, &record, &reader, &head).await,
         Form::Json => json(&app, &record, head.uri.query()).await,
         Form::Markdown | Form::Page => markdown(&app, &record, head.uri.query()).await,
     }

@@ -14,6 +14,7 @@ use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header};
 use serde_json::{Map, Value, json};
 
 use super::{ApiError, App, body, keep};
+use crate::bounds::BoundGuard;
 use crate::completion::event::RunEvent;
 use crate::completion::{Changed, LogViewer, Reader, Record, Status, Visibility};
 use crate::openai::{ErrorKind, InvalidField};
@@ -107,8 +108,8 @@ pub async fn events(
     Path(id): Path<String>,
     head: Parts,
 ) -> Result<Response, ApiError> {
-    let (record, _) = read(&app, &id, &head).await?;
-    follow(&app, &record, &head.headers, &head.uri).await
+    let (record, reader) = read(&app, &id, &head).await?;
+    follow(&app, &record, &reader, &head).await
 }
 
 /// The run of this id, and who reads it.
@@ -124,14 +125,15 @@ pub(super) async fn read(app: &App, id: &str, head: &Parts) -> Result<(Record, R
 /// The events of a run as a stream.
 ///
 /// # Errors
-/// 503.
+/// 429, 503.
 pub(super) async fn follow(
     app: &App,
     record: &Record,
-    headers: &HeaderMap,
-    uri: &Uri,
+    reader: &Reader,
+    head: &Parts,
 ) -> Result<Response, ApiError> {
-    let viewer = app.runs().follow(record, first_wanted(headers, uri)).await?;
+    let open = app.open_answer_to_reader(reader, head)?;
+    let viewer = app.runs().follow(record, first_wanted(&head.headers, &head.uri)).await?;
     if viewer.is_at_end() {
         // An event source that has seen the end asks again until it is told that there is nothing (HTML, "server-sent
         // events").
@@ -141,7 +143,7 @@ pub(super) async fn follow(
     }
     let keep_alive = Duration::from_secs(app.settings.run.keep_alive_seconds.max(1));
     let stopping = app.engine.stopping();
-    let state = Box::new(Following { viewer, keep_alive, stopping });
+    let state = Box::new(Following { viewer, keep_alive, stopping, _open: open });
     let mut response = Response::new(Body::from_stream(stream::unfold(state, next)));
     let headers = response.headers_mut();
     for (name, value) in [
@@ -169,6 +171,7 @@ struct Following {
     viewer: LogViewer,
     keep_alive: Duration,
     stopping: tokio::sync::watch::Receiver<bool>,
+    _open: BoundGuard,
 }
 
 async fn next(mut state: Box<Following>) -> Option<(Result<Bytes, Infallible>, Box<Following>)> {

@@ -13,6 +13,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::ApiError;
 use super::error::{RESULT_URL, RUN_ID, moved, vanished_run};
+use super::relay_body::{RelayTerms, relay_body};
+use crate::bounds::BoundGuard;
 use crate::completion::event::{RunError, RunEvent};
 use crate::completion::{Answer, CancelOnDrop, Chunks, Started, Viewer, unwritable};
 use crate::sse;
@@ -24,7 +26,7 @@ const FIRST_WORDS: Duration = Duration::from_secs(2);
 const PIECE_BYTES: usize = 64 << 10;
 
 /// The provider's answer as it is. Event streams are kept from being buffered by proxies.
-pub fn relayed(response: http::Response<Incoming>) -> Response {
+pub fn relayed(response: http::Response<Incoming>, terms: RelayTerms) -> Response {
     let (mut head, body) = response.into_parts();
     let streamed = head
         .headers
@@ -33,7 +35,8 @@ pub fn relayed(response: http::Response<Incoming>) -> Response {
     if streamed {
         head.headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
     }
-    Response::from_parts(head, Body::new(body))
+    let body = relay_body(body, &head.headers, terms);
+    Response::from_parts(head, body)
 }
 
 /// The run as one JSON answer.
@@ -72,7 +75,11 @@ async fn kept(events: &Viewer) -> Result<(), ApiError> {
 ///
 /// # Errors
 /// The run's own, if it fails before its first words.
-pub async fn stream(started: Started, keep_alive_seconds: u64) -> Result<Response, ApiError> {
+pub async fn stream(
+    started: Started,
+    keep_alive_seconds: u64,
+    open: BoundGuard,
+) -> Result<Response, ApiError> {
     let Started { run_id, result_url, model, created, age, include_usage, output, mut events, task, .. } =
         started;
     kept(&events).await?;
@@ -91,6 +98,7 @@ pub async fn stream(started: Started, keep_alive_seconds: u64) -> Result<Respons
         result_url: result_url.clone(),
         first: Some(first).filter(|bytes| !bytes.is_empty()),
         _task: task,
+        _open: open,
     });
     let mut response = Response::new(Body::from_stream(stream::unfold(state, next)));
     let headers = response.headers_mut();
@@ -155,6 +163,7 @@ struct Streaming {
     result_url: Option<String>,
     first: Option<Vec<u8>>,
     _task: Option<CancelOnDrop>,
+    _open: BoundGuard,
 }
 
 /// The next piece. The state is boxed: a future keeps room for its arguments several times over.

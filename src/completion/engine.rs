@@ -12,6 +12,7 @@ use super::memory::HiddenTurns;
 use super::options::Options;
 use super::render::Output;
 use super::who::{Who, scope};
+use crate::bounds::PrincipalBounds;
 use crate::clock::Clock;
 use crate::config::{self, Settings};
 use crate::connections::Connections;
@@ -34,6 +35,7 @@ pub(super) struct Parts {
     pub egress: Egress,
     pub memory: HiddenTurns,
     pub metrics: Arc<Metrics>,
+    pub bounds: PrincipalBounds,
     pub run: config::Run,
     pub mcp: config::Mcp,
     pub links: OwnLinks,
@@ -99,6 +101,7 @@ impl Engine {
             egress,
             memory,
             metrics,
+            bounds: PrincipalBounds::new(&settings.limits),
             run: settings.run.clone(),
             mcp: settings.mcp.clone(),
             links: OwnLinks::new(&settings.public_url()),
@@ -114,6 +117,11 @@ impl Engine {
     /// The runs that are kept.
     pub fn runs(&self) -> &Runs {
         &self.parts.runs
+    }
+
+    /// Counts what principals hold.
+    pub fn bounds(&self) -> &PrincipalBounds {
+        &self.parts.bounds
     }
 
     /// The client for providers.

@@ -6,6 +6,7 @@ use super::defuse::OwnLinks;
 use super::event::{AuthorizationRequired, LinkKind, LoginHeaders, Notice, RunError};
 use super::logins::{Asked, Missing};
 use super::prepare::Error;
+use crate::bounds::LimitReached;
 use crate::connections::FlowError;
 use crate::openai::{ErrorBody, ErrorKind, InvalidField};
 use crate::rate_limit::RetryAfterSeconds;
@@ -97,6 +98,13 @@ pub fn gather(asked: Vec<Asked>, links: &OwnLinks) -> Result<Found, Error> {
 /// A failure with this status and body.
 pub fn ended(status: u16, body: ErrorBody) -> RunError {
     RunError { status, error: body.into_value(), retry_after: None, login: None }
+}
+
+/// A principal holds as much as it may: 429, which names the bound.
+pub fn limit_reached(reached: LimitReached) -> RunError {
+    let body = ErrorBody::new(ErrorKind::RateLimit, Some("limit_reached"), reached.to_string());
+    let retry_after = reached.bound.frees_itself().then(|| "5".to_owned());
+    RunError { retry_after, ..ended(429, body.param(reached.bound.as_str())) }
 }
 
 /// What the logins are kept in cannot be read: 503.

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::event::{FinishReason, Notice, RunError, RunEvent};
-use super::gather::{Found, gather};
+use super::gather::{Found, gather, limit_reached};
 use super::logins::{Came, Missing};
 use super::options::OnAuth;
 use super::prepare::Prepared;
@@ -71,6 +71,9 @@ async fn wait(prepared: &Prepared, mut found: Found) -> Result<Next, Gone> {
     }
     logins.show(&found.logins(), sink).await?;
     let came = logins.wait_for(&needed, sink).await?;
+    if let Came::Refused(reached) = came {
+        return Ok(Next::Failed(limit_reached(reached)));
+    }
     if let Some(notice) = explain(came, logins.wait.as_secs()) {
         sink.send(RunEvent::Notice(notice)).await?;
         return finish(sink).await;
@@ -118,6 +121,9 @@ pub(super) fn explain(came: Came, seconds: u64) -> Option<Notice> {
             "login_ended",
             "The login was declined, or did not succeed. Send the request again to try once more.".to_owned(),
         ),
+        Came::Refused(reached) => {
+            ("limit_reached", format!("The run does not wait for the login: {reached}."))
+        }
         Came::Stopping => (
             "gateway_stopping",
             "The gateway is being restarted. Log in with the link above, then send the request again."

@@ -14,6 +14,7 @@ use super::engine::Parts;
 use super::event::{AuthorizationBatch, AuthorizationRequired, LinkKind, RunEvent};
 use super::options::OnAuth;
 use super::sink::{Gone, Sink};
+use crate::bounds::{Bound, BoundGuard, LimitReached, Principal};
 use crate::connections::{
     self, Access, Application, FlowError, Owner, PendingFlow, Reason, Renewed, Scopes, Waited, Wanted,
 };
@@ -38,6 +39,12 @@ pub struct Logins {
     /// What was said already: calls of one turn that want the same say it once.
     pub said: Mutex<HashSet<String>>,
     pub used: UsedLogins,
+    /// Whose things the run is counted among.
+    pub principal: Principal,
+    /// The run's place among those under way.
+    pub run_guard: BoundGuard,
+    /// Another process began the run: it waits on, whatever else its principal waits for.
+    pub is_resumed: bool,
 }
 
 /// Whether a credential of the user, or of the request, was sent to a server.
@@ -107,9 +114,23 @@ pub enum Came {
     TimedOut,
     /// The process stops.
     Stopping,
+    /// Its principal waits for too much already.
+    Refused(LimitReached),
 }
 
 impl Logins {
+    /// A place among the requests that wait.
+    ///
+    /// # Errors
+    /// [`LimitReached`].
+    pub fn start_waiting(&self) -> Result<BoundGuard, LimitReached> {
+        let bounds = &self.parts.bounds;
+        match self.is_resumed {
+            true => Ok(bounds.acquire_unchecked(Bound::Waiting, &self.principal)),
+            false => bounds.acquire(Bound::Waiting, &self.principal),
+        }
+    }
+
     /// A credential for the server, when its user has a connection and the request brings none.
     ///
     /// # Errors
@@ -365,6 +386,10 @@ impl Logins {
         if flows.is_empty() {
             return Ok(Came::Ended);
         }
+        let _waiting = match self.start_waiting() {
+            Ok(guard) => guard,
+            Err(reached) => return Ok(Came::Refused(reached)),
+        };
         let waited_for: Vec<Missing> =
             missing.iter().filter(|missing| missing.flow.is_some()).cloned().collect();
         self.show_waiting(&waited_for, sink).await?;

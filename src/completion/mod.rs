@@ -40,8 +40,9 @@ pub use durable::{
     Visibility, Work, is_run_id, text_of,
 };
 pub use engine::{CancelOnDrop, Engine, EngineParts, Started};
+pub use gather::limit_reached;
 pub use memory::HiddenTurns;
 pub use options::{OnAuth, Options, StopWhen};
 pub use prepare::{Error, Incoming};
 pub use start_kept::unwritable;
-pub use who::{OtherUser, Users, Who};
+pub use who::{OtherUser, Users, Who, named_user};

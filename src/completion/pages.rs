@@ -65,6 +65,10 @@ impl Calling<'_> {
         let asked = before.map_or(0, |before| before.asked + 1);
         let until = patience.until(logins.wait);
         logins.show(&shown, self.sink).await?;
+        let _waiting = match logins.start_waiting() {
+            Ok(guard) => guard,
+            Err(reached) => return Err(Kept::Waited(Came::Refused(reached), shown)),
+        };
         logins.show_waiting(&shown, self.sink).await?;
         let pause = PAUSES_SECONDS[asked.min(PAUSES_SECONDS.len() - 1)];
         tokio::select! {

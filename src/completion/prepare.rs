@@ -12,7 +12,7 @@ use super::conversation::{self, Conversation, Shape};
 use super::durable::{Keep, Kind, Resume, Viewer};
 use super::engine::Parts;
 use super::event::{AuthorizationRequired, RunError};
-use super::gather::{Found, authorization_required, ended, gather, not_allowed};
+use super::gather::{Found, authorization_required, ended, gather, limit_reached, not_allowed};
 use super::logins::{Logins, Missing, UsedLogins};
 use super::memory::Seen;
 use super::options::{OnAuth, Options};
@@ -21,6 +21,7 @@ use super::start_kept::broke_off;
 use super::toolset::Toolset;
 use super::who::{OtherUser, Who, scope};
 use super::{Engine, Started, held};
+use crate::bounds::{Bound, BoundGuard};
 use crate::id::random_id;
 use crate::openai::{ChatRequest, ErrorBody, ErrorKind, InvalidField};
 use crate::tools::{self, Spec};
@@ -129,6 +130,7 @@ impl Engine {
             return started.await.unwrap_or_else(|_| Err(Error::Ended(broke_off())));
         }
         let mut checked = self.check(incoming, random_id("run_"), None)?;
+        checked.logins.run_guard = self.take_run_place(&checked)?;
         let found = checked.gather().await?;
         let (sink, events) = Sink::new(EVENTS_AHEAD);
         let mut started = checked.started(&self.parts, Viewer::Only(events));
@@ -141,6 +143,15 @@ impl Engine {
         };
         started.task = Some(super::CancelOnDrop(task.abort_handle()));
         Ok(started)
+    }
+
+    /// A place among the runs that its principal has under way.
+    ///
+    /// # Errors
+    /// 429 when there is none.
+    pub(super) fn take_run_place(&self, checked: &Checked) -> Result<BoundGuard, Error> {
+        let place = self.parts.bounds.acquire(Bound::Runs, &checked.logins.principal);
+        place.map_err(|reached| Error::Ended(limit_reached(reached)))
     }
 
     /// Checks what can be checked without asking anybody.
@@ -158,6 +169,7 @@ impl Engine {
         conversation::messages(&request)?;
         let shape = Shape::read(&request)?;
         let user = who.user(&request, &headers)?;
+        let principal = who.principal(user.as_ref());
         let owner = who.owner(user.as_ref(), options.profile.as_deref()).map_err(|OtherUser| other_user())?;
         let scope = scope(&who, user.as_deref(), &options);
         let tools_text = request.raw("tools").unwrap_or("[]");
@@ -200,6 +212,9 @@ impl Engine {
             scope,
             said: Mutex::default(),
             used: UsedLogins::default(),
+            principal,
+            run_guard: BoundGuard::default(),
+            is_resumed: false,
         };
         let (streamed, include_usage) = (shape.stream, shape.include_usage);
         Ok(Checked {

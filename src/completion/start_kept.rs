@@ -19,8 +19,9 @@ use super::gather::ended;
 use super::left_tasks::LeftTasks;
 use super::prepare::{Checked, Error, Incoming};
 use super::sink::Sink;
-use super::who::{Users, Who};
+use super::who::{Users, Who, principal_of_run};
 use super::{Engine, held};
+use crate::bounds::Bound;
 use crate::crypto::sha256;
 use crate::id::{random_id, random_id_of};
 use crate::openai::{ChatRequest, ErrorBody, ErrorKind};
@@ -82,6 +83,7 @@ impl Engine {
         // What is carried out is what is kept, so that another process would do the same.
         let kept_only = ChatRequest::parse(request.clone().into()).map_err(Error::Invalid)?;
         let mut checked = self.check(incoming, id.clone(), Some(keep.kind))?;
+        checked.logins.run_guard = self.take_run_place(&checked)?;
         checked.request = kept_only;
         let state = KeptState {
             target: checked.target.kept(),
@@ -272,6 +274,10 @@ impl Engine {
             let _ = checked.logins.used.log.set(Arc::clone(log));
         }
         checked.logins.said = std::sync::Mutex::new(resume.said.clone());
+        checked.logins.principal = principal_of_run(&row.project, &row.user, &checked.logins.application);
+        checked.logins.run_guard =
+            self.parts.bounds.acquire_unchecked(Bound::Runs, &checked.logins.principal);
+        checked.logins.is_resumed = true;
         let found = checked.gather().await.map_err(as_event)?;
         let mut prepared = checked.prepared(sink);
         prepared.sink.note_so_far();

@@ -6,6 +6,7 @@ use http::HeaderMap;
 use serde_json::json;
 
 use super::options::Options;
+use crate::bounds::Principal;
 use crate::connections::{Application, Owner};
 use crate::identity::{Caller, CallerKind};
 use crate::openai::{ChatRequest, InvalidField};
@@ -41,6 +42,10 @@ pub struct OtherUser;
 
 /// The user on whose behalf a caller of local mode asks when it names nobody.
 const LOCAL_USER: &str = "local";
+/// The namespace of local mode, as [`Caller::namespace`] names it.
+const LOCAL_NAMESPACE: &str = "local";
+/// The namespace of people who signed in.
+const PERSON_NAMESPACE: &str = "person";
 
 impl Who {
     /// For whom `caller` may ask.
@@ -91,6 +96,18 @@ impl Who {
         })
     }
 
+    /// Whose things those of `user` are counted among.
+    pub fn principal(&self, user: Option<&Arc<str>>) -> Principal {
+        match &self.users {
+            Users::Only(account) => Principal::Person(Arc::clone(account)),
+            _ if !self.application.verified => Principal::Stranger(self.application.place),
+            _ if &*self.namespace == LOCAL_NAMESPACE => Principal::Local,
+            Users::Any | Users::AnyOr(_) => {
+                Principal::User { namespace: Arc::clone(&self.namespace), user: user.cloned() }
+            }
+        }
+    }
+
     /// Whose connections are used for `user`; `None` when nobody is named.
     ///
     /// # Errors
@@ -119,6 +136,28 @@ impl Who {
             (Users::Any | Users::AnyOr(_), named) => Ok(named.map(Into::into)),
         }
     }
+}
+
+/// Whose things those of a stored run are counted among, as its row says it.
+pub fn principal_of_run(namespace: &str, user: &str, application: &Application) -> Principal {
+    let user: Option<Arc<str>> = Some(user).filter(|user| !user.is_empty()).map(Into::into);
+    match (namespace, user) {
+        (LOCAL_NAMESPACE, _) => Principal::Local,
+        (PERSON_NAMESPACE, Some(account)) => Principal::Person(account),
+        _ if !application.verified => Principal::Stranger(application.place),
+        (_, user) => Principal::User { namespace: namespace.into(), user },
+    }
+}
+
+/// The user that a relayed request names, as far as it does so in a way that the gateway understands.
+pub fn named_user(request: Option<&ChatRequest>, headers: &HeaderMap) -> Option<Arc<str>> {
+    let field = |field: &str| {
+        let name = request?.get::<String>(field, "a text").ok().flatten()?;
+        Some(name).filter(|name| !name.is_empty() && name.len() <= LONGEST_USER)
+    };
+    let named = field("user").or_else(|| field("safety_identifier"));
+    let header = || user_header(headers).ok().flatten().filter(|name| !name.is_empty()).map(str::to_owned);
+    named.or_else(header).map(Into::into)
 }
 
 /// The user that the header names. One that cannot be read must not pass for none: the request would act for somebody

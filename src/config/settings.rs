@@ -151,11 +151,32 @@ pub struct Limits {
     pub shutdown_seconds: u64,
     /// How long a client may take to send its request head.
     pub header_seconds: u64,
+    /// Answers that one principal has open at a time: a user of a project, a person, or an address of callers without a
+    /// key of ours. A project, or a network, has twenty times as many, as of the next four. 0 is no limit.
+    pub streams_per_principal: u64,
+    /// Requests of one principal that wait for a login.
+    pub waiting_per_principal: u64,
+    /// Runs of one principal that are under way.
+    pub runs_per_principal: u64,
+    /// Runs of one principal that are stored.
+    pub stored_runs_per_principal: u64,
+    /// Bytes of those.
+    pub stored_bytes_per_principal: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { body_bytes: 32 << 20, memory_bytes: 256 << 20, shutdown_seconds: 30, header_seconds: 30 }
+        Limits {
+            body_bytes: 32 << 20,
+            memory_bytes: 256 << 20,
+            shutdown_seconds: 30,
+            header_seconds: 30,
+            streams_per_principal: 200,
+            waiting_per_principal: 50,
+            runs_per_principal: 100,
+            stored_runs_per_principal: 10_000,
+            stored_bytes_per_principal: 1 << 30,
+        }
     }
 }
 
@@ -251,8 +272,10 @@ pub struct EgressAllow {
 pub struct Upstream {
     /// Time to the first byte of a provider's answer.
     pub first_byte_seconds: u64,
-    /// Silence after which a provider's stream is given up.
+    /// Silence after which a provider's stream is given up in a run.
     pub idle_seconds: u64,
+    /// Silence after which a provider's answer that is relayed is given up; 0 is no limit.
+    pub relay_idle_seconds: u64,
     /// Most retries of one request before its first byte.
     pub max_retries: u32,
     /// Part of all requests that may be retries, in percent.
@@ -266,6 +289,7 @@ impl Default for Upstream {
         Upstream {
             first_byte_seconds: 600,
             idle_seconds: 300,
+            relay_idle_seconds: 0,
             max_retries: 2,
             retry_budget_percent: 20,
             model_list_seconds: 600,

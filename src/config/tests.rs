@@ -50,9 +50,10 @@ fn uncommented(plain: bool) -> String {
     for line in EXAMPLE.lines() {
         let setting = line.strip_prefix('#').filter(|rest| !rest.starts_with(' ') && !rest.is_empty());
         sample = sample && !line.is_empty() || line.starts_with("#[[");
-        let has_no_default = ["data =", "public_url =", "fast =", "url =", "file =", "client_metadata_url ="]
-            .iter()
-            .any(|start| setting.is_some_and(|setting| setting.starts_with(start)));
+        let has_no_default =
+            ["data =", "public_url =", "fast =", "url =", "file =", "client_metadata_url =", "enabled ="]
+                .iter()
+                .any(|start| setting.is_some_and(|setting| setting.starts_with(start)));
         if !plain || !(sample || has_no_default) {
             text.push_str(setting.unwrap_or(line));
             text.push('\n');

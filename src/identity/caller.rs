@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::stored::StoredKeys;
 use super::{Error, KeyEnding, Peer, Person, Scopes};
+use crate::bounds::Principal;
 use crate::config::{KeyScope, Secret, Settings};
 use crate::crypto::{ApiKeyHash, hmac_sha256, to_hex};
 use crate::keys::Pepper;
@@ -68,6 +69,16 @@ impl Caller {
         match &self.kind {
             CallerKind::Person { account } => Some(account),
             CallerKind::Local | CallerKind::Project { .. } | CallerKind::PassThrough => None,
+        }
+    }
+
+    /// Whose things the caller's are counted among, when it acts for `user`.
+    pub fn principal(&self, user: Option<Arc<str>>) -> Principal {
+        match &self.kind {
+            CallerKind::Local => Principal::Local,
+            CallerKind::Person { account } => Principal::Person(Arc::clone(account)),
+            CallerKind::Project { .. } => Principal::User { namespace: Arc::clone(&self.namespace), user },
+            CallerKind::PassThrough => Principal::Stranger(self.place),
         }
     }
 

@@ -4,6 +4,7 @@ use askama::Template;
 
 use super::frame::Frame;
 use super::words;
+use crate::bounds::LimitReached;
 
 /// What a page says.
 #[derive(Debug, Clone)]
@@ -344,6 +345,11 @@ impl Message {
             &[what, &format!("Nothing was changed. Try again in {seconds} second{plural}.")],
         )
         .state("warn", "too often")
+    }
+
+    /// The page for a reader who holds as much as it may.
+    pub fn limit_reached(reached: &LimitReached) -> Self {
+        Message::new("Too much at once", &[&format!("There are {reached}.")]).state("warn", "too much")
     }
 
     /// For who looks without opening.

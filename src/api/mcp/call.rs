@@ -18,6 +18,7 @@ use super::{outcome, progress};
 use crate::api::error::{moved, vanished_run};
 use crate::api::runs::json_response;
 use crate::api::{ApiError, chat, prompts};
+use crate::bounds::BoundGuard;
 use crate::completion::{Answer, CancelOnDrop, Options, Started, Viewer};
 use crate::mcp::{self, Era};
 use crate::openai::ChatRequest;
@@ -147,7 +148,7 @@ impl Telling {
 
     /// The whole answer. It is a stream for who wants to be told of progress, and, so that nothing between here and the
     /// client takes the silence for the end, for who has to wait.
-    pub async fn answer(self, mut running: Running) -> Response {
+    pub async fn answer(self, mut running: Running, open: BoundGuard) -> Response {
         if !self.reads_streams {
             let result = running.result().await;
             return json_response(StatusCode::OK, &self.response(result));
@@ -164,7 +165,8 @@ impl Telling {
                 Err(_) => sse::comment(&mut first, "keep-alive"),
             },
         }
-        let streaming = Streaming { telling: self, running: Some(running), first: Some(first), told };
+        let streaming =
+            Streaming { telling: self, running: Some(running), first: Some(first), told, _open: open };
         let mut response = Response::new(Body::from_stream(stream::unfold(Box::new(streaming), next)));
         for (name, value) in [
             (header::CONTENT_TYPE, "text/event-stream"),
@@ -186,6 +188,7 @@ struct Streaming {
     first: Option<Vec<u8>>,
     /// How many notifications were sent: the progress itself, since nobody knows how far a run is.
     told: u64,
+    _open: BoundGuard,
 }
 
 async fn next(mut state: Box<Streaming>) -> Option<(Result<Bytes, Infallible>, Box<Streaming>)> {

@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use url::Url;
 
 use super::call::{self, Telling};
+use super::outcome;
 use super::refused::Refused;
 use super::tool;
 use crate::api::any_host::any_host;
@@ -124,8 +125,9 @@ impl Server<'_> {
             return Ok(json_response(StatusCode::OK, &mcp::response(request, &result)));
         }
         let asked = tool::Asked::read(&message.params).map_err(refused)?;
+        let open = self.app.open_answer(self.caller, None, self.headers)?;
         let telling = self.telling(era, request.clone(), asked.progress_token);
-        Ok(telling.answer(call::start(self, &asked.message)).await)
+        Ok(telling.answer(call::start(self, &asked.message), open).await)
     }
 
     /// The answers to a batch, together. A call is a run and costs as much as any other, which is counted by requests:
@@ -166,6 +168,11 @@ impl Server<'_> {
             return Err(invalid_params("a batch may call the tool once; send the other calls by themselves"));
         }
         let asked = tool::Asked::read(params)?;
+        let open = self.app.open_answer(self.caller, None, self.headers);
+        let _open = match open {
+            Ok(open) => open,
+            Err(error) => return Ok(outcome::text(error.message(), true)),
+        };
         Ok(call::start(self, &asked.message).result().await)
     }
 

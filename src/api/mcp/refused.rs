@@ -50,7 +50,11 @@ impl IntoResponse for Refused {
 fn of_api(error: ApiError) -> Response {
     let code = if error.status().is_server_error() { INTERNAL_ERROR } else { INVALID_REQUEST };
     let word = error.error().get("code").filter(|code| code.is_string());
-    let data = word.map(|code| json!({ "code": code }));
+    let data = word.map(|code| match error.error().get("param") {
+        // Which bound it is.
+        Some(param) if code == "limit_reached" => json!({ "code": code, "param": param }),
+        _ => json!({ "code": code }),
+    });
     let refusal = Refusal { data, ..Refusal::new(error.status(), code, error.message()) };
     let body = json_response(refusal.status, &refusal.to_json(None));
     // `Retry-After` and the challenge stay.

@@ -31,7 +31,8 @@ const TOGETHER: usize = 16;
 const TIDY_EVERY: Duration = Duration::from_millis(100);
 /// News that a follower may be behind.
 const NEWS_AHEAD: usize = 1024;
-/// Kept runs that callers for whom nobody vouches may start in a minute: from one place, and together.
+/// Kept runs that callers for whom nobody vouches may start in a minute: from one place, and all those together whose
+/// place is not known.
 const STRANGERS_RUNS: u32 = 30;
 const STRANGERS_TOGETHER: u32 = 600;
 /// The kind of key under which the same question is found again.
@@ -57,7 +58,7 @@ pub(super) struct Inner {
     pub is_stopping: AtomicBool,
     /// Counts runs of callers for whom nobody vouches.
     strangers: RateLimit,
-    /// As above, where no number of places pushes their number out of memory.
+    /// As above, of those whose place is not known.
     strangers_together: RateLimit,
     /// Runs that were this process's in the store alone when it last looked.
     pub absent: Mutex<HashSet<String>>,
@@ -127,14 +128,15 @@ impl Runs {
         (Runs(Arc::new(inner)), Work { writer, to_tidy })
     }
 
-    /// Counts a run that a caller starts for whom nobody vouches, by the place it comes from and together.
+    /// Counts a run that a caller starts for whom nobody vouches, by the place it comes from: what one place starts takes
+    /// nothing from another.
     pub(in crate::completion) fn count_stranger(
         &self,
         place: Option<IpAddr>,
     ) -> Result<(), RetryAfterSeconds> {
         let inner = &self.0;
         if let Some(place) = place {
-            inner.strangers.check(&format!("{place}").into(), STRANGERS_RUNS)?;
+            return inner.strangers.check(&format!("{place}").into(), STRANGERS_RUNS);
         }
         inner.strangers_together.check(&"together".into(), STRANGERS_TOGETHER)
     }

@@ -1,6 +1,8 @@
 //! What is kept of a request, so that its run can go on in another process and be looked at: everything but
 //! credentials and headers.
 
+use std::net::IpAddr;
+
 use http::HeaderMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -35,15 +37,22 @@ pub struct KeptState {
 pub struct KeptApplication {
     name: String,
     verified: bool,
+    /// From where it asked, where nobody vouches for it: its runs are counted by that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    place: Option<IpAddr>,
 }
 
 impl KeptApplication {
     pub fn new(application: &Application) -> Self {
-        KeptApplication { name: application.name.to_string(), verified: application.verified }
+        KeptApplication {
+            name: application.name.to_string(),
+            verified: application.verified,
+            place: application.place,
+        }
     }
 
     pub fn into_application(self) -> Application {
-        Application { name: self.name.into(), verified: self.verified, place: None }
+        Application { name: self.name.into(), verified: self.verified, place: self.place }
     }
 }
 

@@ -16,6 +16,7 @@ use tokio::time::{sleep, timeout};
 
 use super::show::{facts, links};
 use super::view::{Links, View};
+use crate::bounds::BoundGuard;
 use crate::clock::Clock;
 use crate::completion::{Reader, Record, Runs, Status};
 use crate::sse;
@@ -57,6 +58,7 @@ impl Live {
         site: &Site,
         record: Record,
         reader: Reader,
+        place: BoundGuard,
     ) -> impl Stream<Item = Result<Bytes, axum::Error>> + use<> {
         let links = links(&record);
         let key = (record.id.clone(), record.is_own, links == Links::Shown);
@@ -93,6 +95,7 @@ impl Live {
         latest.mark_changed();
         let viewer = Viewer {
             _open: open,
+            _place: place,
             latest,
             sent: Vec::new(),
             facts: String::new(),
@@ -162,6 +165,8 @@ impl Drawing {
 struct Viewer {
     /// Keeps the drawing going.
     _open: Arc<Open>,
+    /// The page's place among its reader's open answers.
+    _place: BoundGuard,
     latest: watch::Receiver<Arc<Shown>>,
     sent: Vec<Arc<str>>,
     facts: String,

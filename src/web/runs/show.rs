@@ -6,10 +6,12 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 
 use super::{Facts, Links, Preview, Prompt, RunPage, Samples, View, mcp_settings};
+use crate::bounds::{Bound, Principal};
 use crate::completion::{Record, Status, Visibility};
+use crate::identity::Peer;
 use crate::tools::text;
 use crate::web::form::Fields;
 use crate::web::message::Message;
@@ -84,15 +86,27 @@ pub async fn run_page(site: &Site, id: &str, head: &Parts) -> Response {
 pub(in crate::web) async fn live(
     State(site): State<Arc<Site>>,
     Path(id): Path<String>,
-    headers: HeaderMap,
+    head: Parts,
 ) -> Response {
-    let visitor = site.visitor(&headers).await.without_cookie();
+    let visitor = site.visitor(&head.headers).await.without_cookie();
     let record = match site.runs().find(&id, &site.reader(&visitor)).await {
         Ok(Some(record)) => record,
         Ok(None) => return site.message(&visitor, StatusCode::NOT_FOUND, Message::unknown_run(None)),
         Err(error) => return broken(&site, &visitor, &error),
     };
-    let stream = site.live.watch(&site, record, site.reader(&visitor));
+    let principal = match &visitor.person {
+        _ if site.local => Principal::Local,
+        Some(person) => Principal::Person(Arc::clone(&person.account)),
+        None => Principal::Stranger(head.extensions.get::<Peer>().and_then(|peer| peer.place(&head.headers))),
+    };
+    let open = match site.engine.bounds().acquire(Bound::Streams, &principal) {
+        Ok(open) => open,
+        Err(reached) => {
+            let page = Message::limit_reached(&reached);
+            return site.message(&visitor, StatusCode::TOO_MANY_REQUESTS, page);
+        }
+    };
+    let stream = site.live.watch(&site, record, site.reader(&visitor), open);
     let mut response = Response::new(Body::from_stream(stream));
     let kind = HeaderValue::from_static("text/event-stream; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, kind);

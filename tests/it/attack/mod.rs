@@ -1,3 +1,5 @@
 //! What strangers, broken peers and a broken machine did to the gateway when it was attacked, in small sizes and the same
 //! shapes: each file is one kind of attack, and shows that nothing is lost, done twice, told to the wrong person or kept
 //! beyond its bound. `cargo xtask test attack` runs this group alone; `cargo xtask soak` is its long form.
+
+mod held_by_one;

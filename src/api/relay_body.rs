@@ -1,0 +1,194 @@
+//! The body of a relayed answer: the provider's bytes as they come, a place among its principal's open answers, and, where
+//! the operator wants it, an end to silence.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::{HeaderMap, header};
+use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
+use serde_json::json;
+use tokio::time::{Instant, Sleep, sleep};
+
+use crate::bounds::BoundGuard;
+use crate::openai::{ErrorBody, ErrorKind};
+use crate::sse;
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What a relayed answer is held to.
+#[derive(Default)]
+pub struct RelayTerms {
+    /// Its place among the open answers.
+    pub open: BoundGuard,
+    /// Silence after which it ends; zero is no limit.
+    pub idle: Duration,
+    /// The last words of an event stream that fell silent, in the endpoint's own form.
+    pub dialect: StreamDialect,
+}
+
+/// How the streams of an endpoint say that something failed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum StreamDialect {
+    /// `data: {"error":{…}}`.
+    ChatCompletions,
+    /// `event: error`, as Anthropic's messages have it.
+    Messages,
+    /// Not known: the stream is cut off, so that nobody takes it for whole.
+    #[default]
+    Other,
+}
+
+impl StreamDialect {
+    /// The dialect of an endpoint, by its path with or without a query.
+    pub fn of_path(path: &str) -> Self {
+        let path = path.split('?').next().unwrap_or_default();
+        match path.rsplit('/').next().unwrap_or_default() {
+            "completions" => StreamDialect::ChatCompletions,
+            "messages" => StreamDialect::Messages,
+            _ => StreamDialect::Other,
+        }
+    }
+
+    fn last_words(self, seconds: u64) -> Option<Bytes> {
+        let message =
+            format!("the provider has sent nothing for {seconds} s, so the answer ends here; try again");
+        let mut out = Vec::new();
+        match self {
+            StreamDialect::ChatCompletions => {
+                let error = ErrorBody::new(ErrorKind::Upstream, Some("provider_stream_error"), message);
+                sse::data(&mut out, &error.to_bytes());
+            }
+            StreamDialect::Messages => {
+                out.extend_from_slice(b"event: error\n");
+                let error = json!({ "type": "error", "error": { "type": "api_error", "message": message } });
+                sse::data(&mut out, error.to_string().as_bytes());
+            }
+            StreamDialect::Other => return None,
+        }
+        Some(out.into())
+    }
+}
+
+/// The body of a relayed answer with these headers. Where there is nothing to hold it to, it is the provider's own.
+pub fn relay_body(body: Incoming, headers: &HeaderMap, terms: RelayTerms) -> Body {
+    if terms.open.is_empty() && terms.idle.is_zero() {
+        return Body::new(body);
+    }
+    let is_plain_stream = !headers.contains_key(header::CONTENT_LENGTH)
+        && !headers.contains_key(header::CONTENT_ENCODING)
+        && headers
+            .get(header::CONTENT_TYPE)
+            .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
+    Body::new(RelayBody {
+        body,
+        _open: terms.open,
+        idle: terms.idle,
+        silence: (!terms.idle.is_zero()).then(|| Box::pin(sleep(terms.idle))),
+        dialect: if is_plain_stream { terms.dialect } else { StreamDialect::Other },
+        tail: *b"\n\n",
+        has_ended: false,
+    })
+}
+
+struct RelayBody {
+    body: Incoming,
+    _open: BoundGuard,
+    idle: Duration,
+    silence: Option<Pin<Box<Sleep>>>,
+    dialect: StreamDialect,
+    /// The last two bytes: only behind a whole event may another one begin.
+    tail: [u8; 2],
+    has_ended: bool,
+}
+
+impl RelayBody {
+    fn note(&mut self, frame: &Frame<Bytes>) {
+        if let Some(silence) = &mut self.silence {
+            silence.as_mut().reset(Instant::now() + self.idle);
+            for byte in frame.data_ref().map(|data| &data[data.len().saturating_sub(4)..]).unwrap_or_default()
+            {
+                // Lines may end in CR LF.
+                if *byte != b'\r' {
+                    self.tail = [self.tail[1], *byte];
+                }
+            }
+        }
+    }
+
+    /// The end of an answer that fell silent.
+    fn give_up(&mut self) -> Option<Result<Frame<Bytes>, BoxError>> {
+        let seconds = self.idle.as_secs();
+        self.has_ended = true;
+        tracing::info!(seconds, "a relayed answer fell silent and was ended");
+        let last_words = self.dialect.last_words(seconds).filter(|_| self.tail == *b"\n\n");
+        Some(match last_words {
+            Some(last_words) => Ok(Frame::data(last_words)),
+            None => Err(io::Error::new(io::ErrorKind::TimedOut, "the provider fell silent").into()),
+        })
+    }
+}
+
+impl http_body::Body for RelayBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if self.has_ended {
+            return Poll::Ready(None);
+        }
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
+            if let Some(Ok(frame)) = &frame {
+                self.note(frame);
+            }
+            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+        }
+        let silence = self.silence.as_mut().map(|silence| silence.as_mut().poll(cx).is_ready());
+        if silence == Some(true) { Poll::Ready(self.give_up()) } else { Poll::Pending }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.has_ended || self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_path_says_how_a_stream_fails() {
+        for (path, dialect) in [
+            ("/chat/completions", StreamDialect::ChatCompletions),
+            ("/v1/completions?x=1", StreamDialect::ChatCompletions),
+            ("/v1/messages", StreamDialect::Messages),
+            ("/v1/responses", StreamDialect::Other),
+            ("", StreamDialect::Other),
+        ] {
+            assert_eq!(StreamDialect::of_path(path), dialect, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_last_words_are_an_event_of_their_dialect() {
+        let words = |dialect: StreamDialect| {
+            dialect.last_words(7).map(|words| String::from_utf8(words.to_vec()).unwrap()).unwrap_or_default()
+        };
+        assert!(
+            words(StreamDialect::ChatCompletions).starts_with("data: {\"error\":{\"message\":\"the provider")
+        );
+        assert!(words(StreamDialect::Messages).starts_with("event: error\ndata: {\"type\":\"error\","));
+        assert_eq!(words(StreamDialect::Other), "");
+    }
+}

@@ -1,0 +1,262 @@
+//! One principal that holds as much as it can: open answers, waiting requests, runs. What it may hold ends with 429, and
+//! others go on.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use toolgate::config::{EgressAllow, Limits, Settings};
+
+use crate::runs::outside::{RIVAL, SHOP, as_key, hosted};
+use crate::support::{
+    Answer, FakeProvider, FakeTool, Gate, Gateway, PATIENCE, Piece, Protected, Reply, Stream, ask, text,
+    whole, with,
+};
+
+/// A gateway whose principals may hold two of everything, projects forty.
+async fn narrow(provider: &FakeProvider, change: impl FnOnce(&mut Settings)) -> Gateway {
+    hosted(provider, |settings| {
+        settings.limits = Limits {
+            streams_per_principal: 2,
+            waiting_per_principal: 2,
+            runs_per_principal: 2,
+            ..settings.limits.clone()
+        };
+        settings.pass_through.enabled = Some(true);
+        settings.egress.allow.push(EgressAllow {
+            host: Some("127.0.0.1".into()),
+            cidr: Some("127.0.0.0/8".parse().unwrap()),
+            ports: Vec::new(),
+        });
+        change(settings);
+    })
+    .await
+}
+
+/// A provider that begins its streams and goes on when the gate is open.
+async fn holding(gate: &Gate) -> FakeProvider {
+    let gate = gate.clone();
+    FakeProvider::answering(move |request| {
+        let chunk = r#"data: {"choices":[{"index":0,"delta":{"content":"a"}}]}"#.to_owned() + "\n\n";
+        let end = r#"data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#.to_owned()
+            + "\n\ndata: [DONE]\n\n";
+        match request.json()["stream"] == true {
+            true => Reply::stream(vec![
+                Piece::from(chunk.as_str()),
+                Piece::Wait(gate.clone()),
+                Piece::from(end.as_str()),
+            ]),
+            false => text("a").after(&gate),
+        }
+    })
+    .await
+}
+
+fn streamed(user: &str, more: Value) -> Value {
+    with(with(ask(&[]), json!({ "stream": true, "user": user })), more)
+}
+
+async fn post(gateway: &Gateway, headers: &[(&'static str, String)], path: &str, body: &Value) -> Answer {
+    let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    gateway.client.post(path, &headers, body).await
+}
+
+async fn open(gateway: &Gateway, headers: &[(&'static str, String)], body: &Value) -> Stream {
+    let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    gateway.client.stream_with(&headers, body).await
+}
+
+fn assert_reached(answer: &Answer, bound: &str) {
+    assert_eq!(answer.status, 429, "{}", answer.text());
+    let error = &answer.json()["error"];
+    assert_eq!((error["code"].as_str(), error["param"].as_str()), (Some("limit_reached"), Some(bound)));
+    assert_eq!(error["type"], "rate_limit_error");
+    assert!(answer.header("retry-after").is_some());
+}
+
+/// Until a place that was given back is there: the server notices a client that left in its own time.
+async fn until_free(gateway: &Gateway, headers: &[(&'static str, String)], body: &Value) {
+    let mut all = vec![("content-type", "application/json")];
+    all.extend(headers.iter().map(|(name, value)| (*name, value.as_str())));
+    let wait = async {
+        // Only the head: the answer may go on for long.
+        while gateway.client.send("POST", "/v1/chat/completions", &all, body.to_string()).await.status()
+            == 429
+        {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait).await.expect("the place is given back");
+}
+
+#[tokio::test]
+async fn open_answers_are_bounded_for_each_user_whether_relayed_or_run_and_given_back_when_clients_leave() {
+    for options in [json!({}), json!({ "toolgate": { "max_turns": 1 } })] {
+        let gate = Gate::new();
+        let provider = holding(&gate).await;
+        let gateway = narrow(&provider, |settings| settings.limits.runs_per_principal = 0).await;
+        let shop = as_key(SHOP);
+        let ann = streamed("ann", options.clone());
+        let mut held = Vec::new();
+        for _ in 0..2 {
+            let mut stream = open(&gateway, &shop, &ann).await;
+            stream.next().await.expect("it has begun");
+            held.push(stream);
+        }
+        let asked = provider.peer.requests().len();
+        assert_reached(&post(&gateway, &shop, "/v1/chat/completions", &ann).await, "streams_per_principal");
+        let plain = with(ask(&[]), json!({ "user": "ann", "input": "x" }));
+        assert_reached(&post(&gateway, &shop, "/v1/embeddings", &plain).await, "streams_per_principal");
+        assert_eq!(provider.peer.requests().len(), asked, "nothing was sent on");
+        let mut others = open(&gateway, &shop, &streamed("bob", options.clone())).await;
+        others.next().await.expect("another user has places of its own");
+        let mut rival = open(&gateway, &as_key(RIVAL), &ann).await;
+        rival.next().await.expect("and so has the same user of another project");
+        held.pop();
+        until_free(&gateway, &shop, &ann).await;
+        gate.open();
+    }
+}
+
+#[tokio::test]
+async fn strangers_share_the_places_of_their_address_whatever_keys_they_make_up() {
+    let gate = Gate::new();
+    let provider = holding(&gate).await;
+    let gateway = narrow(&provider, |_| {}).await;
+    let from = |place: &str, key: &str| {
+        vec![("authorization", format!("Bearer sk-{key}")), ("x-forwarded-for", place.to_owned())]
+    };
+    let body = with(ask(&[]), json!({ "stream": true }));
+    let mut held = Vec::new();
+    for key in ["one", "two"] {
+        let mut stream = open(&gateway, &from("203.0.113.7", key), &body).await;
+        stream.next().await.expect("it has begun");
+        held.push(stream);
+    }
+    let refused = post(&gateway, &from("203.0.113.7", "three"), "/v1/chat/completions", &body).await;
+    assert_reached(&refused, "streams_per_principal");
+    assert!(refused.text().contains("your network address"), "{}", refused.text());
+    let host = format!("/{}/v1/chat/completions", provider.peer.address);
+    assert_reached(
+        &post(&gateway, &from("203.0.113.7", "four"), &host, &body).await,
+        "streams_per_principal",
+    );
+    let relayed = format!("/{}/v1/anything", provider.peer.address);
+    assert_reached(
+        &post(&gateway, &from("203.0.113.7", "five"), &relayed, &body).await,
+        "streams_per_principal",
+    );
+    let mut other = open(&gateway, &from("198.51.100.9", "six"), &body).await;
+    other.next().await.expect("another address is not held up");
+    gate.open();
+}
+
+#[tokio::test]
+async fn runs_under_way_are_bounded_at_every_edge_and_end_with_their_runs() {
+    let gate = Gate::new();
+    let provider = holding(&gate).await;
+    let gateway = narrow(&provider, |settings| settings.limits.streams_per_principal = 0).await;
+    let shop = as_key(SHOP);
+    let task = with(ask(&[]), json!({ "user": "ann" }));
+    for _ in 0..2 {
+        assert_eq!(post(&gateway, &shop, "/v1/tasks", &task).await.status, 202);
+    }
+    provider.peer.until_requests(2).await;
+    for (path, body) in [
+        ("/v1/tasks", task.clone()),
+        ("/v1/chat/completions", with(task.clone(), json!({ "store": true }))),
+        ("/v1/chat/completions", with(task.clone(), json!({ "toolgate": { "max_turns": 1 } }))),
+        (
+            "/v1/chat/completions",
+            with(task.clone(), json!({ "stream": true, "toolgate": { "max_turns": 1 } })),
+        ),
+    ] {
+        assert_reached(&post(&gateway, &shop, path, &body).await, "runs_per_principal");
+    }
+    assert_eq!(provider.peer.requests().len(), 2, "no model was asked");
+    gate.open();
+    until_free(&gateway, &shop, &with(task, json!({ "toolgate": { "max_turns": 1 } }))).await;
+}
+
+#[tokio::test]
+async fn requests_that_wait_for_a_login_are_bounded_and_a_task_says_so_in_its_end() {
+    let mcp = Protected::start(vec![FakeTool::text("t", "x")]).await;
+    let provider = FakeProvider::answering(|_| text("never")).await;
+    let gateway = narrow(&provider, |settings| {
+        settings.limits.runs_per_principal = 0;
+        settings.limits.streams_per_principal = 0;
+    })
+    .await;
+    let shop = as_key(SHOP);
+    let waiting =
+        json!({ "user": "ann", "stream": true, "toolgate": { "on_auth": "wait", "wait_seconds": 300 } });
+    let body = with(ask(&[mcp.entry("s")]), waiting);
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        let mut stream = open(&gateway, &shop, &body).await;
+        stream.until(|chunk| chunk["toolgate"]["event"] == "waiting").await;
+        held.push(stream);
+    }
+    assert_reached(&post(&gateway, &shop, "/v1/chat/completions", &body).await, "waiting_per_principal");
+    let whole_answer = with(body.clone(), json!({ "stream": false }));
+    assert_reached(
+        &post(&gateway, &shop, "/v1/chat/completions", &whole_answer).await,
+        "waiting_per_principal",
+    );
+    let task = with(ask(&[mcp.entry("s")]), json!({ "user": "ann" }));
+    let started = post(&gateway, &shop, "/v1/tasks", &task).await;
+    assert_eq!(started.status, 202, "{}", started.text());
+    let id = started.json()["id"].as_str().unwrap().to_owned();
+    // The events end with the run.
+    assert_eq!(gateway.client.get(&format!("/v1/runs/{id}/events")).await.status, 200);
+    let ended = gateway.client.get(&format!("/v1/runs/{id}")).await.json();
+    assert_eq!(ended["status"], "failed", "{ended}");
+    assert_eq!(ended["error"]["param"], "waiting_per_principal", "{ended}");
+    let bob = with(body.clone(), json!({ "user": "bob" }));
+    open(&gateway, &shop, &bob).await.until(|chunk| chunk["toolgate"]["event"] == "waiting").await;
+    held.pop();
+    until_free(&gateway, &shop, &body).await;
+}
+
+#[tokio::test]
+async fn readers_of_one_run_hold_places_too() {
+    let gate = Gate::new();
+    let provider = holding(&gate).await;
+    let gateway = narrow(&provider, |settings| settings.limits.runs_per_principal = 0).await;
+    let started = post(&gateway, &as_key(SHOP), "/v1/tasks", &with(ask(&[]), json!({ "user": "ann" }))).await;
+    let id = started.json()["id"].as_str().unwrap().to_owned();
+    let place = [("x-forwarded-for", "203.0.113.7")];
+    let reading = async |path: &str, headers: &[(&str, &str)]| {
+        gateway.client.send("GET", path, headers, String::new()).await
+    };
+    let events = format!("/v1/runs/{id}/events");
+    let held = [reading(&events, &place).await, reading(&format!("/{id}/live"), &place).await];
+    assert!(held.iter().all(|answer| answer.status() == 200));
+    assert_reached(&whole(reading(&events, &place).await).await, "streams_per_principal");
+    let result = [("x-forwarded-for", "203.0.113.7"), ("accept", "text/event-stream")];
+    assert_reached(&whole(reading(&format!("/{id}"), &result).await).await, "streams_per_principal");
+    let page = whole(reading(&format!("/{id}/live"), &place).await).await;
+    assert_eq!(page.status, 429);
+    assert!(page.text().contains("too many open answers"), "{}", page.text());
+    assert_eq!(reading(&events, &[("x-forwarded-for", "198.51.100.9")]).await.status(), 200);
+    gate.open();
+}
+
+#[tokio::test]
+async fn a_relayed_stream_that_falls_silent_ends_with_an_error_event_where_the_operator_wants_it() {
+    let gate = Gate::new();
+    let provider = holding(&gate).await;
+    let gateway = narrow(&provider, |settings| settings.upstream.relay_idle_seconds = 1).await;
+    let shop = as_key(SHOP);
+    let answer = tokio::time::timeout(
+        Duration::from_secs(10),
+        post(&gateway, &shop, "/v1/chat/completions", &streamed("ann", json!({}))),
+    )
+    .await
+    .expect("the silence ends");
+    assert_eq!(answer.status, 200);
+    let last = answer.text().trim_end().rsplit("data: ").next().unwrap().to_owned();
+    let last: Value = serde_json::from_str(&last).unwrap_or_else(|_| panic!("{}", answer.text()));
+    assert_eq!(last["error"]["code"], "provider_stream_error", "{last}");
+    assert!(!answer.text().contains("[DONE]"));
+    provider.peer.until_abandoned(1).await;
+}
