@@ -211,6 +211,10 @@ pub(super) fn done(changed: Changed) -> Result<Record, ApiError> {
             let message = "the run is somebody else's; only its owner may change it";
             Err(ApiError::new(StatusCode::FORBIDDEN, ErrorKind::Permission, Some("not_yours"), message))
         }
+        Changed::Stale => {
+            let message = "the run has changed meanwhile; read it again";
+            Err(ApiError::new(StatusCode::CONFLICT, ErrorKind::InvalidRequest, Some("stale"), message))
+        }
         Changed::StillRunning => {
             let message = "the run has not ended yet; try again in a moment";
             Err(ApiError::new(

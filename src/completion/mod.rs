@@ -36,8 +36,8 @@ pub use agent::unreachable;
 pub use answer::Answer;
 pub use chunk::Chunks;
 pub use durable::{
-    Changed, Idempotency, Keep, Kind, LogViewer, NamedProvider, Reader, Record, Runs, Status, Viewer,
-    Visibility, Work, is_run_id, text_of,
+    Changed, Idempotency, Keep, Kind, LogViewer, NamedProvider, Reader, Record, Runs, ShownSharing, Status,
+    Viewer, Visibility, Work, is_run_id, text_of,
 };
 pub use engine::{CancelOnDrop, Engine, EngineParts, Started};
 pub use gather::limit_reached;

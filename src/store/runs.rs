@@ -331,6 +331,30 @@ impl Store {
         Ok(changed > 0)
     }
 
+    /// Changes who may read a run, where it still is as somebody saw it. False when it is not.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn share_run(
+        &self,
+        project: &str,
+        id: &str,
+        shown: (&str, bool),
+        visibility: &str,
+        now: i64,
+    ) -> Result<bool, Error> {
+        let (shown_visibility, shown_logins) = shown;
+        let changed = self
+            .execute(
+                "UPDATE runs SET visibility = $3,
+                    changed_at = CASE WHEN changed_at < $4 THEN $4 ELSE changed_at END
+                 WHERE project = $1 AND id = $2 AND visibility = $5 AND used_logins = $6",
+                values![project, id, visibility, now, shown_visibility, i64::from(shown_logins)],
+            )
+            .await?;
+        Ok(changed > 0)
+    }
+
     /// Asks whoever carries the run out to stop. False when there is no such run, or it has ended.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ use axum::response::Response;
 use http::{HeaderMap, StatusCode};
 
 use super::connections_page::{ConnectionRow, ConnectionsPage, Notice};
+use super::form::Fields;
 use super::message::Message;
 use super::site::{Sent, Site, Visitor};
 use super::words;
@@ -17,7 +18,7 @@ use crate::identity::Person;
 pub(super) async fn show(State(site): State<Arc<Site>>, headers: HeaderMap) -> Response {
     let visitor = site.visitor(&headers).await;
     match ids(&site, &visitor) {
-        Some(ids) => list(&site, &visitor, &ids, None).await,
+        Some(ids) => list(&site, &visitor, &ids, StatusCode::OK, None).await,
         None => site.see(&visitor, "/login?return_to=/connections"),
     }
 }
@@ -32,6 +33,9 @@ pub(super) async fn disconnect(
     let project = fields.get("project").unwrap_or_default();
     let known = site.connections.list_own(&ids).await.unwrap_or_default();
     let known = known.iter().find(|known| known.project == project && known.id == id);
+    if known.is_some_and(|known| !is_as_shown(&fields, known)) {
+        return changed(&site, &visitor, &ids).await;
+    }
     let host = known.map_or_else(|| "the server".to_owned(), |known| words::address(&known.host));
     let (tone, words) = match site.connections.revoke_own(&ids, project, &id).await {
         Ok(RevokeOutcome::Revoked) => ("good", format!("Disconnected: {host} has revoked the access.")),
@@ -51,7 +55,21 @@ pub(super) async fn disconnect(
             return site.message(&visitor, StatusCode::SERVICE_UNAVAILABLE, Message::broken());
         }
     };
-    list(&site, &visitor, &ids, Some(Notice { tone, words })).await
+    list(&site, &visitor, &ids, StatusCode::OK, Some(Notice { tone, words })).await
+}
+
+/// Whether the login is still the one that the page showed: with the same account, and for the same.
+fn is_as_shown(fields: &Fields, now: &OwnConnection) -> bool {
+    fields.get("account") == Some(now.account.as_deref().unwrap_or_default())
+        && fields.get("shown") == Some(&*now.scopes.join(" "))
+}
+
+/// The list as it is now, for who sent a form about a login that has been replaced since.
+async fn changed(site: &Site, visitor: &Visitor, ids: &[String]) -> Response {
+    let words =
+        "Nothing was changed. This connection was replaced after your page was loaded; look at it again.";
+    list(site, visitor, ids, StatusCode::CONFLICT, Some(Notice { tone: "warn", words: words.to_owned() }))
+        .await
 }
 
 /// `POST /connections/{id}/scopes`: a new login with other scopes.
@@ -63,6 +81,11 @@ pub(super) async fn change_scopes(
     let Some(ids) = ids(&site, &visitor) else { return site.see(&visitor, "/login?return_to=/connections") };
     let scopes = fields.get("scopes").unwrap_or_default().split_whitespace().map(str::to_owned).collect();
     let project = fields.get("project").unwrap_or_default();
+    let known = site.connections.list_own(&ids).await.unwrap_or_default();
+    let known = known.iter().find(|known| known.project == project && known.id == id);
+    if known.is_some_and(|known| !is_as_shown(&fields, known)) {
+        return changed(&site, &visitor, &ids).await;
+    }
     match site.connections.reauthorize_own(&ids, project, &id, scopes).await {
         Ok(link) => site.see(&visitor, &link),
         Err(error) => site.page_error(&visitor, error),
@@ -77,7 +100,13 @@ fn ids(site: &Site, visitor: &Visitor) -> Option<Vec<String>> {
     (!ids.is_empty()).then_some(ids)
 }
 
-async fn list(site: &Site, visitor: &Visitor, ids: &[String], notice: Option<Notice>) -> Response {
+async fn list(
+    site: &Site,
+    visitor: &Visitor,
+    ids: &[String],
+    status: StatusCode,
+    notice: Option<Notice>,
+) -> Response {
     let found = match site.connections.list_own(ids).await {
         Ok(found) => found,
         Err(error) => {
@@ -88,7 +117,7 @@ async fn list(site: &Site, visitor: &Visitor, ids: &[String], notice: Option<Not
     let now = site.now();
     let rows = found.into_iter().map(|connection| row(connection, now)).collect();
     let page = ConnectionsPage { frame: site.frame(visitor), rows, notice };
-    site.page(visitor, StatusCode::OK, &page)
+    site.page(visitor, status, &page)
 }
 
 fn row(connection: OwnConnection, now: i64) -> ConnectionRow {
@@ -101,6 +130,7 @@ fn row(connection: OwnConnection, now: i64) -> ConnectionRow {
     ConnectionRow {
         host: words::address(&connection.host),
         resource: words::address(&connection.resource),
+        account_text: connection.account.clone().unwrap_or_default(),
         account: connection.account.as_deref().map(words::line),
         application: words::sentence(&connection.application.name),
         project: connection.project.strip_prefix("project:").map(words::line),

@@ -26,6 +26,8 @@ pub(super) struct ConnectionRow {
     pub host: String,
     pub resource: String,
     pub account: Option<String>,
+    /// As it is kept: goes back with the forms.
+    pub account_text: String,
     pub application: String,
     /// The project in words, where there is one.
     pub project: Option<String>,

@@ -41,9 +41,19 @@ pub(super) enum Refused {
     TooLarge,
 }
 
-/// The token that our forms carry: only a page that this browser got from us can know it.
-pub(super) fn csrf(browser: &Secret) -> String {
-    to_hex(&hmac_sha256(&sha256(browser.expose().as_bytes()), b"toolgate form"))
+/// The token that our forms carry: only a page that this browser got from us can know it, and only while the same
+/// person is signed in, or nobody. What one person's page shows is not for the next one to send.
+pub(super) fn csrf(browser: &Secret, account: &str) -> String {
+    let meant = format!("toolgate form {account}");
+    to_hex(&hmac_sha256(&sha256(browser.expose().as_bytes()), meant.as_bytes()))
+}
+
+/// Who sends a form.
+pub(super) struct Sender<'a> {
+    /// The browser's cookie, where it had one before.
+    pub browser: Option<&'a Secret>,
+    /// The id of the person who is signed in, or empty.
+    pub account: &'a str,
 }
 
 /// Reads a form of at most `largest` bytes that a page of ours sent. `origin` is the gateway's own.
@@ -54,7 +64,7 @@ pub(super) fn csrf(browser: &Secret) -> String {
 pub(super) async fn read(
     headers: &HeaderMap,
     body: Body,
-    browser: Option<&Secret>,
+    sender: Sender<'_>,
     origin: &str,
     largest: usize,
 ) -> Result<Fields, Refused> {
@@ -63,8 +73,10 @@ pub(super) async fn read(
     }
     let bytes = body::to_bytes(body, largest).await.map_err(|_| Refused::TooLarge)?;
     let fields = Fields::parse(&bytes);
-    let (Some(browser), Some(token)) = (browser, fields.get("csrf")) else { return Err(Refused::Foreign) };
-    if !constant_time_eq(csrf(browser).as_bytes(), token.as_bytes()) {
+    let (Some(browser), Some(token)) = (sender.browser, fields.get("csrf")) else {
+        return Err(Refused::Foreign);
+    };
+    if !constant_time_eq(csrf(browser, sender.account).as_bytes(), token.as_bytes()) {
         return Err(Refused::Foreign);
     }
     Ok(fields)
@@ -91,9 +103,8 @@ mod tests {
             .map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value)))
             .collect();
         let browser = cookie.map(Secret::new);
-        match read(&headers, Body::from(body.to_owned()), browser.as_ref(), "https://t.example", LARGEST)
-            .await
-        {
+        let sender = Sender { browser: browser.as_ref(), account: "acct_1" };
+        match read(&headers, Body::from(body.to_owned()), sender, "https://t.example", LARGEST).await {
             Ok(fields) => fields.get("a").unwrap_or("-").to_owned(),
             Err(refused) => format!("{refused:?}"),
         }
@@ -101,7 +112,7 @@ mod tests {
 
     #[tokio::test]
     async fn only_forms_of_our_own_pages_are_taken() {
-        let good = format!("csrf={}&a=1", csrf(&Secret::new("brw_one")));
+        let good = format!("csrf={}&a=1", csrf(&Secret::new("brw_one"), "acct_1"));
         let cookie = Some("brw_one");
         assert_eq!(outcome(&[], &good, cookie).await, "1");
         let ours = [("origin", "https://t.example"), ("sec-fetch-site", "same-origin")];
@@ -123,6 +134,10 @@ mod tests {
         assert_eq!(outcome(&[], &good, None).await, "Foreign", "no cookie");
         assert_eq!(outcome(&[], &good, Some("brw_two")).await, "Foreign", "another browser");
         assert_eq!(outcome(&[], "a=1", cookie).await, "Foreign", "no token");
+        for account in ["", "acct_2"] {
+            let before = format!("csrf={}&a=1", csrf(&Secret::new("brw_one"), account));
+            assert_eq!(outcome(&[], &before, cookie).await, "Foreign", "a page of {account:?}");
+        }
         assert_eq!(outcome(&[], &format!("{good}&{good}"), cookie).await, "Foreign", "the token twice");
         assert_eq!(outcome(&[], &"a".repeat(20_000), cookie).await, "TooLarge");
     }

@@ -320,7 +320,7 @@ impl Message {
     pub fn foreign_form() -> Self {
         Message::new(
             "Please go back and try again",
-            &["What was sent did not come from a page that this browser got here, so nothing was done. Cookies must be allowed."],
+            &["What was sent did not come from a page that this browser got here, so nothing was done. Cookies must be allowed.", "If you have signed in or out since the page was loaded, reload it first."],
         )
         .state("bad", "refused")
     }

@@ -116,6 +116,7 @@ fn connection(text: Option<&str>, number: usize) -> ConnectionRow {
         project: Some(or("desk")),
         profile: text.map(str::to_owned),
         scopes: words::scopes(&[or("openid"), or("files:read")]),
+        account_text: or("ann@example.com"),
         scope_text: or("openid files:read"),
         used: or("2 hours ago"),
         tone: if active { "good" } else { "warn" },

@@ -8,7 +8,7 @@ use axum::extract::{FromRequest, Request};
 use axum::response::Response;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 
-use super::form::{self, Fields, Refused};
+use super::form::{self, Fields, Refused, Sender};
 use super::frame::{self, Frame, SignedIn};
 use super::limits::PageLimits;
 use super::message::Message;
@@ -81,6 +81,11 @@ pub(super) struct Visitor {
 }
 
 impl Visitor {
+    /// The id of the person who is signed in, or empty.
+    fn account(&self) -> &str {
+        self.person.as_ref().map_or("", |person| &person.account)
+    }
+
     /// Who is not looked up, and gets no cookie.
     pub fn nobody() -> Visitor {
         Visitor { browser: new_browser(), is_new: false, person: None, agent: String::new() }
@@ -178,8 +183,9 @@ impl Site {
     ) -> Result<(Visitor, Fields), Response> {
         let visitor = self.visitor(headers).await;
         let known = Some(&visitor.browser).filter(|_| !visitor.is_new);
+        let sender = Sender { browser: known, account: visitor.account() };
         let origin = self.own_origin(headers);
-        match form::read(headers, body, known, &origin, largest).await {
+        match form::read(headers, body, sender, &origin, largest).await {
             Ok(fields) => Ok((visitor, fields)),
             Err(Refused::Foreign) => {
                 Err(self.message(&visitor, StatusCode::FORBIDDEN, Message::foreign_form()))
@@ -203,7 +209,7 @@ impl Site {
         let signed_in = visitor.person.is_some();
         Frame {
             host: self.host.clone(),
-            csrf: form::csrf(&visitor.browser),
+            csrf: form::csrf(&visitor.browser, visitor.account()),
             signed_in: (signed_in || self.local).then_some(SignedIn { can_sign_out: signed_in }),
         }
     }

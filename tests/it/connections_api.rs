@@ -135,6 +135,15 @@ async fn what_a_server_may_do_can_be_taken_away_on_the_page_too_or_it_says_why_n
     assert!(asked.contains("files:read") && !asked.contains("files:write"), "{asked}");
     assert!(asked.contains("This changes what is allowed."), "{asked}");
 
+    // A page from before another login of the same connection: what it sends is not about this one.
+    Person::new().log_in(&format!("http://{}{link}", gateway.address)).await;
+    for end in ["scopes", "disconnect"] {
+        let path = path.replace("scopes", end);
+        let refused = ann.submit(&page, &path, &[("scopes", "files:write")]).await;
+        assert_eq!(refused.status, 409, "{end}: {}", refused.text());
+        assert!(refused.text().contains("Nothing was changed."), "{end}: {}", refused.text());
+    }
+
     mcp.break_down();
     let page = ann.visit("/connections").await;
     let failed = ann.submit(&page, &path, &[("scopes", "files:list")]).await;

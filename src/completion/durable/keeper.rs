@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::journal::NEWS;
 use super::log::{Log, Stop};
-use super::record::Visibility;
+use super::record::{ShownSharing, Visibility};
 use super::runs::{Inner, Runs};
 use crate::store::{Error, Listener, RunRow};
 
@@ -18,6 +18,8 @@ use crate::store::{Error, Listener, RunRow};
 pub(super) const CANCEL: &str = "runs_cancel";
 /// What instances are told by: somebody changed who may read a run, whose id follows.
 pub(super) const CHANGED: &str = "runs_changed ";
+/// The owner chose on a page who may read a run.
+pub(super) const SHARED: &str = "runs_shared ";
 /// What instances are told by: a run was deleted, and nothing of it is to be remembered.
 pub(super) const FORGET: &str = "runs_forget ";
 /// Runs of this process that are looked for in its memory.
@@ -233,6 +235,15 @@ impl Inner {
         }
     }
 
+    /// As [`Inner::see_change`], of a choice that covers only what the page showed.
+    async fn see_sharing(&self, id: &str) {
+        let Some(log) = self.journal.find(id) else { return };
+        if let Ok(Some(row)) = self.store.find_run(id).await {
+            let visibility = Visibility::parse(&row.visibility).unwrap_or(Visibility::Private);
+            log.share(ShownSharing { visibility, used_logins: row.used_logins }, visibility);
+        }
+    }
+
     async fn hear(&self, listener: &mut Listener) {
         loop {
             match listener.next().await.as_deref() {
@@ -253,6 +264,9 @@ impl Inner {
                 }
                 Some(topic) if topic.starts_with(CHANGED) => {
                     self.see_change(topic.strip_prefix(CHANGED).unwrap_or_default()).await;
+                }
+                Some(topic) if topic.starts_with(SHARED) => {
+                    self.see_sharing(topic.strip_prefix(SHARED).unwrap_or_default()).await;
                 }
                 Some(topic) => {
                     for id in topic.strip_prefix(NEWS).unwrap_or_default().split_ascii_whitespace() {

@@ -7,7 +7,7 @@ use futures_util::future::AbortHandle;
 use tokio::sync::{mpsc, watch};
 
 use super::journal::Journal;
-use super::record::{Status, Visibility};
+use super::record::{ShownSharing, Status, Visibility};
 use super::step::Step;
 use super::tally::{count, reason_of, status_after, usage_of};
 use super::tell::Told;
@@ -140,7 +140,7 @@ impl Log {
             let mut state = log.state();
             state.place = place;
             state.has_history = true;
-            state.is_chosen = is_chosen || visibility != Visibility::Unlisted;
+            state.is_chosen = is_chosen;
             state.told = told;
             // The row knows only what was used when its status last changed.
             state.usage = usage_of(&state.events);
@@ -317,6 +317,26 @@ impl Log {
     /// Whether everybody may read it.
     pub fn is_public(&self) -> bool {
         self.state().visibility == Visibility::Public
+    }
+
+    /// How it is shared now, which the store may hear of a moment later.
+    pub fn sharing(&self) -> ShownSharing {
+        let state = self.state();
+        ShownSharing { visibility: state.visibility, used_logins: state.used_logins }
+    }
+
+    /// The owner chose on a page who may read it, having been shown whether logins were used. Not taken when one was
+    /// used since; and a choice made before the first one does not cover what logins give later.
+    pub fn share(&self, shown: ShownSharing, visibility: Visibility) -> bool {
+        let mut state = self.state();
+        if state.used_logins != shown.used_logins {
+            return false;
+        }
+        state.visibility = visibility;
+        drop(state);
+        // Viewers look whether they still may.
+        self.settled.send_modify(|_| {});
+        true
     }
 
     /// Somebody changed who may read it.

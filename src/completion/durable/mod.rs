@@ -23,7 +23,7 @@ mod wait;
 
 pub use kept::{Idempotency, Keep, Kind};
 pub(super) use log::{Log, Stop};
-pub use record::{NamedProvider, Reader, Record, Status, Visibility};
+pub use record::{NamedProvider, Reader, Record, ShownSharing, Status, Visibility};
 pub(super) use resume::{Known, Pending, Resume};
 pub use runs::{Changed, Runs, Work, is_id as is_run_id};
 pub use state::text_of;

@@ -91,6 +91,13 @@ impl Visibility {
     }
 }
 
+/// What a page showed of how a run is shared. A choice is taken only while that is still so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShownSharing {
+    pub visibility: Visibility,
+    pub used_logins: bool,
+}
+
 /// Who wants to read. Somebody of whom nothing is known reads what is not private.
 #[derive(Debug, Clone, Default)]
 pub struct Reader {

@@ -11,7 +11,7 @@ use tokio::sync::{broadcast, mpsc};
 
 use super::journal::{Journal, Writer};
 use super::log::{Log, Stop};
-use super::record::{Reader, Record, Status, Visibility};
+use super::record::{Reader, Record, ShownSharing, Status, Visibility};
 use super::resume::Resume;
 use super::tell::Told;
 use super::viewer::Viewer;
@@ -89,6 +89,8 @@ pub enum Changed {
     Unknown,
     /// It is somebody else's.
     NotYours,
+    /// It is not as it was shown any more; nothing was changed.
+    Stale,
     /// It does not end; it can be deleted when it has.
     StillRunning,
 }
@@ -389,6 +391,39 @@ impl Runs {
         if visibility.is_some() {
             self.0.store.notify(&format!("{}{id}", super::keeper::CHANGED)).await;
         }
+        self.again(id, reader).await
+    }
+
+    /// Changes who may read a run, when it still is as its owner was shown it: a page that was loaded before a login
+    /// was used must not publish what that login gave.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn share(
+        &self,
+        id: &str,
+        reader: &Reader,
+        shown: Option<ShownSharing>,
+        visibility: Visibility,
+    ) -> Result<Changed, Error> {
+        let row = match self.own(id, reader).await? {
+            Ok(row) => row,
+            Err(why) => return Ok(why),
+        };
+        let Some(shown) = shown else { return Ok(Changed::Stale) };
+        let log = self.0.journal.find(id);
+        // The store may not have heard yet of what happened here.
+        if log.as_ref().is_some_and(|log| log.sharing() != shown) {
+            return Ok(Changed::Stale);
+        }
+        let now = self.0.clock.unix_milliseconds();
+        let before = (shown.visibility.as_str(), shown.used_logins);
+        let is_shared = self.0.store.share_run(&row.project, id, before, visibility.as_str(), now).await?;
+        // A login used just now hides the run by itself, after what was written.
+        if !is_shared || log.is_some_and(|log| !log.share(shown, visibility)) {
+            return Ok(Changed::Stale);
+        }
+        self.0.store.notify(&format!("{}{id}", super::keeper::SHARED)).await;
         self.again(id, reader).await
     }
 

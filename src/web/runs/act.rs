@@ -6,9 +6,10 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use http::StatusCode;
 
-use super::show::broken;
-use crate::completion::{Changed, Visibility};
+use super::show::{self, broken};
+use crate::completion::{Changed, ShownSharing, Visibility};
 use crate::store::Error;
+use crate::web::form::Fields;
 use crate::web::message::Message;
 use crate::web::site::{Sent, Site, Visitor};
 
@@ -21,7 +22,10 @@ pub(in crate::web) async fn share(
     let Some(visibility) = fields.get("visibility").and_then(Visibility::parse) else {
         return site.message(&visitor, StatusCode::BAD_REQUEST, Message::foreign_form());
     };
-    let changed = site.runs().change(&id, &site.reader(&visitor), None, Some(visibility)).await;
+    let changed = site.runs().share(&id, &site.reader(&visitor), shown(&fields), visibility).await;
+    if matches!(changed, Ok(Changed::Stale)) {
+        return show::stale_page(&site, visitor, &id).await;
+    }
     after(&site, &visitor, &id, changed, &format!("/{id}?now=shared"))
 }
 
@@ -49,11 +53,23 @@ pub(in crate::web) async fn delete(
     after(&site, &visitor, &id, changed, "/runs?now=deleted")
 }
 
+/// What the page showed when the choice was made; `None` of a page that does not say.
+fn shown(fields: &Fields) -> Option<ShownSharing> {
+    let visibility = Visibility::parse(fields.get("shown")?)?;
+    let used_logins = match fields.get("logins")? {
+        "used" => true,
+        "unused" => false,
+        _ => return None,
+    };
+    Some(ShownSharing { visibility, used_logins })
+}
+
 fn after(site: &Site, visitor: &Visitor, id: &str, changed: Result<Changed, Error>, path: &str) -> Response {
     match changed {
         Ok(Changed::Done(_)) => site.see(visitor, path),
         Ok(Changed::Unknown) => site.unknown_run(visitor, id),
         Ok(Changed::NotYours) => site.message(visitor, StatusCode::FORBIDDEN, Message::not_your_run(id)),
+        Ok(Changed::Stale) => site.see(visitor, &format!("/{id}")),
         Ok(Changed::StillRunning) => site.message(visitor, StatusCode::CONFLICT, Message::still_running(id)),
         Err(error) => broken(site, visitor, &error),
     }

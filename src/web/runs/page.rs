@@ -44,6 +44,8 @@ pub(in crate::web) struct RunPage {
     pub again: Option<String>,
     /// What the last form did, in words.
     pub notice: Option<&'static str>,
+    /// Set when a choice of who may read it was not taken: why.
+    pub stale: Option<&'static str>,
 }
 
 impl RunPage {

@@ -199,6 +199,7 @@ fn run(text: Option<&str>, frame: &Frame, events: &[RunEvent], kind: (&str, bool
         preview: (!is_owner).then(|| Preview { description: or("The third quarter closed better than planned. Three things stand out.") }),
         again: Some(or("/?from=run_5d1f0c9a7b3e4826")),
         notice: None,
+        stale: None,
     }
     .render()
     .expect("it renders")

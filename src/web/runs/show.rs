@@ -10,6 +10,7 @@ use http::{HeaderValue, StatusCode, header};
 
 use super::{Facts, Links, Preview, Prompt, RunPage, Samples, View, mcp_settings};
 use crate::bounds::{Bound, Principal};
+use crate::completion::event::RunEvent;
 use crate::completion::{Record, Status, Visibility};
 use crate::identity::Peer;
 use crate::tools::text;
@@ -36,6 +37,37 @@ pub async fn run_page(site: &Site, id: &str, head: &Parts) -> Response {
         Ok(found) => found,
         Err(page) => return page,
     };
+    let query = Fields::parse(uri.query().unwrap_or_default().as_bytes());
+    let notice = match query.get("now") {
+        Some("shared") => Some("Changed who may read it."),
+        Some("stopping") => Some("It is told to stop."),
+        _ => None,
+    };
+    drawn(site, visitor, record, &events, Said { notice, stale: None })
+}
+
+/// The page as it is now, for an owner whose choice of who may read it came from an older one.
+pub(super) async fn stale_page(site: &Site, visitor: Visitor, id: &str) -> Response {
+    let (record, events) = match find(site, &visitor, id).await {
+        Ok(found) => found,
+        Err(page) => return page,
+    };
+    let stale = if record.used_logins {
+        "Sharing was not changed. The page you used was older than this result, and tools have used your sign-in here. \
+         Read the result, then choose again."
+    } else {
+        "Sharing was not changed. It was changed elsewhere after your page was loaded. Choose again."
+    };
+    drawn(site, visitor, record, &events, Said { notice: None, stale: Some(stale) })
+}
+
+/// What a page says about the form that led to it.
+struct Said {
+    notice: Option<&'static str>,
+    stale: Option<&'static str>,
+}
+
+fn drawn(site: &Site, visitor: Visitor, record: Record, events: &[Arc<RunEvent>], said: Said) -> Response {
     let mut view = View::new(links(&record));
     events.iter().for_each(|event| view.push(event));
     let is_public = record.visibility == Visibility::Public;
@@ -45,7 +77,6 @@ pub async fn run_page(site: &Site, id: &str, head: &Parts) -> Response {
             PREVIEW_CHARACTERS,
         ),
     });
-    let query = Fields::parse(uri.query().unwrap_or_default().as_bytes());
     let (address, prompt) = (site.runs().url(&record.id), Prompt::read(&record.request));
     let page = RunPage {
         frame: site.frame(&visitor),
@@ -66,15 +97,13 @@ pub async fn run_page(site: &Site, id: &str, head: &Parts) -> Response {
         kept_until: record.expires_at.map(|at| words::ago(site.now(), at)),
         preview,
         again: Some(format!("/?from={}", record.id)),
-        notice: match query.get("now") {
-            Some("shared") => Some("Changed who may read it."),
-            Some("stopping") => Some("It is told to stop."),
-            _ => None,
-        },
+        notice: said.notice,
+        stale: said.stale,
     };
+    let status = if said.stale.is_some() { StatusCode::CONFLICT } else { StatusCode::OK };
     // Nobody but its owner sends a form from here, and readers stay unknown.
     let visitor = if record.is_own { visitor } else { visitor.without_cookie() };
-    let mut response = site.page(&visitor, StatusCode::OK, &page);
+    let mut response = site.page(&visitor, status, &page);
     frame::allow_script(&mut response);
     if is_public {
         frame::allow_robots(&mut response);
@@ -116,7 +145,7 @@ pub(in crate::web) async fn live(
 }
 
 /// The run and its events so far.
-type Found = (Record, Vec<Arc<crate::completion::event::RunEvent>>);
+type Found = (Record, Vec<Arc<RunEvent>>);
 
 async fn find(site: &Site, visitor: &Visitor, id: &str) -> Result<Found, Response> {
     let found = match site.runs().find(id, &site.reader(visitor)).await {

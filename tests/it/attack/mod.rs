@@ -3,3 +3,4 @@
 //! beyond its bound. `cargo xtask test attack` runs this group alone; `cargo xtask soak` is its long form.
 
 mod held_by_one;
+mod stale_pages;

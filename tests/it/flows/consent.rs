@@ -66,7 +66,10 @@ async fn only_who_may_connect_may_decline() {
     let shown = stranger.open(&link).await;
     house.sign_in(&mut stranger, "bob").await;
     let page = stranger.press(&shown, "decline").await;
-    assert!(page.status == 403 && page.text.contains("not for you"), "{}", page.text);
+    assert!(page.status == 403 && page.text.contains("reload it first"), "{}", page.text);
+    house.nothing_stored(&mcp.url(), &[]).await;
+    let page = stranger.open(&link).await;
+    assert!(page.text.contains("not for you"), "{}", page.text);
     house.nothing_stored(&mcp.url(), &["flow.user_mismatch"]).await;
 
     let mut anna = Person::new();
