@@ -342,7 +342,7 @@ impl Client {
         if era == Era::Modern {
             return modern::ask(&self.core, peer, ask, deadline, follow).await;
         }
-        let mut lost = false;
+        let mut is_second = false;
         loop {
             let opened = self.sessions.get_or_open(&self.core, peer, LEGACY, era, deadline).await?;
             let session = match opened {
@@ -351,10 +351,14 @@ impl Client {
             };
             match session.ask(peer, ask, deadline, follow).await? {
                 Within::Asked(asked) => return Ok(asked),
-                Within::Lost if lost => {
+                // In a new session it is believed.
+                Within::Lost(Some(rejection)) if is_second && !rejection.names_session() => {
+                    return Ok(Asked::Rejected(rejection));
+                }
+                Within::Lost(_) if is_second => {
                     return Err(Error::Protocol("it forgets its session at once".into()));
                 }
-                Within::Lost => lost = true,
+                Within::Lost(_) => is_second = true,
             }
         }
     }

@@ -117,12 +117,14 @@ impl EventStream {
                 calls.insert(id, Call { answer: sender, progress: said, pages: wanting });
                 Registered { calls: &self.calls, id }
             }
-            None => return Ok(Within::Lost),
+            None => return Ok(Within::Lost(None)),
         };
         match core.link.post(peer, &self.uri, headers.clone(), body, deadline).await? {
             Answer::Rejected(r) if r.status.is_success() => {}
-            Answer::Rejected(r) if r.status == 404 || (r.status == 400 && r.about_session) => {
-                return Ok(Within::Lost);
+            Answer::Rejected(r)
+                if matches!(r.status.as_u16(), 404 | 410) || (r.status == 400 && r.about_session) =>
+            {
+                return Ok(Within::Lost(Some(r)));
             }
             Answer::Rejected(rejection) => return Ok(Within::Asked(Asked::Rejected(rejection))),
             Answer::Accepted | Answer::Messages(..) => {}

@@ -1,13 +1,13 @@
 //! One HTTP exchange with a server: sending, following redirects, telling answers from rejections.
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE, HeaderName, LOCATION, USER_AGENT};
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderName, LOCATION, USER_AGENT, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use super::deadline::Deadline;
-use super::message::{self, Message, RpcError, code, parse};
+use super::message::{self, Message, RpcError, code, parse, speaks_of_session};
 use super::peer::Peer;
 use super::reading::Messages;
 
@@ -45,13 +45,15 @@ pub(crate) struct Rejection {
     pub(crate) rpc: Option<RpcError>,
     /// The text speaks of a session.
     pub(crate) about_session: bool,
+    /// Set for a 401 or 403 to a request in a session that may be meant for the session alone.
+    pub(crate) challenge: Option<Challenge>,
 }
 
 impl Link {
     /// Posts one message.
     ///
     /// # Errors
-    /// [`Error::Unauthorized`] for 401 and 403; what kept the request from being answered.
+    /// [`Error::Unauthorized`] for a 401 or 403 that is about the credential; what kept the request from being answered.
     pub(crate) async fn post(
         &self,
         peer: &Peer,
@@ -62,8 +64,9 @@ impl Link {
     ) -> Result<Answer, Error> {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
+        let in_session = headers.contains_key(SESSION);
         let response = self.send(Method::POST, peer, uri, headers, body, deadline).await?;
-        self.sort(response, deadline).await
+        self.sort(response, in_session, deadline).await
     }
 
     /// Opens an event stream.
@@ -79,7 +82,8 @@ impl Link {
     ) -> Result<Answer, Error> {
         headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
         let response = self.send(Method::GET, peer, uri, headers, Bytes::new(), deadline).await?;
-        self.sort(response, deadline).await
+        let in_session = false;
+        self.sort(response, in_session, deadline).await
     }
 
     /// Sends one request and follows its redirects; what belongs to the user stays at the origin it is for.
@@ -109,10 +113,25 @@ impl Link {
         }
     }
 
-    async fn sort(&self, response: Response<Incoming>, deadline: &Deadline) -> Result<Answer, Error> {
+    async fn sort(
+        &self,
+        response: Response<Incoming>,
+        in_session: bool,
+        deadline: &Deadline,
+    ) -> Result<Answer, Error> {
         let status = response.status();
         if status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN {
-            return Err(Error::Unauthorized(Challenge::read(status.as_u16(), response.headers())));
+            let challenge = Challenge::read(status.as_u16(), response.headers());
+            // Without a challenge it may be a restarted server's way to say that it does not know the session.
+            if in_session && !response.headers().contains_key(WWW_AUTHENTICATE) {
+                let body = deadline.within(read_little(response.into_body())).await?;
+                let about_session = speaks_of_session(&body);
+                if about_session || status == StatusCode::UNAUTHORIZED {
+                    let challenge = Some(challenge);
+                    return Ok(Answer::Rejected(Rejection { status, rpc: None, about_session, challenge }));
+                }
+            }
+            return Err(Error::Unauthorized(challenge));
         }
         if status == StatusCode::ACCEPTED || status == StatusCode::NO_CONTENT {
             return Ok(Answer::Accepted);
@@ -127,7 +146,12 @@ impl Link {
             if let Some(messages) = Messages::new(response, self.limit)? {
                 return Ok(Answer::Messages(Box::new(messages), session));
             }
-            return Ok(Answer::Rejected(Rejection { status, rpc: None, about_session: false }));
+            return Ok(Answer::Rejected(Rejection {
+                status,
+                rpc: None,
+                about_session: false,
+                challenge: None,
+            }));
         }
         let body = deadline.within(read_little(response.into_body())).await?;
         let rpc = parse(&body).ok().and_then(|messages| {
@@ -137,12 +161,8 @@ impl Link {
             })
         });
         let about_session = speaks_of_session(&body);
-        Ok(Answer::Rejected(Rejection { status, rpc, about_session }))
+        Ok(Answer::Rejected(Rejection { status, rpc, about_session, challenge: None }))
     }
-}
-
-fn speaks_of_session(text: &[u8]) -> bool {
-    memchr::memmem::find(&text.to_ascii_lowercase(), b"session").is_some()
 }
 
 /// The beginning of a body that is only looked into for a reason.
@@ -181,6 +201,11 @@ impl Rejection {
         !self.is_passing()
     }
 
+    /// Whether it says that the session is unknown, and nothing else.
+    pub(crate) fn names_session(&self) -> bool {
+        self.challenge.is_none() && (self.status == StatusCode::NOT_FOUND || self.about_session)
+    }
+
     /// Whether a server may no longer be of the era it was taken for. A request answered so was not carried out:
     /// the status refuses it, or the error says that there is no such method or no session for it.
     pub(crate) fn doubts_the_era(&self) -> bool {
@@ -199,7 +224,7 @@ impl Rejection {
     /// A JSON-RPC error under a status that says success.
     pub(crate) fn by_rpc(rpc: RpcError) -> Self {
         let about_session = speaks_of_session(rpc.message.as_bytes());
-        Rejection { status: StatusCode::OK, rpc: Some(rpc), about_session }
+        Rejection { status: StatusCode::OK, rpc: Some(rpc), about_session, challenge: None }
     }
 
     /// The newest version of the older eras that the server names.
@@ -221,6 +246,9 @@ impl Rejection {
 
 impl From<Rejection> for Error {
     fn from(rejection: Rejection) -> Self {
+        if let Some(challenge) = rejection.challenge {
+            return Error::Unauthorized(challenge);
+        }
         match rejection.rpc {
             Some(rpc) => rpc.into_error(),
             None if rejection.status.is_success() => {

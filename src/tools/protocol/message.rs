@@ -77,12 +77,24 @@ pub(crate) fn parse(bytes: &Bytes) -> Result<Vec<Message>, Error> {
     }
 }
 
+/// What is said of an answer that is no JSON-RPC and speaks of a session.
+pub(super) const UNKNOWN_SESSION: &str = "it says something about its session, and not as JSON-RPC";
+
+fn no_message(part: &[u8]) -> Error {
+    if speaks_of_session(part) { Error::Protocol(UNKNOWN_SESSION.into()) } else { not_json() }
+}
+
+/// Whether a text has the word in it.
+pub(super) fn speaks_of_session(text: &[u8]) -> bool {
+    memchr::memmem::find(&text.to_ascii_lowercase(), b"session").is_some()
+}
+
 fn not_json() -> Error {
     Error::Protocol("it is not JSON-RPC".into())
 }
 
 fn parse_one(whole: &Bytes, part: &[u8]) -> Result<Message, Error> {
-    let wire: Wire<'_> = serde_json::from_slice(part).map_err(|_| not_json())?;
+    let wire: Wire<'_> = serde_json::from_slice(part).map_err(|_| no_message(part))?;
     let id = wire.id.and_then(|id| id.get().trim_matches('"').parse().ok());
     Ok(match wire {
         Wire { method: Some(method), id: Some(id), params, .. } => {
@@ -91,13 +103,14 @@ fn parse_one(whole: &Bytes, part: &[u8]) -> Result<Message, Error> {
             Message::Request { id: id.to_owned(), method: method.into_owned(), asked }
         }
         Wire { method: Some(method), params, .. } => notification(&method, params),
-        Wire { error: Some(error), .. } => {
-            Message::Response { id, outcome: Err(serde_json::from_str(error.get()).map_err(|_| not_json())?) }
-        }
+        Wire { error: Some(error), .. } => Message::Response {
+            id,
+            outcome: Err(serde_json::from_str(error.get()).map_err(|_| no_message(part))?),
+        },
         Wire { result: Some(result), .. } => {
             Message::Response { id, outcome: Ok(whole.slice_ref(result.get().as_bytes())) }
         }
-        _ => return Err(not_json()),
+        _ => return Err(no_message(part)),
     })
 }
 

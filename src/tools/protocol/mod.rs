@@ -11,6 +11,7 @@ mod input;
 mod interruption;
 mod link;
 mod lists;
+mod lost_session;
 mod message;
 mod modern;
 mod page;

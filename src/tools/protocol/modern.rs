@@ -55,7 +55,7 @@ async fn ask_once(
         Answer::Rejected(rejection) => return Ok(Asked::Rejected(rejection)),
         Answer::Accepted => {
             let (status, about_session) = (StatusCode::ACCEPTED, false);
-            return Ok(Asked::Rejected(Rejection { status, rpc: None, about_session }));
+            return Ok(Asked::Rejected(Rejection { status, rpc: None, about_session, challenge: None }));
         }
     };
     // Dropping `messages` closes the stream, which is how a modern request is cancelled.

@@ -207,6 +207,11 @@ pub(crate) fn initialize(id: u64, version: &str) -> Bytes {
     bytes(&Wire { jsonrpc: "2.0", id: Some(id), method: "initialize", params: Some(params) })
 }
 
+/// `ping`: whether the session is there.
+pub(crate) fn ping(id: u64) -> Bytes {
+    bytes(&Wire::<()> { jsonrpc: "2.0", id: Some(id), method: "ping", params: None })
+}
+
 /// `notifications/initialized`.
 pub(crate) fn initialized() -> Bytes {
     bytes(&Wire::<()> { jsonrpc: "2.0", id: None, method: "notifications/initialized", params: None })

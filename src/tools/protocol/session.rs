@@ -13,6 +13,7 @@ use super::deadline::Deadline;
 use super::event_stream::{self, EventStream};
 use super::interruption::deal;
 use super::link::{Answer, Rejection, SESSION, VERSION, cut};
+use super::lost_session::{self, SessionDoubt};
 use super::message::{Message, harmless};
 use super::modern::Asked;
 use super::peer::Peer;
@@ -54,8 +55,8 @@ enum Transport {
 /// What became of a request within a session.
 pub(crate) enum Within {
     Asked(Asked),
-    /// The server does not know the session; it did not carry out the request.
-    Lost,
+    /// The server does not know the session; it did not carry out the request. With its words, where it has some.
+    Lost(Option<Rejection>),
 }
 
 impl Session {
@@ -119,7 +120,7 @@ impl Session {
         let result = match opening {
             Within::Asked(Asked::Result(result)) => result,
             Within::Asked(Asked::Rejected(rejection)) => return Ok(Err(rejection)),
-            Within::Lost => return Err(cut("the event stream ended at once")),
+            Within::Lost(_) => return Err(cut("the event stream ended at once")),
         };
         let headers = session_headers(None, &result)?;
         let uri = stream.uri.clone();
@@ -194,7 +195,7 @@ impl Session {
                 | Error::InputRequired(_))
         );
         cancel.armed = still_runs;
-        if matches!(asked, Ok(Within::Lost)) {
+        if matches!(asked, Ok(Within::Lost(_))) {
             self.ended.store(true, Ordering::Relaxed);
         }
         asked
@@ -208,15 +209,48 @@ impl Session {
         deadline: &mut Deadline,
         follow: Follow<'_>,
     ) -> Result<Within, Error> {
-        let (headers, body) = (self.headers.clone(), ask.legacy(id));
+        let outcome = self.exchange(peer, id, ask.legacy(id), deadline, follow).await;
+        let is_lost = match lost_session::doubt(&outcome, self.headers.contains_key(SESSION)) {
+            SessionDoubt::None => false,
+            SessionDoubt::Ping => self.refuses_ping(peer, &outcome, deadline).await,
+            SessionDoubt::Lost => true,
+        };
+        if !is_lost {
+            return outcome.map(Within::Asked);
+        }
+        self.ended.store(true, Ordering::Relaxed);
+        if !lost_session::may_repeat(&ask, &outcome) {
+            // The next request opens another session; what became of this call is unknown.
+            return outcome.map(Within::Asked);
+        }
+        Ok(Within::Lost(match outcome {
+            Ok(Asked::Rejected(rejection)) => Some(rejection),
+            Ok(Asked::Result(_)) | Err(_) => None,
+        }))
+    }
+
+    /// Whether the server refuses a `ping` in this session in the same way as `outcome`.
+    async fn refuses_ping(&self, peer: &Peer, outcome: &Result<Asked, Error>, deadline: &Deadline) -> bool {
+        let id = self.core.next_id();
+        let mut short = Deadline::new(COURTESY.min(deadline.left()));
+        let pinged = self.exchange(peer, id, request::ping(id), &mut short, &quiet).await;
+        lost_session::sign(&pinged).is_some_and(|refused| Some(refused) == lost_session::sign(outcome))
+    }
+
+    /// Posts one request and reads until its answer.
+    async fn exchange(
+        &self,
+        peer: &Peer,
+        id: u64,
+        body: Bytes,
+        deadline: &mut Deadline,
+        follow: Follow<'_>,
+    ) -> Result<Asked, Error> {
+        let headers = self.headers.clone();
         let mut messages = match self.core.link.post(peer, &peer.uri, headers, body, deadline).await? {
             Answer::Messages(messages, _) => messages,
             Answer::Accepted => return Err(Error::Protocol("it does not answer the request".into())),
-            Answer::Rejected(rejection) if self.is_lost(&rejection) => {
-                self.ended.store(true, Ordering::Relaxed);
-                return Ok(Within::Lost);
-            }
-            Answer::Rejected(rejection) => return Ok(Within::Asked(Asked::Rejected(rejection))),
+            Answer::Rejected(rejection) => return Ok(Asked::Rejected(rejection)),
         };
         let (mut resumes, mut requests, mut pages) = (0, 0, 0);
         loop {
@@ -224,10 +258,10 @@ impl Session {
                 Ok(Some(Message::Response { id: Some(other), .. })) if other != id => {}
                 Ok(Some(Message::Response { outcome, .. })) => {
                     messages.finish().await;
-                    return Ok(Within::Asked(match outcome {
+                    return Ok(match outcome {
                         Ok(result) => Asked::Result(result),
                         Err(rpc) => Asked::Rejected(Rejection::by_rpc(rpc)),
-                    }));
+                    });
                 }
                 Ok(Some(Message::Progress { token: Some(token), progress: said })) if token == id => {
                     deadline.extend();
@@ -283,11 +317,6 @@ impl Session {
                 Err(error) => return Err(error),
             }
         }
-    }
-
-    fn is_lost(&self, rejection: &Rejection) -> bool {
-        self.headers.contains_key(SESSION)
-            && (rejection.status == 404 || (rejection.status == 400 && rejection.about_session))
     }
 
     /// Sends a message whose answer does not matter.

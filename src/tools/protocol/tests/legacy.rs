@@ -121,6 +121,120 @@ async fn a_forgotten_session_is_opened_again_once_and_the_call_made_in_it() {
     assert_eq!(fake.seen()[8].header("mcp-session-id"), "second");
 }
 
+/// A server whose first session is lost when a tool is called in it: to what comes in it then, `lost` is the answer.
+async fn forgetful(lost: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Fake {
+    let openings = Arc::new(AtomicU32::new(0));
+    let is_lost = Arc::new(AtomicU32::new(0));
+    Fake::start(move |seen| {
+        if seen.what() == "initialize" {
+            openings.fetch_add(1, Ordering::SeqCst);
+        }
+        let newest = if openings.load(Ordering::SeqCst) > 1 { "second" } else { "first" };
+        if seen.what() == "tools/call" {
+            is_lost.store(1, Ordering::SeqCst);
+        }
+        let is_in_first = seen.header("mcp-session-id") == "first" && seen.what() != "DELETE";
+        if is_in_first && is_lost.load(Ordering::SeqCst) == 1 { lost(seen) } else { answer_in(newest, seen) }
+    })
+    .await
+}
+
+fn count(fake: &Fake, what: &str) -> usize {
+    fake.asked().iter().filter(|asked| *asked == what).count()
+}
+
+type Lost = fn(&Seen) -> Reply;
+
+#[tokio::test]
+async fn a_lost_session_is_noticed_however_its_server_says_so() {
+    let ways: [(&str, Lost); 11] = [
+        ("404 page", |_| Reply::text(404, "text/html", "<h1>Not Found</h1>")),
+        ("410", |_| Reply::empty(410)),
+        ("400 initialized", |seen| {
+            Reply::json(&seen.error(-32000, "Bad Request: Server not initialized")).status(400)
+        }),
+        ("400 no id", |seen| {
+            Reply::json(&seen.error(-32000, "Bad Request: No valid session ID provided")).status(400)
+        }),
+        ("400 empty", |_| Reply::empty(400)),
+        ("422", |_| Reply::text(422, "text/plain", "cannot do that now")),
+        ("401", |_| Reply::text(401, "application/json", r#"{"error":"session expired"}"#)),
+        ("200 -32600", |seen| Reply::json(&seen.error(-32600, "Invalid Request"))),
+        ("200 -32001", |seen| Reply::json(&seen.error(-32001, "Unknown session"))),
+        ("500 named", |seen| Reply::json(&seen.error(-32603, "session not found")).status(500)),
+        ("200 no JSON-RPC", |_| Reply::text(200, "application/json", r#"{"error":"Session not found"}"#)),
+    ];
+    for (name, lost) in ways {
+        let fake = forgetful(lost).await;
+        let tools = client(|_| {});
+        let list = tools.list(&fake.server()).await.unwrap();
+        let called = call(&tools, &fake.server(), &list, "t").await;
+        assert!(called.is_ok(), "{name}: {called:?} {:?}", fake.asked());
+        assert_eq!((count(&fake, "tools/call"), count(&fake, "initialize")), (2, 2), "{name}");
+        let in_second = fake.seen().into_iter().filter(|seen| seen.header("mcp-session-id") == "second");
+        assert_eq!(in_second.filter(|seen| seen.what() == "tools/call").count(), 1, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_may_have_run_is_not_made_again_although_its_session_is_lost() {
+    let fake = forgetful(|_| Reply::text(500, "text/plain", "Internal Server Error")).await;
+    let tools = client(|_| {});
+    let list = tools.list(&fake.server()).await.unwrap();
+    let called = call(&tools, &fake.server(), &list, "t").await;
+    assert!(matches!(called, Err(Error::Status { status: 500 })), "{called:?}");
+    assert_eq!(count(&fake, "tools/call"), 1);
+    // The next one has a session.
+    assert!(call(&tools, &fake.server(), &list, "t").await.is_ok());
+    assert_eq!((count(&fake, "tools/call"), count(&fake, "initialize")), (2, 2));
+}
+
+#[tokio::test]
+async fn a_call_that_is_refused_in_a_good_session_is_believed() {
+    let ways: [(&str, Lost); 6] = [
+        ("400", |seen| Reply::json(&seen.error(-32000, "wrong arguments")).status(400)),
+        ("400 empty", |_| Reply::empty(400)),
+        ("422", |_| Reply::empty(422)),
+        ("500", |_| Reply::empty(500)),
+        ("-32000", |seen| Reply::json(&seen.error(-32000, "Database session expired"))),
+        ("-32600", |seen| Reply::json(&seen.error(-32600, "Invalid Request"))),
+    ];
+    for (name, refusal) in ways {
+        let fake = Fake::start(move |seen| match seen.what().as_str() {
+            "tools/call" => refusal(seen),
+            "ping" => Reply::json(&seen.result(json!({}))),
+            _ => answer(seen),
+        })
+        .await;
+        let tools = client(|_| {});
+        let list = tools.list(&fake.server()).await.unwrap();
+        assert!(call(&tools, &fake.server(), &list, "t").await.is_err(), "{name}");
+        assert_eq!((count(&fake, "tools/call"), count(&fake, "initialize")), (1, 1), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_of_the_credential_in_a_session_is_told_as_such() {
+    for challenge in ["", "Bearer"] {
+        let refusing = Arc::new(AtomicU32::new(0));
+        let is_refusing = Arc::clone(&refusing);
+        let fake = Fake::start(move |seen| match is_refusing.load(Ordering::SeqCst) {
+            1 if seen.what() != "DELETE" => match challenge {
+                "" => Reply::empty(401),
+                challenge => Reply::empty(401).with("www-authenticate", challenge),
+            },
+            _ => answer(seen),
+        })
+        .await;
+        let tools = client(|_| {});
+        let list = tools.list(&fake.server()).await.unwrap();
+        refusing.store(1, Ordering::SeqCst);
+        let called = call(&tools, &fake.server(), &list, "t").await;
+        assert!(matches!(called, Err(Error::Unauthorized(_))), "{challenge}: {called:?}");
+        assert_eq!(count(&fake, "tools/call"), 1, "{challenge}");
+    }
+}
+
 #[tokio::test]
 async fn a_server_that_forgets_every_session_is_not_asked_for_ever() {
     let fake = Fake::start(|seen| match seen.what().as_str() {
