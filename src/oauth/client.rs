@@ -67,7 +67,8 @@ pub struct ClientDocument {
     pub redirect_uris: Vec<String>,
     pub grant_types: Vec<&'static str>,
     pub response_types: Vec<&'static str>,
-    /// `web`: the tokens are kept by a server, also where that is somebody's own machine (MCP 2026-07-28 authorization).
+    /// What the redirect address allows (OpenID Connect Registration §2): `native` for plain http on this machine, which
+    /// strict servers refuse to `web` clients, else `web`.
     pub application_type: &'static str,
     pub token_endpoint_auth_method: AuthMethod,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -84,7 +85,7 @@ impl ClientDocument {
             redirect_uris: vec![redirect_uri.to_owned()],
             grant_types: vec!["authorization_code", "refresh_token"],
             response_types: vec!["code"],
-            application_type: "web",
+            application_type: if is_plain_loopback(redirect_uri) { "native" } else { "web" },
             token_endpoint_auth_method: AuthMethod::None,
             scope: None,
         }
@@ -96,4 +97,14 @@ impl ClientDocument {
         self.client_id = Some(client_id.to_owned());
         self
     }
+}
+
+fn is_plain_loopback(redirect_uri: &str) -> bool {
+    let url = url::Url::parse(redirect_uri).ok();
+    url.filter(|url| url.scheme() == "http").is_some_and(|url| match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
+        None => false,
+    })
 }

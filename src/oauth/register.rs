@@ -1,5 +1,6 @@
 //! Dynamic client registration (RFC 7591).
 
+use http::Uri;
 use serde::Deserialize;
 
 use super::error::code_of;
@@ -47,8 +48,25 @@ pub async fn register(
     let mut document = document.clone();
     document.client_id = None;
     document.token_endpoint_auth_method = server.registered_auth_method();
-    let body = serde_json::to_string(&document).expect("texts and lists are JSON");
-    let answer = match fetch::post(egress, Reach::Requested, &uri, "application/json", None, body).await {
+    let outcome = register_once(egress, &host, &uri, &document).await;
+    // A server that knows no native clients may take the same address from a web client.
+    if matches!(&outcome, Err(RegistrationError::Refused { .. })) && document.application_type == "native" {
+        document.application_type = "web";
+        let second = register_once(egress, &host, &uri, &document).await;
+        return if second.is_ok() { second } else { outcome };
+    }
+    outcome
+}
+
+async fn register_once(
+    egress: &Egress,
+    host: &str,
+    uri: &Uri,
+    document: &ClientDocument,
+) -> Result<NewClient, RegistrationError> {
+    let host = host.to_owned();
+    let body = serde_json::to_string(document).expect("texts and lists are JSON");
+    let answer = match fetch::post(egress, Reach::Requested, uri, "application/json", None, body).await {
         Ok(answer) => answer,
         Err(Failure::Egress(egress::Error::Refused(refusal))) => {
             return Err(RegistrationError::Refused { host, code: refusal.to_string() });

@@ -32,8 +32,17 @@ async fn what_we_say_of_ourselves_is_complete() {
             "application_type": "web", "token_endpoint_auth_method": "none", "scope": "read write",
         })
     );
-    let own = ClientDocument::new("http://127.0.0.1:8787", "http://127.0.0.1:8787/oauth/callback");
-    assert_eq!(own.application_type, "web", "the tokens are a server's, also on one's own machine");
+    for (base, kind) in [
+        ("http://127.0.0.1:8787", "native"),
+        ("http://localhost:8787", "native"),
+        ("http://[::1]:8787", "native"),
+        ("https://127.0.0.1:8787", "web"),
+        ("https://localhost.example.com", "web"),
+        ("http://127.0.0.1.example.com", "web"),
+    ] {
+        let own = ClientDocument::new(base, &format!("{base}/oauth/callback"));
+        assert_eq!(own.application_type, kind, "{base}");
+    }
     let served = serde_json::to_value(document().served_at("https://tools.example.com/me.json")).unwrap();
     assert_eq!(served["client_id"], "https://tools.example.com/me.json");
 }
@@ -125,4 +134,26 @@ async fn a_registration_is_not_sent_on_to_another_server() {
     let found = find(&server).await.unwrap();
     assert_eq!(kind(&register(&egress(), &found.server, &document()).await.unwrap_err()), "refused");
     assert!(other.requests().is_empty());
+}
+
+#[tokio::test]
+async fn on_ones_own_machine_the_gateway_registers_as_a_native_application_and_as_another_where_that_is_refused()
+ {
+    for refused in ["web", "native"] {
+        let server = AuthorizationServer::new()
+            .on("/register", move |request| {
+                if request.json()["application_type"] == refused {
+                    return Reply::Json(400, json!({ "error": "invalid_redirect_uri" }));
+                }
+                Reply::Json(201, json!({ "client_id": "client-1", "token_endpoint_auth_method": "none" }))
+            })
+            .start()
+            .await;
+        let found = find(&server).await.unwrap();
+        let own = ClientDocument::new("http://127.0.0.1:8787", "http://127.0.0.1:8787/oauth/callback");
+        let client = register(&egress(), &found.server, &own).await.unwrap().client;
+        assert_eq!(client.id, "client-1", "{refused} is refused");
+        let elsewhere = register(&egress(), &found.server, &document()).await;
+        assert_eq!(elsewhere.is_ok(), refused == "native", "with https it is a web application");
+    }
 }
