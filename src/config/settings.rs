@@ -389,11 +389,22 @@ pub struct Connections {
     pub client_metadata_url: Option<String>,
     /// How long entries of the audit log are kept.
     pub audit_days: u64,
+    /// Renewals of a token that must fail, one after the other, before the user is offered a new login because the
+    /// authorization server is busy or broken. One that it refuses is enough.
+    pub renewal_failures: u32,
+    /// And for how long they must have failed.
+    pub renewal_failure_seconds: u32,
 }
 
 impl Default for Connections {
     fn default() -> Self {
-        Connections { tokens_endpoint: false, client_metadata_url: None, audit_days: 400 }
+        Connections {
+            tokens_endpoint: false,
+            client_metadata_url: None,
+            audit_days: 400,
+            renewal_failures: 3,
+            renewal_failure_seconds: 300,
+        }
     }
 }
 

@@ -222,6 +222,8 @@ fn numbers(settings: &Settings) -> Result<(), Problem> {
         ("run.max_seconds", run.max_seconds),
         ("run.keep_alive_seconds", run.keep_alive_seconds),
         ("connections.audit_days", connections.audit_days),
+        ("connections.renewal_failures", connections.renewal_failures.into()),
+        ("connections.renewal_failure_seconds", connections.renewal_failure_seconds.into()),
     ];
     if let Some((path, _)) = at_least_one.iter().find(|(_, value)| *value == 0) {
         return Err(problem(*path, "must be at least 1"));

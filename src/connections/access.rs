@@ -59,6 +59,36 @@ pub(super) struct Current {
     pub expires_at: Option<i64>,
     /// Only a new login helps.
     pub ended: Option<Reason>,
+    /// Set while renewals fail.
+    pub failing: Option<RenewalTrouble>,
+}
+
+/// Renewals that failed one after the other. The tokens stay: another attempt, or a new login, may help.
+#[derive(Clone, Copy)]
+pub(super) struct RenewalTrouble {
+    /// Milliseconds since 1970.
+    pub since: i64,
+    pub failures: i64,
+    /// The authorization server said no, and not that it is busy.
+    pub is_refused: bool,
+}
+
+/// When renewals have failed for so long that a new login is offered beside further attempts.
+#[derive(Clone, Copy)]
+pub(super) struct RenewalPatience {
+    pub failures: i64,
+    pub milliseconds: i64,
+}
+
+impl RenewalPatience {
+    /// Whether the user is offered a new login once the access token does not work any more.
+    pub(super) fn is_over(self, trouble: Option<RenewalTrouble>, now: i64) -> bool {
+        trouble.is_some_and(|trouble| {
+            let has_lasted =
+                trouble.failures >= self.failures && now.saturating_sub(trouble.since) >= self.milliseconds;
+            trouble.is_refused || has_lasted
+        })
+    }
 }
 
 impl Held {
@@ -140,7 +170,10 @@ impl Connections {
     /// # Errors
     /// When the store is needed and fails.
     pub async fn find_end(&self, owner: &Owner, uri: &Uri) -> Result<Option<Reason>, Error> {
-        Ok(self.0.find_held(owner, uri).await?.and_then(|held| held.current().ended))
+        let Some(held) = self.0.find_held(owner, uri).await? else { return Ok(None) };
+        let current = held.current();
+        let is_stuck = self.0.renewal_patience.is_over(current.failing, self.0.now());
+        Ok(current.ended.or(is_stuck.then_some(Reason::Expired)))
     }
 
     async fn access(&self, owner: &Owner, uri: &Uri, is_use: bool) -> Result<Option<Access>, Error> {
@@ -214,7 +247,7 @@ impl Connections {
         }
         match self.renew_held(&held, access.generation).await? {
             // Nothing newer can be had, and this one was just refused.
-            Renewed::Access(same) if same.generation <= access.generation => Err(Error::NotNow),
+            Renewed::Access(same) if same.generation <= access.generation => self.0.not_now(&held),
             renewed => Ok(renewed),
         }
     }
@@ -324,6 +357,11 @@ impl Inner {
             issued_at: secrets.issued_at,
             expires_at: secrets.expires_at,
             ended,
+            failing: secrets.failing_since.map(|since| RenewalTrouble {
+                since,
+                failures: secrets.failures,
+                is_refused: secrets.refusal.is_some(),
+            }),
         })
     }
 

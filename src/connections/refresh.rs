@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::access::{Current, Endpoints, Held, end_of};
+use super::access::{Current, Endpoints, Held, RenewalTrouble, end_of};
 use super::clients::Source;
 use super::service::{Connections, Inner};
 use super::vault::Bound;
@@ -15,7 +15,9 @@ use super::{Error, Reason, Renewed};
 use crate::config::Secret;
 use crate::egress::Reach;
 use crate::oauth::{self, Client, TokenEndpoint, TokenError, Tokens};
-use crate::store::{CONNECTION_ACCESS, CONNECTION_REFRESH, ConnectionRow, NewSecrets, SecretsRow};
+use crate::store::{
+    CONNECTION_ACCESS, CONNECTION_REFRESH, ConnectionRow, NewSecrets, RenewalFailure, SecretsRow,
+};
 
 /// How long one renewal may take before another instance may try, in milliseconds. Longer than a token request.
 const LEASE: i64 = 45_000;
@@ -69,7 +71,7 @@ impl Inner {
             };
             let now = self.now();
             if secrets.retry_at > now {
-                return Err(Error::NotNow);
+                return self.not_now(held);
             }
             // Whatever can fail, and is not the renewal itself, comes before the lease: an error would keep it.
             let bound = Bound { row: &row.id, project: &row.project, user: &row.user };
@@ -149,36 +151,72 @@ impl Inner {
                 | TokenError::InvalidClient
                 | TokenError::Refused { .. }
                 | TokenError::Address(_)),
-            ) => {
-                // The operator's own client, or our document: with the right secret, or when the document can be
-                // fetched again, everybody's login is as good as before.
-                if matches!(error, TokenError::InvalidClient) {
-                    self.lose_client(endpoints.source, &row.issuer, &row.client_id).await?;
-                }
-                let wanted = match &error {
-                    TokenError::Temporary { retry_after, .. } => *retry_after,
-                    _ => None,
-                };
-                // Once the token may have been spent, that stays so until an answer says otherwise.
-                let in_doubt = secrets.attempt_started_at.is_some()
-                    || match &error {
-                        TokenError::Temporary { in_doubt, .. } | TokenError::NotAnAnswer { in_doubt, .. } => {
-                            *in_doubt
-                        }
-                        _ => false,
-                    };
-                let pause = pause(secrets.failures, wanted);
-                tracing::warn!(%error, connection.id = row.id, oauth.issuer = row.issuer, "a token was not renewed");
-                self.store
-                    .give_lease_back(row, generation, &self.instance, self.now() + pause, in_doubt)
-                    .await?;
-                let current = held.current();
-                match current.expires_at {
-                    Some(end) if end > self.now() => Ok(Renewed::Access(held.access(&current))),
-                    _ => Err(Error::NotNow),
-                }
-            }
+            ) => self.fail_renewal(held, row, endpoints, secrets, &error).await,
         }
+    }
+
+    /// A renewal failed, and nothing says that the refresh token is good for nothing: it is kept and tried again. When
+    /// the server refused it, or does not recover, the user may also log in anew.
+    async fn fail_renewal(
+        &self,
+        held: &Held,
+        row: &ConnectionRow,
+        endpoints: &Endpoints,
+        secrets: &SecretsRow,
+        error: &TokenError,
+    ) -> Result<Renewed, Error> {
+        // The operator's own client, or our document: with the right secret, or when the document can be fetched again,
+        // everybody's login is as good as before.
+        if matches!(error, TokenError::InvalidClient) {
+            self.lose_client(endpoints.source, &row.issuer, &row.client_id).await?;
+        }
+        // Some servers that have forgotten a client say this. The next login gets another one.
+        if matches!(error, TokenError::Refused { code } if code == "unauthorized_client") {
+            self.doubt_client(endpoints.source, &row.issuer, &row.client_id).await?;
+        }
+        let wanted = match error {
+            TokenError::Temporary { retry_after, .. } => *retry_after,
+            _ => None,
+        };
+        // Once the token may have been spent, that stays so until an answer says otherwise.
+        let in_doubt = secrets.attempt_started_at.is_some()
+            || match error {
+                TokenError::Temporary { in_doubt, .. } | TokenError::NotAnAnswer { in_doubt, .. } => {
+                    *in_doubt
+                }
+                _ => false,
+            };
+        // A new login would be refused for the operator's own client just the same.
+        let refusal = match (error, endpoints.source) {
+            (TokenError::InvalidClient, Source::Configured) => None,
+            (error, _) => refusal_of(error),
+        };
+        let now = self.now();
+        let retry_at = now + pause(secrets.failures, wanted);
+        tracing::warn!(%error, connection.id = row.id, oauth.issuer = row.issuer, "a token was not renewed");
+        let failure = RenewalFailure { at: now, retry_at, in_doubt, refusal };
+        self.store.give_lease_back(row, secrets.generation, &self.instance, &failure).await?;
+        let mut current = held.current();
+        if current.generation == secrets.generation {
+            current.failing = Some(RenewalTrouble {
+                since: secrets.failing_since.unwrap_or(now),
+                failures: secrets.failures + 1,
+                is_refused: refusal.is_some() || secrets.refusal.is_some(),
+            });
+            held.replace(current.clone());
+        }
+        match current.expires_at {
+            Some(end) if end > self.now() => Ok(Renewed::Access(held.access(&current))),
+            _ => self.not_now(held),
+        }
+    }
+
+    /// What to do while there are no new tokens: to wait, or to log in anew.
+    pub(super) fn not_now(&self, held: &Held) -> Result<Renewed, Error> {
+        if self.renewal_patience.is_over(held.current().failing, self.now()) {
+            return Ok(Renewed::LoginNeeded { reason: Reason::Expired });
+        }
+        Err(Error::NotNow)
     }
 
     /// Stores what a renewal gave. A store that fails now is asked again: these tokens exist nowhere else.
@@ -235,6 +273,7 @@ impl Inner {
             issued_at: now,
             expires_at: secrets.expires_at,
             ended: None,
+            failing: None,
         };
         held.replace(current.clone());
         self.store.notify("connection").await;
@@ -300,6 +339,19 @@ impl Inner {
         }
         self.changed(&held.owner).await;
         Ok(())
+    }
+}
+
+/// The word for a failure that is a refusal; `None` when the server is busy, broken or not to be reached.
+fn refusal_of(error: &TokenError) -> Option<&str> {
+    match error {
+        TokenError::InvalidGrant => Some("invalid_grant"),
+        TokenError::InvalidClient => Some("invalid_client"),
+        TokenError::InvalidTarget => Some("invalid_target"),
+        TokenError::InvalidScope => Some("invalid_scope"),
+        TokenError::Refused { code } => Some(code),
+        TokenError::NotAnAnswer { .. } => Some("no_answer"),
+        TokenError::Temporary { .. } | TokenError::Address(_) => None,
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use moka::sync::Cache;
 use tokio::sync::Notify;
 
-use super::access::{FRESH, Holdings};
+use super::access::{FRESH, Holdings, RenewalPatience};
 use super::clients::Clients;
 use super::refresh::HOLD_ON;
 use super::vault::Vault;
@@ -67,6 +67,8 @@ pub(super) struct Inner {
     pub unverified_together: RateLimit,
     /// Uses not written yet: when, by project and connection.
     pub uses: Mutex<HashMap<(String, String), i64>>,
+    /// When a login is offered because renewals fail.
+    pub renewal_patience: RenewalPatience,
     /// How long entries of the audit log are kept, in milliseconds.
     pub audit_age: i64,
     /// What was written of strangers in the present minute.
@@ -133,6 +135,10 @@ impl Connections {
             unverified: RateLimit::default(),
             unverified_together: RateLimit::default(),
             uses: Mutex::default(),
+            renewal_patience: RenewalPatience {
+                failures: i64::from(settings.connections.renewal_failures),
+                milliseconds: i64::from(settings.connections.renewal_failure_seconds) * 1000,
+            },
             audit_age: settings.connections.audit_days.cast_signed().saturating_mul(24 * 3_600_000),
             strangers: Mutex::default(),
             metrics,

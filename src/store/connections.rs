@@ -37,6 +37,10 @@ pub struct SecretsRow {
     pub attempt_started_at: Option<i64>,
     pub failures: i64,
     pub retry_at: i64,
+    /// When the first of these failures was.
+    pub failing_since: Option<i64>,
+    /// The authorization server's word, when it refused one of them.
+    pub refusal: Option<String>,
 }
 
 /// That a connection has changed.
@@ -56,6 +60,18 @@ pub struct NewSecrets {
     pub sealed_refresh: Option<Vec<u8>>,
     pub issued_at: i64,
     pub expires_at: Option<i64>,
+}
+
+/// How a renewal failed that left the connection as it was. Times are milliseconds since 1970.
+#[derive(Debug, Clone, Copy)]
+pub struct RenewalFailure<'a> {
+    pub at: i64,
+    /// Not tried again before.
+    pub retry_at: i64,
+    /// Whether the refresh token may have been spent all the same.
+    pub in_doubt: bool,
+    /// The authorization server's word, when it refused.
+    pub refusal: Option<&'a str>,
 }
 
 impl ConnectionRow {
@@ -94,6 +110,8 @@ impl SecretsRow {
             attempt_started_at: row.opt_int("attempt_started_at")?,
             failures: row.int("failures")?,
             retry_at: row.int("retry_at")?,
+            failing_since: row.opt_int("failing_since")?,
+            refusal: row.opt_text("refusal")?,
         })
     }
 }
@@ -274,15 +292,25 @@ impl Store {
         connection: &ConnectionRow,
         generation: i64,
         owner: &str,
-        retry_at: i64,
-        in_doubt: bool,
+        failure: &RenewalFailure<'_>,
     ) -> Result<(), Error> {
+        let RenewalFailure { at, retry_at, in_doubt, refusal } = *failure;
         self.execute(
             "UPDATE connection_secrets SET lease_owner = NULL, lease_until = 0,
                 attempt_started_at = CASE WHEN $6 = 1 THEN attempt_started_at ELSE NULL END,
-                failures = failures + 1, retry_at = $5
+                failures = failures + 1, retry_at = $5, failing_since = COALESCE(failing_since, $7),
+                refusal = COALESCE($8, refusal)
              WHERE project = $1 AND connection = $2 AND generation = $3 AND lease_owner = $4",
-            values![&connection.project, &connection.id, generation, owner, retry_at, i64::from(in_doubt)],
+            values![
+                &connection.project,
+                &connection.id,
+                generation,
+                owner,
+                retry_at,
+                i64::from(in_doubt),
+                at,
+                refusal.map(str::to_owned),
+            ],
         )
         .await
         .map(drop)
@@ -402,7 +430,7 @@ impl Transaction {
             .execute(
                 "UPDATE connection_secrets SET generation = generation + 1, sealed_access = $3,
                     sealed_refresh = $4, issued_at = $5, expires_at = $6, lease_owner = NULL, lease_until = 0,
-                    attempt_started_at = NULL, failures = 0, retry_at = 0
+                    attempt_started_at = NULL, failures = 0, retry_at = 0, failing_since = NULL, refusal = NULL
                  WHERE project = $1 AND connection = $2",
                 values![
                     &connection.project,
@@ -459,7 +487,7 @@ impl Transaction {
             .execute(
                 "UPDATE connection_secrets SET generation = generation + 1, sealed_access = $5,
                     sealed_refresh = $6, issued_at = $7, expires_at = $8, lease_owner = NULL, lease_until = 0,
-                    attempt_started_at = NULL, failures = 0, retry_at = 0
+                    attempt_started_at = NULL, failures = 0, retry_at = 0, failing_since = NULL, refusal = NULL
                  WHERE project = $1 AND connection = $2 AND generation = $3 AND ($4 = '' OR lease_owner = $4)",
                 values![
                     &connection.project,

@@ -45,6 +45,12 @@ const STEPS: &[(i64, &str, &str, &str)] = &[
         include_str!("../../migrations/sqlite/0006_hidden_turns.sql"),
         include_str!("../../migrations/postgres/0006_hidden_turns.sql"),
     ),
+    (
+        11,
+        "logins",
+        include_str!("../../migrations/sqlite/0011_logins.sql"),
+        include_str!("../../migrations/postgres/0011_logins.sql"),
+    ),
 ];
 
 impl Store {

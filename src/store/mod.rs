@@ -38,7 +38,7 @@ mod wipe;
 pub use accounts::Account;
 pub use api_keys::ApiKey;
 pub use audit::AuditRow;
-pub use connections::{ChangedConnection, ConnectionRow, NewSecrets, SecretsRow};
+pub use connections::{ChangedConnection, ConnectionRow, NewSecrets, RenewalFailure, SecretsRow};
 pub use engine::{Location, Store};
 pub use error::Error;
 pub use flows::{FlowRow, Leaving};

@@ -197,12 +197,10 @@ async fn a_token_endpoint_that_is_out_of_order_does_not_end_the_connection() {
     for (index, turn) in [
         Reply::with_headers(503, &[("retry-after", "1")], ""),
         Reply::with_headers(500, &html, page),
-        Reply::with_headers(200, &html, page),
         Reply::with_headers(429, &[], ""),
-        Reply::with_headers(400, &html, page),
+        Reply::with_headers(408, &[], ""),
         Reply::Hangup,
         Reply::Json(400, json!({ "error": "temporarily_unavailable" })),
-        Reply::Json(200, json!({ "token_type": "Bearer" })),
     ]
     .into_iter()
     .enumerate()
@@ -222,6 +220,70 @@ async fn a_token_endpoint_that_is_out_of_order_does_not_end_the_connection() {
         assert!(is_done(&house.chat().await), "turn {index}: afterwards all is well");
         assert_eq!(house.state().await, active(generation + 1), "turn {index}");
     }
+}
+
+#[tokio::test]
+async fn a_renewal_that_is_refused_in_any_words_offers_a_login_and_keeps_what_there_is() {
+    let mut house = House::new().await;
+    let page = "<html>Sorry!</html>";
+    let html = [("content-type", "text/html")];
+    let error = |status, code: &str| Reply::Json(status, json!({ "error": code }));
+    let refusals = vec![
+        error(400, "invalid_request"),
+        error(401, "invalid_token"),
+        error(400, "expired_token"),
+        error(400, "bad_refresh_token"),
+        error(401, "token_expired"),
+        error(400, "unauthorized_client"),
+        error(403, "access_denied"),
+        error(400, "invalid_target"),
+        Reply::Json(400, json!({ "error": { "code": "token_expired" } })),
+        Reply::Json(400, json!({ "message": "Refresh token has been used" })),
+        Reply::Json(200, json!({ "ok": false, "error": "invalid_refresh_token" })),
+        Reply::Json(200, json!({ "token_type": "Bearer" })),
+        Reply::with_headers(200, &html, page),
+        Reply::with_headers(400, &html, page),
+        Reply::with_headers(404, &html, page),
+        Reply::with_headers(410, &[], ""),
+    ];
+    for (index, refusal) in refusals.into_iter().enumerate() {
+        house = house.grow_old().await;
+        house.mcp.at_renewal(|_| refusal);
+        let before = house.mcp.renewals().len();
+        let first = house.chat().await;
+        assert!(first.text().contains("connect_url"), "refusal {index}: {}", first.text());
+        link(&house.chat().await);
+        assert_eq!(house.mcp.renewals().len(), before + 1, "refusal {index}: it is not asked again at once");
+        let generation = i64::try_from(index).unwrap() + 1;
+        assert_eq!(house.state().await, active(generation), "refusal {index}: nothing is thrown away");
+        house.end_pause().await;
+        assert!(is_done(&house.chat().await), "refusal {index}: a link that nobody opened disappears");
+        assert_eq!(house.state().await, active(generation + 1), "refusal {index}");
+    }
+    // And the link is good for what it says.
+    house = house.grow_old().await;
+    house.mcp.at_renewal(|_| Reply::Json(400, json!({ "error": "invalid_request" })));
+    house.log_in().await;
+    assert!(is_done(&house.chat().await));
+}
+
+#[tokio::test]
+async fn an_authorization_server_that_stays_broken_leads_to_a_login_too() {
+    let house = House::new().await.grow_old().await;
+    for failure in 1..=4 {
+        house.mcp.at_renewal(|_| Reply::with_headers(503, &[], ""));
+        let answer = house.chat().await;
+        assert!(!answer.text().contains("connect_url"), "failure {failure}: {}", answer.text());
+        house.end_pause().await;
+    }
+    // Often enough; now also for long enough.
+    let house = house.after("UPDATE connection_secrets SET failing_since = 1".to_owned()).await;
+    house.mcp.at_renewal(|_| Reply::with_headers(503, &[], ""));
+    let given = link(&house.chat().await);
+    assert_eq!(house.state().await, active(1), "what there is is kept");
+    assert_eq!(Person::new().log_in(&given).await.status, 200);
+    assert!(is_done(&house.chat().await));
+    assert_eq!(house.state().await, active(2));
 }
 
 #[tokio::test]
