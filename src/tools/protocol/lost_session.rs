@@ -44,6 +44,8 @@ pub(super) fn doubt(outcome: &Result<Asked, Error>, is_named: bool) -> SessionDo
         return SessionDoubt::Lost;
     }
     let may_be_meant = match &rejection.rpc {
+        // The server has become another one; that is dealt with elsewhere.
+        Some(rpc) if rpc.code == code::UNSUPPORTED_VERSION => false,
         _ if matches!(status, 400 | 404 | 410 | 422 | 500) => true,
         Some(rpc) => {
             rpc.code == code::INVALID_REQUEST
