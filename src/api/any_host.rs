@@ -83,7 +83,7 @@ pub(super) fn at_address(app: &App, caller: &Caller, kept: &KeptTarget) -> Resul
 }
 
 /// Host and path of `/{host}/{path}`; `None` when the first part cannot be a host.
-fn split(uri: &Uri) -> Option<(&str, &str)> {
+pub fn split(uri: &Uri) -> Option<(&str, &str)> {
     let rest = uri.path().strip_prefix('/')?;
     let (host, _) = rest.split_once('/')?;
     let like_a_host = host.contains('.') || host.contains(':') || host == "localhost";

@@ -22,7 +22,7 @@ mod tasks;
 mod view;
 mod webhooks;
 
-pub use any_host::{any_host, method_not_allowed};
+pub use any_host::{any_host, method_not_allowed, split as split_provider_path};
 pub use app::App;
 pub use chat::create as create_chat_completion;
 pub use connections::{

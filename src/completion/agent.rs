@@ -23,6 +23,7 @@ use super::prepare::fail;
 use super::sink::{Gone, Sink};
 use super::toolset::{Owner, Toolset};
 use super::turn::{Broken, Call, Reader, Turn};
+use crate::egress;
 use crate::openai::{ErrorBody, ErrorKind};
 use crate::upstream::{self, Target};
 
@@ -513,12 +514,14 @@ async fn refused(target: &Target, response: http::Response<Incoming>) -> RunErro
         .get(http::header::RETRY_AFTER)
         .and_then(|value| value.to_str().ok())
         .map(str::to_owned);
-    let body = Limited::new(response.into_body(), 1 << 20)
-        .collect()
-        .await
-        .map(|body| body.to_bytes())
-        .unwrap_or_default();
-    let said: Map<String, Value> = serde_json::from_slice(&body).unwrap_or_default();
+    let said: Map<String, Value> = match egress::decoded(response) {
+        Ok(response) => {
+            let body = Limited::new(response.into_body(), 1 << 20).collect().await;
+            let body = body.map(|body| body.to_bytes()).unwrap_or_default();
+            serde_json::from_slice(&body).unwrap_or_default()
+        }
+        Err(reason) => [("message".to_owned(), Value::from(reason.to_string()))].into_iter().collect(),
+    };
     let who = if target.model.is_empty() {
         target.provider.name.to_string()
     } else {

@@ -7,11 +7,13 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use serde_json::{Map, Value, json};
+use tokio::time::Instant;
 
 use super::durable::KeptCall;
 use super::event::RunEvent;
 use super::sink::{Gone, Sink};
 use super::toolset::{Owner, Toolset};
+use crate::egress::{self, DecodedBody};
 use crate::id::random_id;
 use crate::openai::{ErrorBody, ErrorKind};
 use crate::sse;
@@ -20,6 +22,10 @@ use crate::sse;
 const MAX_ANSWER_BYTES: usize = 64 << 20;
 /// Largest stream of one turn, with all that frames its events.
 const MAX_STREAM_BYTES: usize = 128 << 20;
+
+/// How long the rest of a stream is waited for once the provider has said why the answer ends. Counts of tokens may
+/// still come then; some providers send no `[DONE]` and keep the connection open.
+const AFTER_FINISH: Duration = Duration::from_secs(3);
 
 /// Most function calls in one answer.
 const MAX_CALLS: usize = 1000;
@@ -102,6 +108,7 @@ impl Reader<'_> {
     /// # Errors
     /// [`Broken`].
     pub async fn read(&self, response: http::Response<Incoming>) -> Result<Turn, Broken> {
+        let response = egress::decoded(response).map_err(|reason| self.failed(reason.to_string()))?;
         let kind = response
             .headers()
             .get(http::header::CONTENT_TYPE)
@@ -114,7 +121,7 @@ impl Reader<'_> {
         }
     }
 
-    async fn whole(&self, body: Incoming) -> Result<Turn, Broken> {
+    async fn whole(&self, body: DecodedBody) -> Result<Turn, Broken> {
         let collected = tokio::time::timeout(self.idle, Limited::new(body, MAX_ANSWER_BYTES).collect()).await;
         let bytes = match collected {
             Ok(Ok(body)) => body.to_bytes(),
@@ -141,13 +148,17 @@ impl Reader<'_> {
         assembly.end().await
     }
 
-    async fn stream(&self, mut body: Incoming) -> Result<Turn, Broken> {
+    async fn stream(&self, mut body: DecodedBody) -> Result<Turn, Broken> {
         let mut decoder = sse::Decoder::new(MAX_ANSWER_BYTES);
         let mut assembly = Assembly::new(self);
         let mut started = false;
         let mut bytes = 0;
+        let mut over = None;
         'stream: loop {
-            let frame = match tokio::time::timeout(self.idle, body.frame()).await {
+            let idle = Instant::now() + self.idle;
+            let until = over.map_or(idle, |over| idle.min(over));
+            let frame = match tokio::time::timeout_at(until, body.frame()).await {
+                Err(_) if over.is_some() => break,
                 Err(_) => return Err(self.silent()),
                 Ok(None) => break,
                 Ok(Some(Err(error))) if assembly.finish_reason.is_none() => {
@@ -167,6 +178,9 @@ impl Reader<'_> {
                     break 'stream;
                 }
                 self.chunk(&event.data, &mut assembly, &mut started).await?;
+            }
+            if over.is_none() && assembly.finish_reason.is_some() {
+                over = Some(Instant::now() + AFTER_FINISH);
             }
         }
         if assembly.finish_reason.is_none() {

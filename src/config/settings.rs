@@ -151,6 +151,8 @@ pub struct Limits {
     pub shutdown_seconds: u64,
     /// How long a client may take to send its request head.
     pub header_seconds: u64,
+    /// How long a client may leave what it is sent unread.
+    pub write_seconds: u64,
     /// Answers that one principal has open at a time: a user of a project, a person, or an address of callers without a
     /// key of ours. A project, or a network, has twenty times as many, as of the next four. 0 is no limit.
     pub streams_per_principal: u64,
@@ -171,6 +173,7 @@ impl Default for Limits {
             memory_bytes: 256 << 20,
             shutdown_seconds: 30,
             header_seconds: 30,
+            write_seconds: 60,
             streams_per_principal: 200,
             waiting_per_principal: 50,
             runs_per_principal: 100,

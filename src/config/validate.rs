@@ -204,6 +204,7 @@ fn numbers(settings: &Settings) -> Result<(), Problem> {
     let at_least_one = [
         ("limits.body_bytes", limits.body_bytes as u64),
         ("limits.header_seconds", limits.header_seconds),
+        ("limits.write_seconds", limits.write_seconds),
         ("egress.connect_seconds", egress.connect_seconds),
         ("upstream.first_byte_seconds", upstream.first_byte_seconds),
         ("upstream.idle_seconds", upstream.idle_seconds),

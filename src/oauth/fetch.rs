@@ -32,6 +32,8 @@ pub(super) enum Failure {
     TooLarge { host: String },
     #[error("{host} broke off its answer")]
     Cut { host: String },
+    #[error("{host}: {reason}")]
+    Compressed { host: String, reason: egress::UnknownCoding },
     #[error("{host} took more than {} s", PATIENCE.as_secs())]
     Slow { host: String },
 }
@@ -41,7 +43,10 @@ impl Failure {
     pub fn may_have_arrived(&self) -> bool {
         match self {
             Failure::Egress(error) => !error.is_before_sending(),
-            Failure::TooLarge { .. } | Failure::Cut { .. } | Failure::Slow { .. } => true,
+            Failure::TooLarge { .. }
+            | Failure::Cut { .. }
+            | Failure::Compressed { .. }
+            | Failure::Slow { .. } => true,
         }
     }
 
@@ -50,7 +55,7 @@ impl Failure {
         match self {
             Failure::Egress(egress::Error::Refused(_) | egress::Error::Settings(_)) => false,
             Failure::Egress(_) | Failure::Cut { .. } | Failure::Slow { .. } => true,
-            Failure::TooLarge { .. } => false,
+            Failure::TooLarge { .. } | Failure::Compressed { .. } => false,
         }
     }
 }
@@ -117,6 +122,8 @@ async fn send(egress: &Egress, reach: Reach, head: Request<()>, body: Body) -> R
     let host = head.uri().host().unwrap_or_default().to_owned();
     let exchange = async {
         let response = egress.send(reach, head.map(|()| body), PATIENCE).await?;
+        let response =
+            egress::decoded(response).map_err(|reason| Failure::Compressed { host: host.clone(), reason })?;
         let (parts, body) = response.into_parts();
         let body = match Limited::new(body, MAX_BYTES).collect().await {
             Ok(body) => body.to_bytes(),

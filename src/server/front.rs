@@ -12,13 +12,17 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
+use percent_encoding::percent_decode_str;
 use tokio::time::Instant;
 use tower_service::Service;
 
-use super::lent::{self, Back, Lent};
+use super::connection::{Exchange, ExchangeState};
+use super::host::check_host;
+use super::lent::{Back, Lent};
 use super::router;
 use crate::api::{self, ApiError, App};
 use crate::completion::is_run_id;
@@ -38,6 +42,8 @@ pub struct Front {
     local: bool,
     /// Who is at the other end of the connection.
     peer: Option<IpAddr>,
+    /// What the connection is at.
+    state: Arc<ExchangeState>,
 }
 
 impl Front {
@@ -45,12 +51,12 @@ impl Front {
     /// proxy sends on.
     pub fn new(app: Arc<App>, router: Router, local: bool) -> Self {
         let ids = RequestIds { prefix: format!("{}_", random_id("req_")), count: AtomicU64::new(0) };
-        Front { app, router, ids: Arc::new(ids), local, peer: None }
+        Front { app, router, ids: Arc::new(ids), local, peer: None, state: Arc::default() }
     }
 
-    /// For a connection from `peer`.
-    pub fn facing(&self, peer: IpAddr) -> Self {
-        Front { peer: Some(peer), ..self.clone() }
+    /// For a connection from `peer`, whose state is told to `state`.
+    pub fn facing(&self, peer: IpAddr, state: Arc<ExchangeState>) -> Self {
+        Front { peer: Some(peer), state, ..self.clone() }
     }
 
     /// Answers one request.
@@ -59,21 +65,26 @@ impl Front {
     /// Never.
     pub async fn answer(mut self, request: Request<Incoming>) -> Result<Response<Tracked>, Infallible> {
         let started = Instant::now();
+        self.state.begin(request.version());
         let id = self.ids.of(request.headers());
         let endpoint = endpoint(request.uri());
-        let refused = self.local.then(|| why_not_here(&request)).flatten();
-        let (request, unread) = lend(request);
-        let mut response = match refused {
-            Some(reason) => {
-                drop(request);
-                ApiError::new(StatusCode::FORBIDDEN, ErrorKind::Permission, Some("not_local"), reason)
-                    .into_response()
+        let (mut head, body) = request.into_parts();
+        let may_be_taken_off = !head.headers.contains_key(header::EXPECT);
+        let (body, lent) = lend(body);
+        let mut response = match check(&mut head, self.local) {
+            Ok(()) => self.route(Request::from_parts(head, body)).await,
+            Err(refused) => {
+                drop(body);
+                refused.into_response()
             }
-            None => self.route(request).await,
         };
         let status = response.status();
-        if let Some(unread) = unread.filter(|_| status.is_client_error()) {
-            lent::take_off(&unread).await;
+        if let Some(lent) = lent
+            && lent.is_left_unread(may_be_taken_off && !status.is_success()).await
+        {
+            // With the rest of a request on it, a connection cannot be used again.
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            self.state.leave_unread();
         }
         response.headers_mut().insert(REQUEST_ID, id);
         self.app.metrics.request(endpoint, status.as_u16(), started.elapsed());
@@ -89,7 +100,8 @@ impl Front {
             .get(header::CONTENT_TYPE)
             .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
         let guard = streamed.then(|| self.app.metrics.open_stream());
-        Ok(response.map(|body| Tracked { body, _open: guard }))
+        let exchange = Arc::clone(&self.state).send();
+        Ok(response.map(|body| Tracked { body, _open: guard, _exchange: exchange }))
     }
 }
 
@@ -111,21 +123,50 @@ impl Front {
     }
 }
 
-/// The request, and where its body comes back to when nobody reads it and that would end the connection.
-fn lend(request: Request<Incoming>) -> (Request<Body>, Option<Back>) {
-    let (head, body) = request.into_parts();
-    if !lent::is_worth_it(&head.headers, &body) {
-        return (Request::from_parts(head, Body::new(body)), None);
+/// Whether a request is one that is answered here at all. Its `Host` is afterwards whom it is truly addressed to.
+fn check(head: &mut Parts, local: bool) -> Result<(), ApiError> {
+    let refused = |code, message: &str| {
+        ApiError::new(StatusCode::BAD_REQUEST, ErrorKind::InvalidRequest, Some(code), message)
+    };
+    if let Some(host) = check_host(head).map_err(|reason| refused("bad_host_header", reason))? {
+        head.headers.insert(header::HOST, host);
+    }
+    if let Some(reason) = local.then(|| why_not_here(head)).flatten() {
+        return Err(ApiError::new(StatusCode::FORBIDDEN, ErrorKind::Permission, Some("not_local"), reason));
+    }
+    if !is_decodable(&head.uri) {
+        return Err(refused("bad_path", "the path is not UTF-8 once its `%` escapes are decoded"));
+    }
+    Ok(())
+}
+
+/// Whether a path can be read as text, as far as it is ours: behind a provider's host it is passed on as it is.
+fn is_decodable(uri: &Uri) -> bool {
+    let path = uri.path();
+    if !path.contains('%') {
+        return true;
+    }
+    let ours = match api::split_provider_path(uri) {
+        Some((host, _)) => host,
+        None => path,
+    };
+    percent_decode_str(ours).decode_utf8().is_ok()
+}
+
+/// The body, and where it comes back to when nobody reads it to its end.
+fn lend(body: Incoming) -> (Body, Option<Back>) {
+    if body.is_end_stream() {
+        return (Body::empty(), None);
     }
     let back = Back::default();
-    let body = Body::new(Lent::new(body, back.clone()));
-    (Request::from_parts(head, body), Some(back))
+    (Body::new(Lent::new(body, back.clone())), Some(back))
 }
 
 /// A response body that counts as open until it has ended or was dropped.
 pub struct Tracked {
     body: Body,
     _open: Option<OpenStream>,
+    _exchange: Exchange,
 }
 
 impl http_body::Body for Tracked {
@@ -190,15 +231,15 @@ fn endpoint(uri: &Uri) -> Endpoint {
 }
 
 /// Why local mode does not answer a request, if it does not.
-fn why_not_here<B>(request: &Request<B>) -> Option<String> {
-    let headers = request.headers();
+fn why_not_here(head: &Parts) -> Option<String> {
+    let headers = &head.headers;
     if let Some(trace) = headers.keys().find(|name| is_trace_of_proxy(name)) {
         return Some(format!(
             "local mode serves this machine only and asks nobody for a key, and `{trace}` says that a proxy has sent \
              this request on; to serve others set `public_url` to the proxy's https address, or configure `[[api_keys]]`"
         ));
     }
-    let welcome = is_welcome_here(request.method(), request.uri().path(), headers);
+    let welcome = is_welcome_here(&head.method, head.uri.path(), headers);
     (!welcome).then(|| {
         "in local mode, requests must be addressed to this machine and not come from a web page elsewhere"
             .to_owned()

@@ -1,7 +1,7 @@
 //! Bodies that nobody has read when the answer is there.
 //!
-//! A connection with the rest of a request on it cannot be used again: it is closed, and a client that is still sending
-//! may never see why. So what is refused before its body is read has a small body taken off the connection first.
+//! A connection with the rest of a request on it cannot be used again: it is closed, and its answer says so. What is
+//! refused before its body is read has a small body taken off the connection first, so that it stays good.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,7 +9,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
@@ -51,7 +50,14 @@ impl Body for Lent {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         match &mut self.body {
-            Some(body) => Pin::new(body).poll_frame(context),
+            Some(body) => {
+                let frame = std::task::ready!(Pin::new(body).poll_frame(context));
+                if frame.is_none() {
+                    // One of unknown length does not say by itself that it is over.
+                    self.body = None;
+                }
+                Poll::Ready(frame)
+            }
             None => Poll::Ready(None),
         }
     }
@@ -65,19 +71,25 @@ impl Body for Lent {
     }
 }
 
-/// Whether a body of such a request is worth taking off. One that is not sent before it is asked for (`Expect`) would be
-/// asked for by that.
-pub fn is_worth_it(headers: &HeaderMap, body: &impl Body) -> bool {
-    !body.is_end_stream() && body.size_hint().lower() <= MOST as u64 && !headers.contains_key(header::EXPECT)
-}
-
-/// Takes a body that has come back off the connection.
-pub async fn take_off(back: &Back) {
-    let unread = back.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-    if let Some(body) = unread {
-        let mut body = Limited::new(body, MOST);
-        let taking = async { while let Some(Ok(_)) = body.frame().await {} };
+impl Back {
+    /// Whether something of the body stays on the connection. A small one `may_be_taken_off` first; not where the client
+    /// waits to be asked for it (`Expect`), because that would ask for it.
+    pub async fn is_left_unread(&self, may_be_taken_off: bool) -> bool {
+        let Some(unread) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() else { return false };
+        if !may_be_taken_off || unread.size_hint().lower() > MOST as u64 {
+            return true;
+        }
+        let mut body = Limited::new(unread, MOST);
+        let taking = async {
+            loop {
+                match body.frame().await {
+                    Some(Ok(_)) => {}
+                    Some(Err(_)) => break true,
+                    None => break false,
+                }
+            }
+        };
         // What is longer, or slower, ends its connection.
-        let _ = tokio::time::timeout(TIME, taking).await;
+        tokio::time::timeout(TIME, taking).await.unwrap_or(true)
     }
 }

@@ -13,6 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use super::Error;
+use super::connection::{ClientSocket, ExchangeState};
 use super::front::Front;
 use crate::config::Limits;
 
@@ -52,13 +53,16 @@ pub async fn accept(listener: TcpListener, front: Front, limits: &Limits, stop: 
     loop {
         let (stream, peer) = tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => (stream, peer.ip()),
+                Ok((stream, peer)) => (prepared(stream), peer.ip()),
                 Err(error) => { pause_after(&error).await; continue }
             },
             () = &mut stop => break,
         };
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { break };
-        let connection = open.watch(serve_one(&http, stream, front.facing(peer)));
+        let state = Arc::<ExchangeState>::default();
+        let front = front.facing(peer, Arc::clone(&state));
+        let write_timeout = Duration::from_secs(limits.write_seconds);
+        let connection = open.watch(serve_one(&http, ClientSocket::new(stream, state, write_timeout), front));
         // An error here is a client that broke off or spoke no HTTP; there is nobody to tell. Not an `async` block,
         // which would keep room for the connection twice.
         tokio::spawn(connection.map(move |_| drop(place)));
@@ -70,19 +74,23 @@ pub async fn accept(listener: TcpListener, front: Front, limits: &Limits, stop: 
     }
 }
 
-fn serve_one(
-    http: &http1::Builder,
-    stream: TcpStream,
-    front: Front,
-) -> impl hyper_util::server::graceful::GracefulConnection<Error = hyper::Error> + use<> {
+fn prepared(stream: TcpStream) -> TcpStream {
     // Without this every small chunk may wait for the client's delayed acknowledgement, 40 ms.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY could not be set");
     }
+    stream
+}
+
+fn serve_one(
+    http: &http1::Builder,
+    socket: ClientSocket,
+    front: Front,
+) -> impl hyper_util::server::graceful::GracefulConnection<Error = hyper::Error> + use<> {
     // Boxed, so that its memory is given back when the head of a stream is out: a connection keeps room for this
     // future as long as it lives.
     let service = hyper::service::service_fn(move |request| Box::pin(front.clone().answer(request)));
-    http.serve_connection(TokioIo::new(stream), service)
+    http.serve_connection(TokioIo::new(socket), service)
 }
 
 /// An accept that fails for want of file descriptors fails again at once: wait a little.

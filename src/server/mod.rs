@@ -1,7 +1,9 @@
 //! The running gateway: its parts put together, its routes, its listener, its end.
 
+mod connection;
 mod error;
 mod front;
+mod host;
 mod lent;
 mod listen;
 mod open;

@@ -391,6 +391,7 @@ async fn list_models(
         upstream.forward(&target, Method::GET, "/models", HeaderMap::new(), egress::full(Bytes::new()));
     let fetched = tokio::time::timeout(std::time::Duration::from_secs(10), async {
         let response = answer.await.ok().filter(|response| response.status().is_success())?;
+        let response = egress::decoded(response).ok()?;
         Limited::new(response.into_body(), 8 << 20).collect().await.ok()
     });
     let list = fetched.await.ok().flatten().and_then(|body| models::parse(&body.to_bytes()));

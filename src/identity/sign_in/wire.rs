@@ -127,6 +127,10 @@ async fn send(egress: &Egress, request: Request<egress::Body>) -> Result<(Status
     if status.is_redirection() {
         return Err(WireError::Status(status));
     }
+    let response = egress::decoded(response).map_err(|reason| {
+        tracing::warn!(%reason, "an answer of a sign-in provider could not be read");
+        WireError::Answer
+    })?;
     let reading = Limited::new(response.into_body(), LARGEST).collect();
     let body = tokio::time::timeout(PATIENCE, reading).await;
     let body = body.map_err(|_| WireError::Answer)?.map_err(|_| WireError::Answer)?.to_bytes();

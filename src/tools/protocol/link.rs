@@ -11,7 +11,7 @@ use super::message::{self, Message, RpcError, code, parse, speaks_of_session};
 use super::peer::Peer;
 use super::reading::Messages;
 
-use crate::egress::{self, Egress, Reach};
+use crate::egress::{self, DecodedBody, Egress, Reach};
 use crate::tools::{Challenge, Error};
 
 /// The session's name (MCP 2025-11-25, session management).
@@ -136,6 +136,7 @@ impl Link {
         if status == StatusCode::ACCEPTED || status == StatusCode::NO_CONTENT {
             return Ok(Answer::Accepted);
         }
+        let response = egress::decoded(response).map_err(|reason| Error::Protocol(reason.to_string()))?;
         if status.is_redirection() {
             let target = response.headers().get(LOCATION).and_then(|target| target.to_str().ok());
             let target = message::harmless(target.unwrap_or("nowhere"));
@@ -166,7 +167,7 @@ impl Link {
 }
 
 /// The beginning of a body that is only looked into for a reason.
-async fn read_little(mut body: Incoming) -> Bytes {
+async fn read_little(mut body: DecodedBody) -> Bytes {
     let mut read = Vec::new();
     while let Some(Ok(frame)) = body.frame().await {
         let Ok(data) = frame.into_data() else { continue };

@@ -8,10 +8,10 @@ use futures_util::FutureExt;
 use http::Response;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 
 use super::link::cut;
 use super::message::{Message, parse};
+use crate::egress::DecodedBody;
 use crate::sse;
 use crate::tools::Error;
 
@@ -20,7 +20,7 @@ const DRAIN: Duration = Duration::from_secs(1);
 
 /// The messages of one answer, one after the other.
 pub(crate) struct Messages {
-    body: Incoming,
+    body: DecodedBody,
     form: Form,
     limit: usize,
     queue: VecDeque<Message>,
@@ -41,7 +41,7 @@ impl Messages {
     ///
     /// # Errors
     /// [`Error::TooLarge`] when it announces more than `limit` bytes.
-    pub(crate) fn new(response: Response<Incoming>, limit: usize) -> Result<Option<Self>, Error> {
+    pub(crate) fn new(response: Response<DecodedBody>, limit: usize) -> Result<Option<Self>, Error> {
         let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
         let kind = header(CONTENT_TYPE).unwrap_or_default();
         let kind = kind.split(';').next().unwrap_or_default().trim();
@@ -146,7 +146,7 @@ impl Messages {
     }
 }
 
-async fn read_all(body: &mut Incoming, limit: usize) -> Result<Bytes, Error> {
+async fn read_all(body: &mut DecodedBody, limit: usize) -> Result<Bytes, Error> {
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     while let Some(frame) = body.frame().await {

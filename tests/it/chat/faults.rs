@@ -1,7 +1,7 @@
 //! Peers that break: every failure is said, nothing hangs, nothing goes on for nobody.
 
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::provider::{delta, event, finish, usage};
 use crate::support::{
@@ -214,13 +214,19 @@ async fn a_client_gone_during_a_turn_cancels_the_provider_s_request() {
 }
 
 #[tokio::test]
-async fn a_client_that_closes_its_half_of_the_connection_counts_as_gone() {
-    let provider = FakeProvider::start(vec![Reply::Silence]).await;
-    let gateway = Gateway::with(&provider).await;
-    let mut half_closed = gateway.client.connect(&ask(&[])).await;
-    provider.peer.until_requests(1).await;
-    half_closed.shutdown().await.unwrap();
-    provider.peer.until_abandoned(1).await;
+async fn a_client_that_closes_its_half_after_its_answer_began_counts_as_gone() {
+    let turn = || Reply::stream(vec![words("Hel"), Piece::Wait(Gate::new())]);
+    for options in [json!({ "stream": true }), json!({ "stream": true, "toolgate": { "max_turns": 3 } })] {
+        let provider = FakeProvider::start(vec![turn()]).await;
+        let gateway = Gateway::with(&provider).await;
+        let mut connection = gateway.client.connect(&with(ask(&[]), options)).await;
+        let mut begun = Vec::new();
+        while !String::from_utf8_lossy(&begun).contains("Hel") {
+            assert!(connection.read_buf(&mut begun).await.unwrap() > 0);
+        }
+        connection.shutdown().await.unwrap();
+        provider.peer.until_abandoned(1).await;
+    }
 }
 
 #[tokio::test]

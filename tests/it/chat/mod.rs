@@ -3,6 +3,7 @@
 mod authorization;
 mod bad_input;
 mod bounds;
+mod compressed;
 mod faults;
 mod logins;
 mod offered;
