@@ -124,7 +124,10 @@ impl Link {
             let challenge = Challenge::read(status.as_u16(), response.headers());
             // Without a challenge it may be a restarted server's way to say that it does not know the session.
             if in_session && !response.headers().contains_key(WWW_AUTHENTICATE) {
-                let body = deadline.within(read_little(response.into_body())).await?;
+                let body = match egress::decoded(response) {
+                    Ok(response) => deadline.within(read_little(response.into_body())).await?,
+                    Err(_) => Bytes::new(),
+                };
                 let about_session = speaks_of_session(&body);
                 if about_session || status == StatusCode::UNAUTHORIZED {
                     let challenge = Some(challenge);
