@@ -37,13 +37,15 @@ pub async fn any_host(State(app): State<Arc<App>>, request: Request<Body>) -> Re
     if let Some(base) = path.strip_suffix("/chat/completions").filter(|_| head.method == Method::POST) {
         let target = app.providers.by_host(host, base, key)?;
         check(&app, &target.provider.base)?;
-        let request = body::read_request(body, &head.headers, app.settings.limits.body_bytes).await?;
+        let request =
+            body::read_request(&app, Some(&caller), body, &head.headers, app.settings.limits.body_bytes)
+                .await?;
         let path = format!("/chat/completions{query}");
         return chat::complete(&app, &caller, request, head.headers, target, &path).await;
     }
     let target = app.providers.by_host(host, "", key)?;
     check(&app, &target.provider.base)?;
-    let body = body::read(body, &head.headers, app.settings.limits.body_bytes).await?;
+    let body = body::read(&app, Some(&caller), body, &head.headers, app.settings.limits.body_bytes).await?;
     let path = format!("{path}{query}");
     let open = app.open_answer(&caller, None, &head.headers)?;
     let response =

@@ -8,6 +8,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::ApiError;
+use super::body::BodyShares;
 use super::relay_body::{RelayTerms, StreamDialect};
 use crate::bounds::{Bound, BoundGuard, Principal};
 use crate::completion::{Engine, Reader, Runs, named_user};
@@ -34,6 +35,7 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     pub rate_limit: Arc<RateLimit>,
     pub memory_budget: MemoryBudget,
+    pub body_shares: BodyShares,
     pub store: Store,
     /// Seals what is stored.
     pub keyring: Keyring,

@@ -115,7 +115,8 @@ pub(super) async fn read(
     no_page(&head.headers)?;
     let caller = app.admit(&head.headers, Surface::V1).await?;
     let caller = caller.from_peer(head.extensions.get(), &head.headers);
-    let request = body::read_request(body, &head.headers, app.settings.limits.body_bytes).await?;
+    let request =
+        body::read_request(app, Some(&caller), body, &head.headers, app.settings.limits.body_bytes).await?;
     Ok((caller, head.headers, request))
 }
 

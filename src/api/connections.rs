@@ -300,7 +300,8 @@ pub(super) async fn read(
     let (head, body) = request.into_parts();
     let caller = admit(app, &head.headers, scope).await?;
     let caller = caller.from_peer(head.extensions.get(), &head.headers);
-    let fields = body::read_request(body, &head.headers, app.settings.limits.body_bytes.min(1 << 20)).await?;
+    let limit = app.settings.limits.body_bytes.min(1 << 20);
+    let fields = body::read_request(app, Some(&caller), body, &head.headers, limit).await?;
     Ok((caller, fields))
 }
 

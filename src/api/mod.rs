@@ -24,6 +24,7 @@ mod webhooks;
 
 pub use any_host::{any_host, method_not_allowed, split as split_provider_path};
 pub use app::App;
+pub use body::BodyShares;
 pub use chat::create as create_chat_completion;
 pub use connections::{
     check as check_connections, create as create_connection, delete as delete_connection,

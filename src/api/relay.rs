@@ -21,7 +21,8 @@ pub async fn by_model(State(app): State<Arc<App>>, request: Request<Body>) -> Re
     no_page(&head.headers)?;
     let caller = app.admit(&head.headers, Surface::V1).await?;
     let caller = caller.from_peer(head.extensions.get(), &head.headers);
-    let request = body::read_request(body, &head.headers, app.settings.limits.body_bytes).await?;
+    let request =
+        body::read_request(&app, Some(&caller), body, &head.headers, app.settings.limits.body_bytes).await?;
     let model = request.get::<String>("model", "the name of a model")?;
     let model = model.ok_or_else(|| {
         InvalidField::new("model", "`model` is missing: name one that GET /v1/models lists")

@@ -48,7 +48,9 @@ pub async fn change(
 ) -> Result<Response, ApiError> {
     let (head, body) = request.into_parts();
     let reader = app.reader(&head).await?;
-    let fields = body::read_request(body, &head.headers, app.settings.limits.body_bytes).await?;
+    let fields =
+        body::read_request(&app, None, body, &head.headers, app.settings.limits.body_bytes.min(1 << 20))
+            .await?;
     if let Some((unknown, _)) = fields.fields().find(|(key, _)| !matches!(*key, "visibility" | "metadata")) {
         let message = format!("`{unknown}` cannot be changed; `visibility` and `metadata` can");
         return Err(InvalidField::new(unknown, message).into());

@@ -110,7 +110,9 @@ pub async fn update(
 ) -> Result<Response, ApiError> {
     let (head, body) = request.into_parts();
     let (record, reader) = stored(&app, &id, &head).await?;
-    let fields = body::read_request(body, &head.headers, app.settings.limits.body_bytes).await?;
+    let fields =
+        body::read_request(&app, None, body, &head.headers, app.settings.limits.body_bytes.min(1 << 20))
+            .await?;
     if !is_completion(&record) {
         return Err(no_completion(&app, &record));
     }

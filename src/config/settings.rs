@@ -151,6 +151,12 @@ pub struct Limits {
     pub shutdown_seconds: u64,
     /// How long a client may take to send its request head.
     pub header_seconds: u64,
+    /// How long a request body may take, besides the time that its bytes are worth.
+    pub body_seconds: u64,
+    /// How many bytes of a body are worth one more second.
+    pub body_bytes_per_second: u64,
+    /// Bytes of bodies that callers with a provider's own key hold at a time from one address; 0 is no limit.
+    pub body_bytes_per_address: usize,
     /// How long a client may leave what it is sent unread.
     pub write_seconds: u64,
     /// Answers that one principal has open at a time: a user of a project, a person, or an address of callers without a
@@ -173,6 +179,9 @@ impl Default for Limits {
             memory_bytes: 256 << 20,
             shutdown_seconds: 30,
             header_seconds: 30,
+            body_seconds: 30,
+            body_bytes_per_second: 32 << 10,
+            body_bytes_per_address: 64 << 20,
             write_seconds: 60,
             streams_per_principal: 200,
             waiting_per_principal: 50,
@@ -189,6 +198,9 @@ impl Default for Limits {
 pub struct RateLimit {
     /// 0 turns the limit off.
     pub requests_per_minute: u32,
+    /// Requests a minute that all callers with a provider's own key may send from one network address. A new key costs
+    /// nothing, so each for itself they would not be limited. 0 turns the limit off.
+    pub requests_per_minute_per_address: u32,
     /// Pages that one network address may ask for in a minute; a fifth of that through one login link, a tenth of that
     /// sign-ins. 0 turns the limit off.
     pub pages_per_minute: u32,
@@ -196,7 +208,7 @@ pub struct RateLimit {
 
 impl Default for RateLimit {
     fn default() -> Self {
-        RateLimit { requests_per_minute: 600, pages_per_minute: 300 }
+        RateLimit { requests_per_minute: 600, requests_per_minute_per_address: 1200, pages_per_minute: 300 }
     }
 }
 

@@ -205,6 +205,8 @@ fn numbers(settings: &Settings) -> Result<(), Problem> {
         ("limits.body_bytes", limits.body_bytes as u64),
         ("limits.header_seconds", limits.header_seconds),
         ("limits.write_seconds", limits.write_seconds),
+        ("limits.body_seconds", limits.body_seconds),
+        ("limits.body_bytes_per_second", limits.body_bytes_per_second),
         ("egress.connect_seconds", egress.connect_seconds),
         ("upstream.first_byte_seconds", upstream.first_byte_seconds),
         ("upstream.idle_seconds", upstream.idle_seconds),

@@ -268,6 +268,11 @@ impl Known {
     }
 }
 
+/// Whether a request brings a key that is none of this gateway's, and so costs its bearer nothing here.
+pub fn has_provider_key(headers: &HeaderMap) -> bool {
+    headers.get(http::header::AUTHORIZATION).is_some_and(|header| !has_gateway_key(header.as_bytes()))
+}
+
 fn has_gateway_key(header: &[u8]) -> bool {
     bearer(header).is_ok_and(|key| key.is_some_and(is_like_gateway_key))
 }

@@ -12,7 +12,7 @@ mod session;
 mod sign_in;
 mod stored;
 
-pub use caller::{Caller, CallerKind, Callers, Surface};
+pub use caller::{Caller, CallerKind, Callers, Surface, has_provider_key};
 pub use cookie::{CookieKind, Cookies};
 pub use error::Error;
 pub use key_ending::KeyEnding;

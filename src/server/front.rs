@@ -27,7 +27,7 @@ use super::router;
 use crate::api::{self, ApiError, App};
 use crate::completion::is_run_id;
 use crate::id::random_id;
-use crate::identity::Peer;
+use crate::identity::{self, Peer};
 use crate::openai::ErrorKind;
 use crate::telemetry::{Endpoint, OpenStream};
 
@@ -71,7 +71,8 @@ impl Front {
         let (mut head, body) = request.into_parts();
         let may_be_taken_off = !head.headers.contains_key(header::EXPECT);
         let (body, lent) = lend(body);
-        let mut response = match check(&mut head, self.local) {
+        let checked = check(&mut head, self.local).and_then(|()| self.count_by_address(&head.headers));
+        let mut response = match checked {
             Ok(()) => self.route(Request::from_parts(head, body)).await,
             Err(refused) => {
                 drop(body);
@@ -106,6 +107,18 @@ impl Front {
 }
 
 impl Front {
+    /// Counts the requests that come from one address with a provider's own key: anybody can make up any number of them.
+    fn count_by_address(&self, headers: &HeaderMap) -> Result<(), ApiError> {
+        let most = self.app.settings.rate_limit.requests_per_minute_per_address;
+        if self.local || most == 0 || !identity::has_provider_key(headers) {
+            return Ok(());
+        }
+        match self.peer.and_then(|peer| Peer(peer).place(headers)) {
+            Some(place) => Ok(self.app.rate_limit.check(&format!("address {place}").into(), most)?),
+            None => Ok(()),
+        }
+    }
+
     /// The router's answer. Chat completions are what this program is for: they go to their handler directly, which
     /// spares them the router's clones and boxes.
     async fn route(&mut self, mut request: Request<Body>) -> Response {

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::front::Front;
 use super::router::router;
 use super::{Error, Opened, Started, WithoutKeys, listen, open};
-use crate::api::App;
+use crate::api::{App, BodyShares};
 use crate::clock::Clock;
 use crate::completion::{Engine, EngineParts, HiddenTurns, Runs};
 use crate::config::{Environment, Settings};
@@ -181,6 +181,7 @@ pub async fn serve_until(
         metrics,
         rate_limit,
         memory_budget,
+        body_shares: BodyShares::default(),
         store,
         keyring: keyring.clone(),
         draining: AtomicBool::new(false),

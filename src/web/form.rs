@@ -1,5 +1,7 @@
 //! What a browser sends: queries and forms, and whether a page of ours sent them.
 
+use std::time::Duration;
+
 use axum::body::{self, Body};
 use http::{HeaderMap, header};
 
@@ -8,6 +10,9 @@ use crate::crypto::{constant_time_eq, hmac_sha256, sha256, to_hex};
 
 /// Largest form that is sent to change something, in bytes.
 pub(super) const LARGEST: usize = 16 << 10;
+
+/// How long a form may take to come.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Names and values, in the order they came.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -39,6 +44,7 @@ pub(super) enum Refused {
     /// Another site's page sent it, or it does not carry what our page gave it.
     Foreign,
     TooLarge,
+    TooSlow,
 }
 
 /// The token that our forms carry: only a page that this browser got from us can know it, and only while the same
@@ -71,7 +77,8 @@ pub(super) async fn read(
     if !is_from_our_page(headers, origin) {
         return Err(Refused::Foreign);
     }
-    let bytes = body::to_bytes(body, largest).await.map_err(|_| Refused::TooLarge)?;
+    let reading = tokio::time::timeout(PATIENCE, body::to_bytes(body, largest)).await;
+    let bytes = reading.map_err(|_| Refused::TooSlow)?.map_err(|_| Refused::TooLarge)?;
     let fields = Fields::parse(&bytes);
     let (Some(browser), Some(token)) = (sender.browser, fields.get("csrf")) else {
         return Err(Refused::Foreign);

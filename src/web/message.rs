@@ -97,6 +97,10 @@ impl Message {
             .with(Action::Link { path: format!("/{id}"), words: "Back to the result".to_owned() })
     }
 
+    pub fn too_slow_form() -> Self {
+        Message::new("This took too long", &["The form did not arrive in time. Go back and send it again."])
+    }
+
     pub fn too_large_form() -> Self {
         Message::new(
             "This is too long",

@@ -190,6 +190,9 @@ impl Site {
             Err(Refused::Foreign) => {
                 Err(self.message(&visitor, StatusCode::FORBIDDEN, Message::foreign_form()))
             }
+            Err(Refused::TooSlow) => {
+                Err(self.message(&visitor, StatusCode::REQUEST_TIMEOUT, Message::too_slow_form()))
+            }
             Err(Refused::TooLarge) => {
                 Err(self.message(&visitor, StatusCode::PAYLOAD_TOO_LARGE, Message::too_large_form()))
             }

@@ -47,7 +47,7 @@ async fn answer(app: &Arc<App>, id: &str, request: Request<Body>) -> Result<Resp
     no_page(&head.headers)?;
     let caller = admit(app, &head).await?;
     let record = Arc::new(prompts::find(app, &caller, id).await?);
-    let body = read(app, body, &head.headers).await?;
+    let body = read(app, &caller, body, &head.headers).await?;
     let server = Server { app, caller: &caller, record, headers: &head.headers };
     match serde_json::from_slice::<Value>(&body) {
         Err(_) => Err(Refusal::bad_request(PARSE_ERROR, "the body is not JSON").into()),
@@ -92,9 +92,9 @@ async fn admit(app: &App, head: &Parts) -> Result<Caller, Refused> {
     }
 }
 
-async fn read(app: &App, body: Body, headers: &HeaderMap) -> Result<bytes::Bytes, Refused> {
+async fn read(app: &App, caller: &Caller, body: Body, headers: &HeaderMap) -> Result<bytes::Bytes, Refused> {
     let limit = BODY_BYTES.min(app.settings.limits.body_bytes);
-    body::read(body, headers, limit).await.map_err(|error| match error.status() {
+    body::read(app, Some(caller), body, headers, limit).await.map_err(|error| match error.status() {
         StatusCode::PAYLOAD_TOO_LARGE => {
             let text = format!("the body is larger than {limit} bytes");
             Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, INVALID_REQUEST, text).into()

@@ -2,6 +2,7 @@
 //! shapes: each file is one kind of attack, and shows that nothing is lost, done twice, told to the wrong person or kept
 //! beyond its bound. `cargo xtask test attack` runs this group alone; `cargo xtask soak` is its long form.
 
+mod bodies;
 mod connections;
 mod held_by_one;
 mod protocol;
