@@ -157,6 +157,8 @@ pub struct Limits {
     pub body_bytes_per_second: u64,
     /// Bytes of bodies that callers with a provider's own key hold at a time from one address; 0 is no limit.
     pub body_bytes_per_address: usize,
+    /// Connections that one network address may hold, unless it may be a proxy's; 0 is no limit.
+    pub connections_per_address: usize,
     /// How long a client may leave what it is sent unread.
     pub write_seconds: u64,
     /// Answers that one principal has open at a time: a user of a project, a person, or an address of callers without a
@@ -182,6 +184,7 @@ impl Default for Limits {
             body_seconds: 30,
             body_bytes_per_second: 32 << 10,
             body_bytes_per_address: 64 << 20,
+            connections_per_address: 1000,
             write_seconds: 60,
             streams_per_principal: 200,
             waiting_per_principal: 50,

@@ -16,23 +16,32 @@ impl Peer {
     /// nobody, since all people would share its number. An IPv6 network of 64 bits is one place.
     pub fn place(self, headers: &HeaderMap) -> Option<IpAddr> {
         let peer = self.0.to_canonical();
-        let is_private = match peer {
-            IpAddr::V4(address) => address.is_private(),
-            IpAddr::V6(address) => address.is_unique_local(),
-        };
         let forwarded = || {
             let last = headers.get_all("x-forwarded-for").iter().next_back()?.to_str().ok()?;
             last.rsplit(',').next()?.trim().parse::<IpAddr>().ok()
         };
-        let address = match (peer.is_loopback(), is_private) {
+        let address = match (peer.is_loopback(), self.may_be_proxy()) {
             (true, _) => forwarded()?,
             (false, true) => forwarded().unwrap_or(peer),
             (false, false) => peer,
         };
-        Some(match address.to_canonical() {
+        Some(Peer(address).network())
+    }
+
+    /// Whether the connection may be a proxy's, which stands for many people.
+    pub fn may_be_proxy(self) -> bool {
+        match self.0.to_canonical() {
+            IpAddr::V4(address) => address.is_loopback() || address.is_private(),
+            IpAddr::V6(address) => address.is_loopback() || address.is_unique_local(),
+        }
+    }
+
+    /// The address, or the IPv6 network of 64 bits that it is in.
+    pub fn network(self) -> IpAddr {
+        match self.0.to_canonical() {
             IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
             address @ IpAddr::V4(_) => address,
-        })
+        }
     }
 }
 

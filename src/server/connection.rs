@@ -25,6 +25,7 @@ const OLD_CLIENT: Duration = Duration::from_secs(30);
 /// How long, and how much, is still read from a client that gets its answer in the middle of its request. It would lose
 /// the answer if the connection ended while it sends (RFC 9112 §9.6).
 const LINGER: Duration = Duration::from_secs(5);
+const LINGER_SILENCE: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 64 << 20;
 
 const IDLE: u8 = 0;
@@ -90,7 +91,8 @@ pub(super) struct ClientSocket {
 
 enum Linger {
     NotYet,
-    Until(Pin<Box<Sleep>>, usize),
+    /// When it ends at the latest, when for want of more, and how much has been read.
+    Until(Instant, Pin<Box<Sleep>>, usize),
     Over,
 }
 
@@ -179,18 +181,19 @@ impl ClientSocket {
         if matches!(self.linger, Linger::NotYet) {
             let needed = self.state.unread.load(Ordering::Acquire);
             self.linger = if needed {
-                Linger::Until(Box::pin(tokio::time::sleep_until(Instant::now() + LINGER)), 0)
+                Linger::Until(Instant::now() + LINGER, Box::pin(tokio::time::sleep(LINGER_SILENCE)), 0)
             } else {
                 Linger::Over
             };
         }
-        let Linger::Until(end, read) = &mut self.linger else { return Poll::Ready(()) };
+        let Linger::Until(latest, end, read) = &mut self.linger else { return Poll::Ready(()) };
         let mut space = [0; 8192];
         while end.as_mut().poll(context).is_pending() {
             let mut buffer = ReadBuf::new(&mut space);
             match ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer)) {
                 Ok(()) if !buffer.filled().is_empty() && *read < LINGER_BYTES => {
-                    *read += buffer.filled().len()
+                    *read += buffer.filled().len();
+                    end.as_mut().reset((Instant::now() + LINGER_SILENCE).min(*latest));
                 }
                 _ => break,
             }

@@ -13,6 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use super::Error;
+use super::address_connections::AddressConnections;
 use super::connection::{ClientSocket, ExchangeState};
 use super::front::Front;
 use crate::config::Limits;
@@ -48,6 +49,7 @@ pub async fn accept(listener: TcpListener, front: Front, limits: &Limits, stop: 
         .header_read_timeout(Duration::from_secs(limits.header_seconds))
         .max_buf_size(READ_BUFFER_BYTES);
     let open = GracefulShutdown::new();
+    let addresses = AddressConnections::new(limits.connections_per_address);
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     tokio::pin!(stop);
     loop {
@@ -58,6 +60,8 @@ pub async fn accept(listener: TcpListener, front: Front, limits: &Limits, stop: 
             },
             () = &mut stop => break,
         };
+        // There is nobody to tell: an answer would take what the connection may not have.
+        let Some(seat) = addresses.enter(peer) else { continue };
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { break };
         let state = Arc::<ExchangeState>::default();
         let front = front.facing(peer, Arc::clone(&state));
@@ -65,7 +69,7 @@ pub async fn accept(listener: TcpListener, front: Front, limits: &Limits, stop: 
         let connection = open.watch(serve_one(&http, ClientSocket::new(stream, state, write_timeout), front));
         // An error here is a client that broke off or spoke no HTTP; there is nobody to tell. Not an `async` block,
         // which would keep room for the connection twice.
-        tokio::spawn(connection.map(move |_| drop(place)));
+        tokio::spawn(connection.map(move |_| drop((place, seat))));
     }
     drop(listener);
     let seconds = limits.shutdown_seconds;

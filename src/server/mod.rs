@@ -1,5 +1,6 @@
 //! The running gateway: its parts put together, its routes, its listener, its end.
 
+mod address_connections;
 mod connection;
 mod error;
 mod front;

@@ -56,7 +56,7 @@ async fn open_to_strangers(change: impl FnOnce(&mut toolgate::config::Settings))
 #[tokio::test]
 async fn a_body_that_trickles_has_an_end_on_every_endpoint() {
     let gateway = open_to_strangers(|settings| settings.limits.body_seconds = 1).await;
-    for path in [
+    let paths = [
         "/v1/chat/completions",
         "/v1/embeddings",
         "/v1/tasks",
@@ -64,14 +64,17 @@ async fn a_body_that_trickles_has_an_end_on_every_endpoint() {
         "/v1/connections/check",
         "/api.example.com/v1/chat/completions",
         "/api.example.com/v1/files",
-    ] {
+    ];
+    let gateway = &gateway;
+    let trickle = |path: &'static str| async move {
         let key = if path.starts_with("/v1/") { SHOP } else { "sk-made-up" };
-        let mut connection = sent(gateway.address, head(&gateway, path, key, None, 100_000).as_bytes()).await;
+        let mut connection = sent(gateway.address, head(gateway, path, key, None, 100_000).as_bytes()).await;
         connection.write_all(b"{\"model\":").await.unwrap();
         let answer = until_end(connection).await;
         assert_eq!((answer.status(), answer.says_close()), (408, true), "{path}: {answer:?}");
         assert!(answer.0.contains("body_too_slow"), "{path}");
-    }
+    };
+    futures_util::future::join_all(paths.into_iter().map(trickle)).await;
 }
 
 #[tokio::test]
