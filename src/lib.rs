@@ -19,6 +19,7 @@ pub mod tools;
 pub mod upstream;
 // 1 · foundations
 pub mod bounds;
+pub mod clean_json;
 pub mod clock;
 pub mod config;
 pub mod crypto;
