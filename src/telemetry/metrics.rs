@@ -14,6 +14,11 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::PanicSite;
+
+const PANIC_SITES: [PanicSite; 4] =
+    [PanicSite::Request, PanicSite::Answer, PanicSite::Run, PanicSite::Background];
+
 const MOST_NAMES: usize = 100;
 /// The longest DNS name with a port.
 const LONGEST_NAME_BYTES: usize = 260;
@@ -97,6 +102,11 @@ struct HostLabel {
 struct CallLabels {
     host: String,
     outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SiteLabel {
+    site: &'static str,
 }
 
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
@@ -221,6 +231,7 @@ pub struct Metrics {
     open_streams: Gauge,
     refused_callbacks: Counter,
     memory: MemoryMetrics,
+    panics: [Counter; PANIC_SITES.len()],
     provider_turns: Family<ProviderLabel, Counter>,
     provider_retries: Family<ProviderLabel, Counter>,
     provider_first_byte: Histograms<ProviderLabel>,
@@ -249,6 +260,8 @@ impl Default for Metrics {
         registry.register_with_unit("memory_reserved", help, Unit::Bytes, memory.reserved.clone());
         let help = "Requests and runs that were refused memory";
         registry.register("memory_refusals", help, memory.refusals.clone());
+        let panics = Family::<SiteLabel, Counter>::default();
+        registry.register("panics", "Panics that were caught: defects of the gateway", panics.clone());
         let provider_turns = Family::default();
         registry.register("turns", "Calls of a model provider", provider_turns.clone());
         let provider_retries = Family::default();
@@ -271,6 +284,7 @@ impl Default for Metrics {
             open_streams,
             refused_callbacks,
             memory,
+            panics: PANIC_SITES.map(|site| panics.get_or_create_owned(&SiteLabel { site: site.as_str() })),
             provider_turns,
             provider_retries,
             provider_first_byte,
@@ -297,6 +311,11 @@ impl Metrics {
     pub fn open_stream(&self) -> OpenStream {
         self.open_streams.inc();
         OpenStream(self.open_streams.clone())
+    }
+
+    /// A panic was caught.
+    pub fn panic(&self, site: PanicSite) {
+        self.panics[site as usize].inc();
     }
 
     /// A browser came back to us with what nobody was given.
@@ -355,6 +374,7 @@ mod tests {
     #[test]
     fn the_tables_are_in_the_order_of_their_enums() {
         assert!(ENDPOINTS.iter().enumerate().all(|(at, (endpoint, _))| *endpoint as usize == at));
+        assert!(PANIC_SITES.iter().enumerate().all(|(at, site)| *site as usize == at));
         assert!(OUTCOMES.iter().enumerate().all(|(at, (outcome, _))| *outcome as usize == at));
     }
 
