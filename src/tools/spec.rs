@@ -2,14 +2,17 @@
 
 use std::collections::HashSet;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::name;
+use crate::clean_json;
 use crate::config::Secret;
-use crate::openai::InvalidField;
+use crate::openai::{ChatRequest, InvalidField};
 
 /// One MCP server as the request wants it used.
 #[derive(Debug, Clone)]
@@ -50,26 +53,46 @@ pub struct Allowed {
     pub read_only: bool,
 }
 
-#[derive(Deserialize)]
-struct Entry {
-    server_url: Option<String>,
-    url: Option<String>,
-    server_label: Option<String>,
-    allowed_tools: Option<Value>,
-    authorization: Option<Secret>,
-    headers: Option<Map<String, Value>>,
-    require_approval: Option<Value>,
-    optional: Option<bool>,
-}
+/// Fields of an entry: OpenAI's own, and the gateway's.
+const FIELDS: [&str; 12] = [
+    "type",
+    "server_url",
+    "server_label",
+    "server_description",
+    "authorization",
+    "headers",
+    "allowed_tools",
+    "require_approval",
+    "connector_id",
+    "defer_loading",
+    "url",
+    "optional",
+];
+/// What others call a field, and its name here.
+const OTHER_NAMES: [(&str, &str); 6] = [
+    ("authorization_token", "authorization"),
+    ("access_token", "authorization"),
+    ("name", "server_label"),
+    ("label", "server_label"),
+    ("tool_names", "allowed_tools"),
+    ("tool_configuration", "allowed_tools"),
+];
 
 /// Whether `tools` has an entry that the gateway acts on.
 pub fn has_gateway_tools(tools: &str) -> bool {
     let mentions = |word: &[u8]| memchr::memmem::find(tools.as_bytes(), word).is_some();
     // Nearly all requests without such an entry do not have the words either; an escape could hide them.
-    (mentions(b"\"mcp\"") || mentions(b"\"url_context\"") || mentions(b"\\u"))
-        && serde_json::from_str::<Vec<Kind<'_>>>(tools).is_ok_and(|kinds| {
-            kinds.iter().any(|kind| matches!(kind.kind.as_deref(), Some("mcp" | "url_context")))
-        })
+    if !mentions(b"\"mcp\"") && !mentions(b"\"url_context\"") && !mentions(b"\\u") {
+        return false;
+    }
+    let is_ours = |kind: Option<&str>| matches!(kind, Some("mcp" | "url_context"));
+    match clean_json::borrowed::<Vec<Kind<'_>>>(tools.as_bytes()) {
+        Ok(kinds) => kinds.iter().any(|kind| is_ours(kind.kind.as_deref())),
+        // With an entry among them that is none: they must not reach a provider, credentials and all.
+        Err(_) => clean_json::from_str::<Vec<Value>>(tools).is_ok_and(|entries| {
+            entries.iter().any(|entry| is_ours(entry.get("type").and_then(Value::as_str)))
+        }),
+    }
 }
 
 #[derive(Deserialize)]
@@ -83,11 +106,11 @@ struct Kind<'k> {
 /// # Errors
 /// [`InvalidField`] naming entry and field.
 pub fn read(tools: &str, headers: &HeaderMap, max_servers: usize) -> Result<Vec<Spec>, InvalidField> {
-    let list: Vec<&RawValue> =
-        serde_json::from_str(tools).map_err(|_| InvalidField::new("tools", "`tools` must be a list"))?;
+    let list: Vec<&RawValue> = clean_json::borrowed(tools.as_bytes())
+        .map_err(|_| InvalidField::new("tools", "`tools` must be a list"))?;
     let mut servers = Vec::new();
     for (position, raw) in list.into_iter().enumerate() {
-        let kind = serde_json::from_str::<Kind<'_>>(raw.get()).map_err(|_| {
+        let kind = clean_json::borrowed::<Kind<'_>>(raw.get().as_bytes()).map_err(|_| {
             InvalidField::new(
                 format!("tools[{position}]"),
                 format!("`tools[{position}]` must be an object with a `type`"),
@@ -117,9 +140,10 @@ pub fn read(tools: &str, headers: &HeaderMap, max_servers: usize) -> Result<Vec<
 
 /// The entries that are none of the gateway's. `tools` has been read before.
 pub fn others(tools: &str) -> Vec<&RawValue> {
-    let list: Vec<&RawValue> = serde_json::from_str(tools).unwrap_or_default();
+    let list: Vec<&RawValue> = clean_json::borrowed(tools.as_bytes()).unwrap_or_default();
     let is_ours = |raw: &RawValue| {
-        serde_json::from_str::<Kind<'_>>(raw.get()).is_ok_and(|kind| kind.kind.as_deref() == Some("mcp"))
+        clean_json::borrowed::<Kind<'_>>(raw.get().as_bytes())
+            .is_ok_and(|kind| kind.kind.as_deref() == Some("mcp"))
     };
     list.into_iter().filter(|raw| !is_ours(raw)).collect()
 }
@@ -128,13 +152,26 @@ fn entry(position: usize, raw: &RawValue) -> Result<Spec, InvalidField> {
     let at = |field: &str| format!("tools[{position}].{field}");
     let wrong =
         |field: &str, message: &str| InvalidField::new(at(field), format!("`{}` {message}", at(field)));
-    let entry: Entry = serde_json::from_str(raw.get()).map_err(|error| {
-        InvalidField::new(
+    let given = ChatRequest::parse(Bytes::copy_from_slice(raw.get().as_bytes()));
+    let given = given.map_err(|error| match error.param {
+        Some(field) => wrong(&field, "is given twice"),
+        None => InvalidField::new(
             format!("tools[{position}]"),
-            format!("`tools[{position}]` is not a valid MCP tool: {}", plain(&error)),
-        )
+            format!("`tools[{position}]` is not a valid MCP tool: {}", error.message),
+        ),
     })?;
-    let server_url = match (entry.server_url, entry.url) {
+    let entry = Entry { given, position };
+    entry.check_names()?;
+    if entry.is_given("connector_id") {
+        let message =
+            "names a connector of OpenAI, which only OpenAI can use; give the `server_url` of an MCP server";
+        return Err(wrong("connector_id", message));
+    }
+    // They say nothing that the gateway acts on, and are OpenAI's all the same.
+    entry.get::<String>("server_description", "text")?;
+    entry.get::<bool>("defer_loading", "true or false")?;
+    let url = entry.get::<String>("url", "the address of an MCP server")?;
+    let server_url = match (entry.get::<String>("server_url", "the address of an MCP server")?, url) {
         (Some(one), Some(other)) if one != other => {
             return Err(wrong("url", "names another address than `server_url`; give one of them"));
         }
@@ -142,20 +179,18 @@ fn entry(position: usize, raw: &RawValue) -> Result<Spec, InvalidField> {
         (None, None) => return Err(wrong("server_url", "is missing: give the address of the MCP server")),
     };
     let uri = address(&server_url).map_err(|reason| wrong("server_url", &reason))?;
-    match &entry.require_approval {
+    match entry.get::<Value>("require_approval", "`never`")? {
         None => {}
         Some(Value::String(never)) if never == "never" => {}
         Some(_) => return Err(wrong("require_approval", "must be `never`: approvals are not available yet")),
     }
-    let allowed = entry
-        .allowed_tools
-        .as_ref()
-        .map(allowed_tools)
-        .transpose()
-        .map_err(|reason| wrong("allowed_tools", reason))?;
-    let mut authorization = entry.authorization.map(|value| scheme(&value));
+    let allowed = entry.get::<Value>("allowed_tools", SHAPE)?.as_ref().map(allowed_tools).transpose();
+    let allowed = allowed.map_err(|reason| wrong("allowed_tools", &reason))?;
+    let authorization = entry.get::<Secret>("authorization", "text")?;
+    let mut authorization = authorization.map(|value| scheme(&value));
     let mut headers = Vec::new();
-    for (key, value) in entry.headers.unwrap_or_default() {
+    let given = entry.get::<Map<String, Value>>("headers", "an object of names and texts")?;
+    for (key, value) in given.unwrap_or_default() {
         let name = HeaderName::try_from(key.as_str()).map_err(|_| {
             wrong("headers", &format!("has a name that is no header: `{}`", key.escape_default()))
         })?;
@@ -183,18 +218,49 @@ fn entry(position: usize, raw: &RawValue) -> Result<Spec, InvalidField> {
         position,
         server_url,
         uri,
-        label: entry.server_label.unwrap_or_default(),
+        label: entry.get::<String>("server_label", "text")?.unwrap_or_default(),
         allowed: allowed.unwrap_or_default(),
         authorization,
         headers,
-        optional: entry.optional.unwrap_or(false),
+        optional: entry.get::<bool>("optional", "true or false")?.unwrap_or(false),
     })
 }
 
-/// serde's message without its position, which would count from the entry's start.
-fn plain(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    text.split(" at line ").next().unwrap_or(&text).to_owned()
+/// One entry as the request has it.
+struct Entry {
+    given: ChatRequest,
+    position: usize,
+}
+
+impl Entry {
+    fn is_given(&self, field: &str) -> bool {
+        self.given.raw(field).is_some()
+    }
+
+    fn get<T: DeserializeOwned>(&self, field: &str, expected: &str) -> Result<Option<T>, InvalidField> {
+        let at = format!("tools[{}].{field}", self.position);
+        let value = self.given.get(field, expected);
+        value.map_err(|_| InvalidField::new(at.as_str(), format!("`{at}` must be {expected}")))
+    }
+
+    /// A misspelled field would do nothing, and without `allowed_tools` every tool is offered.
+    fn check_names(&self) -> Result<(), InvalidField> {
+        let unknown = self.given.fields().find(|(field, value)| !FIELDS.contains(field) && *value != "null");
+        let Some((field, _)) = unknown else { return Ok(()) };
+        let at = format!("tools[{}].{field}", self.position);
+        let message = format!("`{at}` is not a field of an MCP tool; {}", hint(field, &FIELDS));
+        Err(InvalidField::new(at, message))
+    }
+}
+
+/// The known name that was probably meant, or all there are.
+fn hint(name: &str, known: &[&str]) -> String {
+    let other = OTHER_NAMES.iter().find(|(other, _)| *other == name).map(|(_, here)| (1.0, *here));
+    let nearest = known.iter().map(|known| (strsim::jaro_winkler(known, name), *known));
+    match other.or_else(|| nearest.max_by(|a, b| a.0.total_cmp(&b.0))) {
+        Some((score, near)) if score > 0.7 && known.contains(&near) => format!("did you mean `{near}`?"),
+        _ => format!("known are {}", known.join(", ")),
+    }
 }
 
 /// The address of an MCP server as a request spells it.
@@ -218,30 +284,34 @@ pub fn address(text: &str) -> Result<Uri, String> {
     url.as_str().parse().map_err(|_| "is not an address".into())
 }
 
-fn allowed_tools(value: &Value) -> Result<Allowed, &'static str> {
-    const SHAPE: &str = r#"must be a list of tool names, or {"tool_names":[…],"read_only":true}"#;
-    let names = |list: &Value| -> Result<Vec<String>, &'static str> {
-        list.as_array()
-            .ok_or(SHAPE)?
-            .iter()
-            .map(|name| name.as_str().map(str::to_owned).ok_or(SHAPE))
-            .collect()
+/// What `allowed_tools` may be.
+const SHAPE: &str = r#"a list of tool names, or {"tool_names":[…],"read_only":true}"#;
+
+fn allowed_tools(value: &Value) -> Result<Allowed, String> {
+    let shape = || format!("must be {SHAPE}");
+    let names = |list: &Value| -> Result<Vec<String>, String> {
+        let list = list.as_array().ok_or_else(shape)?;
+        list.iter().map(|name| name.as_str().map(str::to_owned).ok_or_else(shape)).collect()
     };
     match value {
         Value::Null => Ok(Allowed::default()),
         Value::Array(_) => Ok(Allowed { names: Some(names(value)?), read_only: false }),
         Value::Object(filter) => {
             let mut allowed = Allowed::default();
-            for (key, value) in filter {
+            for (key, value) in filter.iter().filter(|(_, value)| !value.is_null()) {
                 match key.as_str() {
                     "tool_names" => allowed.names = Some(names(value)?),
-                    "read_only" => allowed.read_only = value.as_bool().ok_or(SHAPE)?,
-                    _ => return Err(SHAPE),
+                    "read_only" => allowed.read_only = value.as_bool().ok_or_else(shape)?,
+                    other => {
+                        let hint = hint(other, &["tool_names", "read_only"]);
+                        let other: String = other.chars().take(100).collect();
+                        return Err(format!("has the unknown field `{}`; {hint}", other.escape_default()));
+                    }
                 }
             }
             Ok(allowed)
         }
-        _ => Err(SHAPE),
+        _ => Err(shape()),
     }
 }
 
@@ -340,6 +410,56 @@ mod tests {
 
     fn read_one(tools: &str) -> Result<Vec<Spec>, InvalidField> {
         read(tools, &HeaderMap::new(), 64)
+    }
+
+    #[test]
+    fn an_entry_for_a_server_is_seen_among_entries_that_are_none() {
+        let server = r#"{"type":"mcp","server_url":"https://a","authorization":"secret"}"#;
+        for other in ["1", "null", "[]", r#"{"type":"\ud800"}"#, r#"{"type":7}"#, r#"{"a":1e400}"#] {
+            let tools = format!("[{other},{server}]");
+            assert!(has_gateway_tools(&tools), "{tools}");
+            assert!(
+                !has_gateway_tools(&format!(r#"[{other},{{"type":"function","x":"\u00e9 mcp"}}]"#)),
+                "{other}"
+            );
+        }
+    }
+
+    #[test]
+    fn fields_that_nothing_acts_on_are_refused_with_the_near_name() {
+        let entry = |fields: &str| format!(r#"[{{"type":"mcp","server_url":"https://a",{fields}}}]"#);
+        for (fields, param, text) in [
+            (r#""allowed_tool":["x"]"#, "allowed_tool", "did you mean `allowed_tools`?"),
+            (r#""allowedTools":["x"]"#, "allowedTools", "did you mean `allowed_tools`?"),
+            (r#""authorisation":"t""#, "authorisation", "did you mean `authorization`?"),
+            (r#""authorization_token":"t""#, "authorization_token", "did you mean `authorization`?"),
+            (r#""name":"x""#, "name", "did you mean `server_label`?"),
+            (r#""header":{}"#, "header", "did you mean `headers`?"),
+            (r#""Optional":true"#, "Optional", "did you mean `optional`?"),
+            (r#""zzz":1"#, "zzz", "known are type, server_url"),
+            (r#""allowed_tools":["a"],"allowed_tools":null"#, "allowed_tools", "given twice"),
+            (r#""allowed_tools":{"tool_name":["x"]}"#, "allowed_tools", "did you mean `tool_names`?"),
+            (r#""allowed_tools":{"readonly":true}"#, "allowed_tools", "did you mean `read_only`?"),
+            (r#""allowed_tools":{"a\u0000`":1}"#, "allowed_tools", "known are tool_names, read_only"),
+            (r#""allowed_tools":[1]"#, "allowed_tools", "must be a list of tool names"),
+            (r#""connector_id":"connector_gmail""#, "connector_id", "give the `server_url`"),
+            (r#""require_approval":{"never":{"tool_names":["x"]}}"#, "require_approval", "must be `never`"),
+            (r#""require_approval":"Never""#, "require_approval", "must be `never`"),
+            (r#""headers":["x"]"#, "headers", "must be an object of names and texts"),
+            (r#""headers":{"a":1}"#, "headers", "no header can carry"),
+            (r#""authorization":["secret"]"#, "authorization", "must be text"),
+            (r#""optional":"yes""#, "optional", "must be true or false"),
+            (r#""defer_loading":1"#, "defer_loading", "must be true or false"),
+        ] {
+            let error = read_one(&entry(fields)).unwrap_err();
+            assert_eq!(error.param, Some(format!("tools[0].{param}")), "{fields}");
+            assert!(error.message.contains(text), "{}", error.message);
+            assert!(!error.message.contains("secret"), "{}", error.message);
+        }
+        let all = r#""server_label":"l","server_description":"d","defer_loading":false,"connector_id":null,
+            "require_approval":"never","allowed_tools":{"tool_names":null},"optional":null,"tomorrow":null"#;
+        let specs = read_one(&entry(all)).unwrap();
+        assert_eq!((specs[0].label.as_str(), &specs[0].allowed), ("l", &Allowed::default()));
     }
 
     #[test]

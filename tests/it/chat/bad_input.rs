@@ -154,7 +154,7 @@ async fn servers_that_cannot_be() {
     let good = "https://mcp.example.com/mcp";
     for (tools, param, words) in [
         (vec![entry(json!({}))], "tools[0].server_url", "missing"),
-        (vec![entry(json!({ "server_url": 7 }))], "tools[0]", "not a valid MCP tool"),
+        (vec![entry(json!({ "server_url": 7 }))], "tools[0].server_url", "must be the address"),
         (vec![entry(json!({ "server_url": "nonsense" }))], "tools[0].server_url", "not an address"),
         (vec![entry(json!({ "server_url": "ftp://mcp.example.com" }))], "tools[0].server_url", "https://"),
         (vec![entry(json!({ "server_url": "file:///etc/passwd" }))], "tools[0].server_url", "https://"),
@@ -202,6 +202,11 @@ async fn servers_that_cannot_be() {
             vec![entry(json!({ "server_url": good, "require_approval": { "never": {} } }))],
             "tools[0].require_approval",
             "never",
+        ),
+        (
+            vec![entry(json!({ "server_url": good, "allowed_tool": ["search"] }))],
+            "tools[0].allowed_tool",
+            "did you mean `allowed_tools`?",
         ),
         (
             vec![entry(json!({ "server_url": good, "allowed_tools": "all" }))],

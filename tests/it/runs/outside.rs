@@ -203,7 +203,7 @@ async fn a_task_that_cannot_be_is_refused_before_it_is_one_and_nothing_is_kept()
         (json!({ "messages": 3 }), "messages"),
         (json!({ "toolgate": { "visibility": "secret" } }), "toolgate.visibility"),
         (json!({ "toolgate": { "webhook_url": "no address" } }), "toolgate.webhook_url"),
-        (json!({ "tools": [{ "type": "mcp", "server_url": 3 }] }), "tools[0]"),
+        (json!({ "tools": [{ "type": "mcp", "server_url": 3 }] }), "tools[0].server_url"),
     ] {
         for path in ["/v1/tasks", "/v1/chat/completions"] {
             let is_completion = path != "/v1/tasks" && fields.get("store").is_none();
