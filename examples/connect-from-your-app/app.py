@@ -18,7 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 GATEWAY = os.environ["TOOLGATE_URL"]
 KEY = os.environ["TOOLGATE_KEY"]
-MODEL = os.environ.get("MODEL", "openai/gpt-5-mini")
+MODEL = os.environ.get("MODEL", "openai/gpt-5.4-mini")
 SERVER = os.environ.get("MCP_SERVER", "https://files.example.com/mcp")
 
 SESSIONS = {}  # session cookie -> user: stands for whatever login the application has

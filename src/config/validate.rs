@@ -193,7 +193,7 @@ fn aliases(settings: &Settings) -> Result<(), Problem> {
     for (alias, model) in &settings.aliases {
         if alias.is_empty() || model.is_empty() || alias == model {
             return Err(problem(format!("aliases.{alias}"), "must name another model")
-                .hint("such as `fast = \"openai/gpt-5-mini\"`"));
+                .hint("such as `fast = \"openai/gpt-5.4-mini\"`"));
         }
     }
     Ok(())

@@ -60,7 +60,7 @@ mod tests {
     #[test]
     fn families_decide() {
         for (model, takes) in [
-            ("gpt-5-mini", true),
+            ("gpt-5.4-mini", true),
             ("o3-mini", false),
             ("o3", true),
             ("openai/gpt-4o-2024-08-06", true),
