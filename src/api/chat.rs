@@ -42,8 +42,9 @@ pub(super) async fn complete(
     }
     let is_stored = keep::is_stored(&request)?;
     if !is_stored && !app.engine.is_needed(&request, &headers, &options, || Who::of(caller))? {
-        let body =
-            if target.model.is_empty() { request.body().clone() } else { request.with_model(&target.model) };
+        let fitting = request.with_fields(|field| target.provider.quirks.sent_as(field));
+        let sent = fitting.as_ref().unwrap_or(&request);
+        let body = if target.model.is_empty() { sent.body().clone() } else { sent.with_model(&target.model) };
         let open = app.open_answer(caller, Some(&request), &headers)?;
         let response = relay::post(app.upstream(), &target, path, &headers, body).await?;
         return Ok(view::relayed(response, app.relay_terms(open, path)));

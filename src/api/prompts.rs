@@ -13,6 +13,7 @@ use super::any_host::{any_host, at_address};
 use super::app::reader_of;
 use super::runs::not_found;
 use super::{ApiError, App, chat};
+use crate::clean_json;
 use crate::completion::{Record, is_run_id, text_of};
 use crate::identity::{Caller, CallerKind};
 use crate::openai::{ChatRequest, InvalidField};
@@ -92,7 +93,7 @@ pub(super) async fn follow(
 fn with_prompt(request: &ChatRequest, record: &Record) -> Result<ChatRequest, InvalidField> {
     let own =
         request.raw("messages").ok_or_else(|| InvalidField::new("messages", "`messages` is missing"))?;
-    let own: Vec<&RawValue> = serde_json::from_str(own)
+    let own: Vec<&RawValue> = clean_json::borrowed(own.as_bytes())
         .map_err(|_| InvalidField::new("messages", "`messages` must be a list of messages"))?;
     let asked = record.messages().iter().filter(|message| {
         matches!(message.get("role").and_then(Value::as_str), Some("system" | "developer" | "user"))

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 
 use super::demo_person::Person;
 use super::{Failure, Output};
+use crate::clean_json;
 use crate::config::{self, Environment, LogFormat, Settings};
 use crate::egress::{self, Egress, Reach};
 use crate::{demo, server, sse, telemetry};
@@ -231,7 +232,7 @@ impl Visitor {
                     return Ok(answer);
                 }
                 let chunk: Value =
-                    serde_json::from_slice(&event.data).map_err(|error| broken(error.to_string()))?;
+                    clean_json::from_slice(&event.data).map_err(|error| broken(error.to_string()))?;
                 if let Some(error) = chunk.get("error") {
                     return Err(Failure::new(message_of(error)));
                 }
@@ -302,7 +303,7 @@ async fn refused(response: Response<Incoming>) -> Failure {
     let status = response.status();
     let body = http_body_util::Limited::new(response.into_body(), 64 << 10).collect().await;
     let body: Value =
-        body.ok().and_then(|body| serde_json::from_slice(&body.to_bytes()).ok()).unwrap_or_default();
+        body.ok().and_then(|body| clean_json::from_slice(&body.to_bytes()).ok()).unwrap_or_default();
     Failure::new(format!("the gateway answered {}: {}", status.as_u16(), message_of(&body["error"])))
 }
 

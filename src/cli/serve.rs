@@ -14,6 +14,7 @@ pub(super) fn run(args: &ServeArgs, environment: &Environment, output: Output) -
     let format = settings.log.format;
     telemetry::init_logging(format, environment.get("RUST_LOG"))
         .map_err(|error| Failure::new(error.to_string()).hint("such as `RUST_LOG=info,toolgate=debug`"))?;
+    telemetry::log_panics();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

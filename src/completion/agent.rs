@@ -8,7 +8,7 @@ use futures_util::stream::{self, StreamExt};
 use http::{HeaderMap, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::conversation::Conversation;
@@ -16,6 +16,7 @@ use super::durable::{Known, Pending, Resume, Step, Stop, Used};
 use super::engine::Parts;
 use super::event::{FinishReason, Notice, RunError, RunEvent, ToolCall, ToolResultEvent};
 use super::execute::{self, Calling, Counted, Executed};
+use super::json_notice::json_repaired_event;
 use super::logins::{Logins, Missing};
 use super::options::{OnAuth, Options, StopWhen};
 use super::pictures;
@@ -23,8 +24,9 @@ use super::prepare::fail;
 use super::sink::{Gone, Sink};
 use super::toolset::{Owner, Toolset};
 use super::turn::{Broken, Call, Reader, Turn};
+use crate::clean_json;
 use crate::egress;
-use crate::openai::{ErrorBody, ErrorKind};
+use crate::openai::{ErrorBody, ErrorKind, read_provider_error};
 use crate::upstream::{self, Target};
 
 /// Calls of one turn that run at the same time; more wait for a place.
@@ -153,8 +155,13 @@ impl Agent {
             self.sink.send(RunEvent::Notice(given)).await?;
         }
         let mut turn = self.read(number, response, used).await?;
+        if turn.is_repaired {
+            let whose = format!("The answer of {}", self.target.provider.name);
+            self.sink.send(json_repaired_event(&whose)).await?;
+        }
         if let Some(usage) = turn.usage.take() {
-            used.completion_tokens += usage.get("completion_tokens").and_then(Value::as_u64).unwrap_or(0);
+            let tokens = usage.get("completion_tokens").and_then(Value::as_u64).unwrap_or(0);
+            used.completion_tokens = used.completion_tokens.saturating_add(tokens);
             self.sink.send(RunEvent::Usage(usage)).await?;
         }
         // A turn that was cut off has calls that are not whole; they are not made.
@@ -466,7 +473,11 @@ impl Agent {
             result: executed.result.clone(),
             milliseconds,
         };
+        let repaired = executed.result.is_repaired.then(|| format!("The result of `{}`", event.tool));
         self.sink.send(RunEvent::ToolResult(event)).await?;
+        if let Some(whose) = repaired {
+            self.sink.send(json_repaired_event(&whose)).await?;
+        }
         Ok(())
     }
 
@@ -479,7 +490,7 @@ impl Agent {
             function: call.function.clone(),
             server_label: found.map(|(server, _)| server.spec.label.clone()).unwrap_or_default(),
             host: found.map_or_else(|| "unknown".to_owned(), |(server, _)| server.spec.host().to_owned()),
-            arguments: serde_json::from_str(&call.arguments)
+            arguments: clean_json::exact(&call.arguments)
                 .unwrap_or_else(|_| Value::String(call.arguments.clone())),
         };
         (event, tool)
@@ -514,33 +525,19 @@ async fn refused(target: &Target, response: http::Response<Incoming>) -> RunErro
         .get(http::header::RETRY_AFTER)
         .and_then(|value| value.to_str().ok())
         .map(str::to_owned);
-    let said: Map<String, Value> = match egress::decoded(response) {
+    let body = match egress::decoded(response) {
         Ok(response) => {
             let body = Limited::new(response.into_body(), 1 << 20).collect().await;
-            let body = body.map(|body| body.to_bytes()).unwrap_or_default();
-            serde_json::from_slice(&body).unwrap_or_default()
+            body.map(|body| body.to_bytes()).unwrap_or_default()
         }
-        Err(reason) => [("message".to_owned(), Value::from(reason.to_string()))].into_iter().collect(),
+        Err(reason) => reason.to_string().into(),
     };
     let who = if target.model.is_empty() {
         target.provider.name.to_string()
     } else {
         format!("{} (model `{}`)", target.provider.name, target.model)
     };
-    let error = match said.get("error") {
-        Some(Value::Object(error)) => error.clone(),
-        Some(Value::String(text)) => {
-            [("message".to_owned(), Value::from(text.as_str()))].into_iter().collect()
-        }
-        _ => {
-            let text = said
-                .get("message")
-                .or_else(|| said.get("detail"))
-                .and_then(Value::as_str)
-                .unwrap_or("it gave no reason");
-            [("message".to_owned(), Value::from(format!("status {status}: {text}")))].into_iter().collect()
-        }
-    };
+    let error = read_provider_error(status, &body);
     let status = if (400..600).contains(&status) { status } else { 502 };
     RunError { status, error: ErrorBody::from_provider(error, &who).into_value(), retry_after, login: None }
 }

@@ -5,6 +5,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::toolset::Toolset;
+use crate::clean_json;
 use crate::openai::{ChatRequest, InvalidField};
 use crate::upstream::Quirks;
 
@@ -88,11 +89,12 @@ impl Conversation {
         model: &str,
         messages: Vec<u8>,
         toolset: &Toolset,
-        quirks: Quirks,
+        quirks: &Quirks,
     ) -> Result<Self, InvalidField> {
         let mut head = format!("{{\"model\":{}", Value::from(model)).into_bytes();
         let has_tools = toolset.json().is_some();
         for (key, value) in request.fields().filter(|(key, _)| !CONSUMED.contains(key)) {
+            let Some(key) = quirks.sent_as(key) else { continue };
             if key == "parallel_tool_calls" && !has_tools {
                 continue;
             }
@@ -111,6 +113,7 @@ impl Conversation {
         } else {
             stream_options.get_or_insert_default().insert("include_usage".into(), Value::Bool(true));
         }
+        let budget = budget.and_then(|(field, most)| Some((quirks.sent_as(field)?, most)));
         Ok(Conversation {
             head,
             messages,
@@ -225,7 +228,7 @@ fn budget(request: &ChatRequest) -> Result<Option<(&'static str, u64)>, InvalidF
 fn choice(request: &ChatRequest, toolset: &Toolset) -> Result<Option<Choice>, InvalidField> {
     let Some(raw) = request.raw("tool_choice") else { return Ok(None) };
     let wrong = |message: String| InvalidField::new("tool_choice", message);
-    let value: Value = serde_json::from_str(raw).map_err(|error| wrong(error.to_string()))?;
+    let value: Value = clean_json::from_str(raw).map_err(|error| wrong(error.to_string()))?;
     let kind = value.get("type").and_then(Value::as_str);
     let forced = |function: &str| {
         let first = json!({ "type": "function", "function": { "name": function } }).to_string();
@@ -293,7 +296,7 @@ pub fn joined(messages: &[&RawValue]) -> Vec<u8> {
 pub fn messages(request: &ChatRequest) -> Result<Vec<&RawValue>, InvalidField> {
     let raw =
         request.raw("messages").ok_or_else(|| InvalidField::new("messages", "`messages` is missing"))?;
-    let list: Vec<&RawValue> = serde_json::from_str(raw)
+    let list: Vec<&RawValue> = clean_json::borrowed(raw.as_bytes())
         .map_err(|_| InvalidField::new("messages", "`messages` must be a list of messages"))?;
     if list.is_empty() {
         return Err(InvalidField::new("messages", "`messages` must have at least one message"));

@@ -6,9 +6,9 @@
 use std::borrow::Cow;
 
 use serde_json::Value;
-use serde_json::value::RawValue;
 use url::Url;
 
+use crate::clean_json::CleanJson;
 use crate::tools::{Part, ToolResult, text};
 
 /// What stands where a link was.
@@ -110,7 +110,7 @@ impl OwnLinks {
                 Part::Unknown { kind, .. } => fix(kind),
             }
         }
-        if let Some(broken) = result.structured.as_deref().and_then(|json| self.broken_in_json(json)) {
+        if let Some(broken) = result.structured.as_ref().and_then(|json| self.broken_in_json(json)) {
             result.structured = Some(broken);
         }
         result
@@ -139,14 +139,14 @@ impl OwnLinks {
         out
     }
 
-    fn broken_in_json(&self, json: &RawValue) -> Option<Box<RawValue>> {
+    fn broken_in_json(&self, json: &CleanJson) -> Option<CleanJson> {
         // Most results are only scanned; one that has a link is taken apart, so that it stays JSON.
         if !runs(json.get()).any(|run| self.is_link(&json.get()[run])) {
             return None;
         }
-        let mut value: Value = serde_json::from_str(json.get()).ok()?;
+        let mut value = json.to_value();
         self.break_in_value(&mut value);
-        serde_json::value::to_raw_value(&value).ok()
+        Some(CleanJson::from(&value))
     }
 
     fn break_in_value(&self, value: &mut Value) {

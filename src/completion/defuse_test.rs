@@ -84,15 +84,21 @@ fn on_one_machine_the_port_decides() {
 }
 
 #[test]
+fn a_link_beside_what_no_value_can_hold_is_removed() {
+    let raw = r#"{"structuredContent":{"a":"https:\/\/gate.example\/connect\/abc","b":"\ud800","c":1e400}}"#;
+    let broken = links().broken_in_result(ToolResult::parse(raw.as_bytes()).unwrap());
+    let structured = broken.structured.unwrap();
+    assert!(!structured.get().contains("gate.example"), "{structured:?}");
+    assert!(structured.get().contains("\"b\""), "{structured:?}");
+}
+
+#[test]
 fn structured_content_stays_json() {
     let json = r#"{"a":["\"https:\/\/gate.example\/connect\/abc\""],"https://gate.example/connect/k":1.50}"#;
-    let result = ToolResult {
-        structured: Some(RawValue::from_string(json.to_owned()).unwrap()),
-        ..ToolResult::default()
-    };
+    let result = ToolResult { structured: Some(CleanJson::read(json).unwrap()), ..ToolResult::default() };
     let broken = links().broken_in_result(result).structured.unwrap();
     let value: Value = serde_json::from_str(broken.get()).unwrap();
-    assert!(!broken.get().contains("gate.example"), "{broken}");
+    assert!(!broken.get().contains("gate.example"), "{broken:?}");
     assert!(value["a"][0].as_str().unwrap().contains(BROKEN));
 }
 

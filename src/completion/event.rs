@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use crate::clean_json::CleanJson;
 use crate::tools::ToolResult;
 
 /// One record of a run.
@@ -279,7 +280,7 @@ impl RunEvent {
                     "milliseconds": ended.milliseconds,
                     "tokens": ended.result.estimate_tokens(),
                     "text": ended.result.for_model(),
-                    "structured": ended.result.structured,
+                    "structured": ended.result.structured.as_ref().map(CleanJson::to_value),
                 }),
             ),
             RunEvent::AuthorizationRequired(login) => ("authorization_required", json!(**login)),

@@ -19,6 +19,7 @@ use super::options::OnAuth;
 use super::pages::{Pages, Patience};
 use super::sink::{Gone, Sink};
 use super::turn::Call;
+use crate::clean_json;
 use crate::connections::{Access, FlowError};
 use crate::rate_limit::RetryAfterSeconds;
 use crate::telemetry::{McpHostMetrics, Outcome};
@@ -138,7 +139,7 @@ impl From<Gone> for Kept {
 /// [`Gone`] when the viewer left.
 pub async fn call(calling: &Calling<'_>, started: Instant) -> Result<Executed, Gone> {
     let host = calling.server.spec.host();
-    let arguments: Map<String, Value> = match serde_json::from_str(&calling.call.arguments) {
+    let arguments: Map<String, Value> = match clean_json::exact(&calling.call.arguments) {
         Ok(arguments) => arguments,
         Err(error) => {
             let reason = format!(

@@ -15,6 +15,7 @@ mod execute;
 mod following;
 mod gather;
 mod held;
+mod json_notice;
 mod left_tasks;
 mod logins;
 mod memory;

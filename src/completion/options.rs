@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::durable::Visibility;
 use super::render::Output;
+use crate::clean_json;
 use crate::config;
 use crate::openai::{ChatRequest, InvalidField};
 
@@ -241,7 +242,7 @@ fn callback(text: &str) -> Option<http::Uri> {
 
 /// A header's value: JSON where it is JSON (numbers, lists), text otherwise.
 fn header_value(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.trim().to_owned()))
+    clean_json::from_str(text).unwrap_or_else(|_| Value::String(text.trim().to_owned()))
 }
 
 fn within(value: &Value, least: u64, most: u64) -> Option<u32> {

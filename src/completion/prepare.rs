@@ -13,6 +13,7 @@ use super::durable::{Keep, Kind, Resume, Viewer};
 use super::engine::Parts;
 use super::event::{AuthorizationRequired, RunError};
 use super::gather::{Found, authorization_required, ended, gather, limit_reached, not_allowed};
+use super::json_notice::json_repaired;
 use super::logins::{Logins, Missing, UsedLogins};
 use super::memory::Seen;
 use super::options::{OnAuth, Options};
@@ -24,6 +25,7 @@ use super::{Engine, Started, held};
 use crate::bounds::{Bound, BoundGuard};
 use crate::id::random_id;
 use crate::openai::{ChatRequest, ErrorBody, ErrorKind, InvalidField};
+use crate::telemetry::{Metrics, PanicSite, catch_panic};
 use crate::tools::{self, Spec};
 use crate::upstream::Target;
 
@@ -123,6 +125,7 @@ impl Engine {
     /// # Errors
     /// [`Error`]; then nothing was sent to the model.
     pub async fn start(&self, mut incoming: Incoming) -> Result<Started, Error> {
+        incoming.request = incoming.request.cleaned()?;
         if let Some(keep) = incoming.keep.take() {
             // A task of its own: a client that leaves now must not leave half a run behind.
             let engine = Engine { parts: Arc::clone(&self.parts) };
@@ -135,11 +138,12 @@ impl Engine {
         let (sink, events) = Sink::new(EVENTS_AHEAD);
         let mut started = checked.started(&self.parts, Viewer::Only(events));
         let prepared = checked.prepared(sink);
+        let (metrics, run_id) = (Arc::clone(&self.parts.metrics), started.run_id.clone());
         let task = if found.is_blocked() {
-            tokio::spawn(held::carry_out(prepared, found))
+            spawn_run(metrics, run_id, held::carry_out(prepared, found))
         } else {
             let agent = Box::pin(prepared.agent(found)).await?;
-            tokio::spawn(agent.run())
+            spawn_run(metrics, run_id, agent.run())
         };
         started.task = Some(super::CancelOnDrop(task.abort_handle()));
         Ok(started)
@@ -282,6 +286,9 @@ impl Prepared {
     pub async fn agent(self, mut found: Found) -> Result<Agent, Error> {
         let Prepared { parts, request, forwarded, target, path, options, parallel, logins, sink, resume } =
             self;
+        if request.is_repaired() {
+            found.notices.insert(0, json_repaired("Your request"));
+        }
         found.ready.sort_by_key(|server| server.spec.position);
         let missing = found.logins();
         let others = tools::other_entries(request.raw("tools").unwrap_or("[]"));
@@ -302,7 +309,7 @@ impl Prepared {
             }
         };
         let begun = is_changed.then(|| String::from_utf8_lossy(&messages).into_owned());
-        let quirks = target.provider.quirks;
+        let quirks = &target.provider.quirks;
         let mut conversation = Conversation::new(&request, &target.model, messages, &toolset, quirks)?;
         let start = conversation.mark();
         if sink.log().is_some() {
@@ -329,6 +336,18 @@ impl Prepared {
             resume,
         })
     }
+}
+
+/// A run in a task of its own. When it panics, its viewer is told that it ended unexpectedly.
+fn spawn_run(
+    metrics: Arc<Metrics>,
+    id: String,
+    run: impl Future<Output = ()> + Send + 'static,
+) -> tokio::task::JoinHandle<()> {
+    tokio::spawn(async move {
+        // It is counted and logged there.
+        let _ = catch_panic(&metrics, PanicSite::Run, &id, run).await;
+    })
 }
 
 /// The 401 for these logins.

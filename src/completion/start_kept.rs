@@ -1,10 +1,8 @@
 //! Runs that are kept: started, and taken over from a process that is lost.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use futures_util::future::{AbortHandle, Abortable, Aborted};
 use http::HeaderMap;
 use serde_json::Value;
@@ -22,11 +20,13 @@ use super::sink::Sink;
 use super::who::{Users, Who, principal_of_run};
 use super::{Engine, held};
 use crate::bounds::Bound;
+use crate::clean_json;
 use crate::crypto::sha256;
 use crate::id::{random_id, random_id_of};
 use crate::openai::{ChatRequest, ErrorBody, ErrorKind};
 use crate::rate_limit::RetryAfterSeconds;
 use crate::store::{self, Claimed, NewKey, RunRow, RunUsage};
+use crate::telemetry::{Metrics, PanicSite, catch_panic};
 
 /// How long a task that is not stored is kept after it was made, in milliseconds: a day.
 const UNSTORED: i64 = 24 * 3_600_000;
@@ -81,10 +81,11 @@ impl Engine {
         let title = title(&incoming.request);
         let keys = keys(&incoming, &keep, &request, parts.clock.unix_milliseconds());
         // What is carried out is what is kept, so that another process would do the same.
+        let is_repaired = incoming.request.is_repaired();
         let kept_only = ChatRequest::parse(request.clone().into()).map_err(Error::Invalid)?;
         let mut checked = self.check(incoming, id.clone(), Some(keep.kind))?;
         checked.logins.run_guard = self.take_run_place(&checked)?;
-        checked.request = kept_only;
+        checked.request = kept_only.marked_repaired(is_repaired);
         let state = KeptState {
             target: checked.target.kept(),
             path: checked.path.clone(),
@@ -144,7 +145,8 @@ impl Engine {
         let mut started = checked.started(parts, Viewer::live(Arc::clone(&log)));
         started.result_url = Some(runs.url(&id));
         let sink = Sink::to_log(Arc::clone(&log));
-        tokio::spawn(carry_out(runs.clone(), log, async move {
+        let metrics = Arc::clone(&parts.metrics);
+        tokio::spawn(carry_out(runs.clone(), metrics, log, async move {
             match checked.gather().await {
                 Ok(found) => held::carry_out(checked.prepared(sink), found).await,
                 // A viewer sees the run's end.
@@ -177,7 +179,7 @@ impl Engine {
         let engine = Engine { parts: Arc::clone(&parts) };
         tokio::spawn(async move {
             tracing::info!(run.id = row.id, takeovers = row.takeovers, "a run is taken over");
-            let state: Option<KeptState> = serde_json::from_slice(&row.state).ok();
+            let state: Option<KeptState> = clean_json::from_slice(&row.state).ok();
             let url = state.as_ref().and_then(|state| state.webhook_url.clone());
             let wants_news = row.kind == Kind::Task.as_str() || url.is_some();
             let told = wants_news.then(|| told(&parts.runs, &row, url));
@@ -211,7 +213,7 @@ impl Engine {
                     let _ = sink.send(error).await;
                 }
             };
-            carry_out(parts.runs.clone(), Arc::clone(&log), body).await;
+            carry_out(parts.runs.clone(), Arc::clone(&parts.metrics), Arc::clone(&log), body).await;
             if log.has_ended() {
                 // It may have ended before it asked about them again.
                 left.cancel(&parts).await;
@@ -363,18 +365,18 @@ fn told(runs: &Runs, row: &RunRow, url: Option<String>) -> Told {
 }
 
 /// Runs `body` to its end, or until the run is to end before its time, and sees to it that it has an end.
-async fn carry_out(runs: Runs, log: Arc<Log>, body: impl Future<Output = ()> + Send + 'static) {
+async fn carry_out(
+    runs: Runs,
+    metrics: Arc<Metrics>,
+    log: Arc<Log>,
+    body: impl Future<Output = ()> + Send + 'static,
+) {
     // Not a `select!`: that would look at every event whether the run is to end.
     let (ending, ended) = AbortHandle::new_pair();
     log.on_stop(ending);
-    let body = AssertUnwindSafe(Box::pin(body)).catch_unwind();
+    let body = catch_panic(&metrics, PanicSite::Run, &log.id, Box::pin(body));
     let stopped = match Abortable::new(body, ended).await {
-        Ok(body) => {
-            if body.is_err() {
-                tracing::error!(run.id = &*log.id, "a run broke off");
-            }
-            None
-        }
+        Ok(_) => None,
         Err(Aborted) => log.stop_reason(),
     };
     let last = match stopped {

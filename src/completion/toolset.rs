@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::clean_json;
 use crate::openai::InvalidField;
 use crate::tools::{Resolved, Tool, name};
 use crate::upstream::Provider;
@@ -145,7 +146,7 @@ fn own_name(raw: &RawValue) -> Option<String> {
         function: Option<Named>,
         custom: Option<Named>,
     }
-    let entry: Entry = serde_json::from_str(raw.get()).ok()?;
+    let entry: Entry = clean_json::from_str(raw.get()).ok()?;
     entry.function.or(entry.custom).map(|named| named.name)
 }
 

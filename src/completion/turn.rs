@@ -13,9 +13,10 @@ use super::durable::KeptCall;
 use super::event::RunEvent;
 use super::sink::{Gone, Sink};
 use super::toolset::{Owner, Toolset};
+use crate::clean_json;
 use crate::egress::{self, DecodedBody};
 use crate::id::random_id;
-use crate::openai::{ErrorBody, ErrorKind};
+use crate::openai::{ErrorBody, ErrorKind, error_object};
 use crate::sse;
 
 /// Largest answer that is not streamed, and largest event of one that is.
@@ -38,6 +39,8 @@ pub struct Turn {
     pub calls: Vec<Call>,
     pub finish_reason: Option<String>,
     pub usage: Option<Map<String, Value>>,
+    /// The answer had something that no JSON value can hold, and that was replaced.
+    pub is_repaired: bool,
 }
 
 /// One function call of the model.
@@ -128,10 +131,12 @@ impl Reader<'_> {
             Ok(Err(error)) => return Err(self.failed(format!("the answer broke off: {error}"))),
             Err(_) => return Err(self.silent()),
         };
-        let mut answer: Map<String, Value> = serde_json::from_slice(&bytes)
+        let (answer, repaired): (Value, bool) = clean_json::from_slice_noting(&bytes)
             .map_err(|error| self.failed(format!("the answer is not JSON: {error}")))?;
+        let Value::Object(mut answer) = answer else { return Err(self.refused(answer)) };
         self.provider_error(&mut answer)?;
         let mut assembly = Assembly::new(self);
+        assembly.is_repaired = repaired;
         self.sink.send(RunEvent::TurnStarted { turn: self.number, head: head(&answer) }).await?;
         assembly.usage = object(answer.remove("usage"));
         let mut choice =
@@ -198,9 +203,11 @@ impl Reader<'_> {
         if data.trim_ascii().is_empty() {
             return Ok(());
         }
-        let mut chunk: Map<String, Value> = serde_json::from_slice(data)
+        let (chunk, repaired): (Value, bool) = clean_json::from_slice_noting(data)
             .map_err(|error| self.failed(format!("the stream has an event that is not JSON: {error}")))?;
+        let Value::Object(mut chunk) = chunk else { return Err(self.refused(chunk)) };
         self.provider_error(&mut chunk)?;
+        assembly.is_repaired |= repaired;
         if !*started {
             *started = true;
             self.sink.send(RunEvent::TurnStarted { turn: self.number, head: head(&chunk) }).await?;
@@ -227,9 +234,14 @@ impl Reader<'_> {
     fn provider_error(&self, answer: &mut Map<String, Value>) -> Result<(), Broken> {
         match answer.remove("error") {
             None | Some(Value::Null) => Ok(()),
-            Some(Value::Object(error)) => Err(Broken::Failed(ErrorBody::from_provider(error, self.provider))),
-            Some(other) => Err(self.failed(other.as_str().unwrap_or("an error without words").to_owned())),
+            Some(error) => Err(self.refused(json!({ "error": error }))),
         }
+    }
+
+    /// A failure in the provider's own words.
+    fn refused(&self, answer: Value) -> Broken {
+        // The status is 200, which says nothing.
+        Broken::Failed(ErrorBody::from_provider(error_object(answer, 200), self.provider))
     }
 
     fn silent(&self) -> Broken {
@@ -282,6 +294,7 @@ struct Assembly<'a> {
     callers: u32,
     finish_reason: Option<String>,
     usage: Option<Map<String, Value>>,
+    is_repaired: bool,
 }
 
 /// A call as it grows. Whose it is, is decided when its name is complete.
@@ -305,6 +318,7 @@ impl<'a> Assembly<'a> {
             callers: reader.callers_so_far,
             finish_reason: None,
             usage: None,
+            is_repaired: false,
         }
     }
 
@@ -364,7 +378,7 @@ impl<'a> Assembly<'a> {
     /// The place of a call: the provider's index, or, where it gives none, a new place for every new id.
     fn index(&self, given: Option<u64>, id: Option<&str>) -> u64 {
         let known = |id: &str| self.calls.iter().find(|(_, call)| call.id == id).map(|(index, _)| *index);
-        let next = || self.calls.keys().next_back().map_or(0, |last| last + 1);
+        let next = || self.calls.keys().next_back().map_or(0, |last| last.saturating_add(1));
         match (given, id) {
             (Some(index), Some(id)) => match self.calls.get(&index) {
                 // The same index for another id: a provider that does not count.
@@ -430,7 +444,8 @@ impl<'a> Assembly<'a> {
                 calls.iter().map(|call| Value::Object(call.raw.clone())).collect(),
             );
         }
-        Ok(Turn { message, calls, finish_reason: self.finish_reason, usage: self.usage })
+        let Assembly { finish_reason, usage, is_repaired, .. } = self;
+        Ok(Turn { message, calls, finish_reason, usage, is_repaired })
     }
 }
 
@@ -441,7 +456,7 @@ impl Growing {
         raw.insert("id".into(), self.id.clone().into());
         raw.insert("type".into(), "function".into());
         // A provider refuses its own malformed arguments when they come back; the error result tells the model.
-        let valid = serde_json::from_str::<Map<String, Value>>(&arguments).is_ok();
+        let valid = clean_json::exact::<Map<String, Value>>(&arguments).is_ok();
         raw.insert(
             "function".into(),
             json!({ "name": self.function, "arguments": if valid { arguments.as_str() } else { "{}" } }),

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::options::Options;
 use crate::bounds::Principal;
+use crate::clean_json;
 use crate::connections::{Application, Owner};
 use crate::identity::{Caller, CallerKind};
 use crate::openai::{ChatRequest, InvalidField};
@@ -186,6 +187,6 @@ pub fn scope_of(namespace: &str, user: Option<&str>, profile: Option<&str>) -> A
 
 /// The namespace and the user in what [`scope`] has made; the user is empty when nobody was named.
 pub fn namespace_and_user(scope: &str) -> Option<(String, String)> {
-    let (namespace, user, _): (_, _, Option<String>) = serde_json::from_str(scope).ok()?;
+    let (namespace, user, _): (_, _, Option<String>) = clean_json::from_str(scope).ok()?;
     Some((namespace, user))
 }

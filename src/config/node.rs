@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use toml::de::{DeTable, DeValue};
 
+use crate::clean_json;
+
 /// Where a value was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
@@ -136,7 +138,7 @@ pub(super) fn parse_file(file: &Path, text: &str) -> Result<Node, Syntax> {
 pub(super) fn parse_value(text: &str, origin: &Origin) -> Option<Node> {
     let value = match DeValue::parse(text.trim()) {
         Ok(value) => inline(value.into_inner(), origin),
-        Err(_) => json(serde_json::from_str(text).ok()?, origin),
+        Err(_) => json(clean_json::exact(text).ok()?, origin),
     };
     Some(Node { origin: Some(origin.clone()), value })
 }

@@ -32,7 +32,7 @@ pub struct Settings {
     pub run: Run,
     pub connections: Connections,
     pub providers: Vec<Provider>,
-    /// Other names for models: `fast = "openai/gpt-5-mini"`.
+    /// Other names for models: `fast = "openai/gpt-5.4-mini"`.
     pub aliases: BTreeMap<String, String>,
     pub api_keys: Vec<ApiKey>,
     /// Clients registered by hand at authorization servers.
@@ -472,6 +472,9 @@ pub struct Quirks {
     pub images: Option<Images>,
     /// Refuses JSON schema keywords outside this simple set.
     pub simple_schemas: Option<bool>,
+    /// Refuses these fields of a request; they are not sent. Of `max_tokens` and `max_completion_tokens` the other one is
+    /// sent instead.
+    pub refused_fields: Option<Vec<String>>,
 }
 
 /// Where a provider accepts images that tools returned.

@@ -11,6 +11,7 @@ use super::clients::Source;
 use super::service::{Connections, Inner};
 use super::vault::Bound;
 use super::{Access, Error, Owner, Reason, Renewed};
+use crate::clean_json;
 use crate::config::Secret;
 use crate::oauth::{self, AuthMethod, Challenge};
 use crate::store::{CONNECTION_ACCESS, ConnectionRow, SecretsRow};
@@ -335,7 +336,7 @@ impl Inner {
     }
 
     fn hold(&self, owner: &Owner, row: ConnectionRow, secrets: &SecretsRow) -> Result<Held, Error> {
-        let endpoints = serde_json::from_slice(&row.endpoints).map_err(|_| Error::Store)?;
+        let endpoints = clean_json::from_slice(&row.endpoints).map_err(|_| Error::Store)?;
         let current = self.open_current(&row, secrets)?;
         Ok(Held {
             endpoints,

@@ -9,6 +9,7 @@ use super::service::{Connections, Inner};
 use super::take_in::Gained;
 use super::vault::Bound;
 use super::{Error, PageError};
+use crate::clean_json;
 use crate::config::Secret;
 use crate::crypto::{constant_time_eq, sha256, to_hex};
 use crate::egress::Reach;
@@ -65,7 +66,7 @@ impl Connections {
         let (flow, sealed) = inner.asked_flow(link, question, &proven).await?;
         let bound = Bound { row: &flow.id, project: &flow.project, user: &flow.user };
         let opened = inner.vault.open(&FLOW_TOKENS, bound, &sealed)?;
-        let gained: Gained = serde_json::from_slice(&opened).map_err(|_| Error::Store)?;
+        let gained: Gained = clean_json::from_slice(&opened).map_err(|_| Error::Store)?;
         inner.take_in(&flow, link, "confirming", &gained).await
     }
 
@@ -156,16 +157,16 @@ impl Inner {
 
     async fn come_back(&self, flow: FlowRow, link: String, answer: Answer) -> Result<Finished, PageError> {
         let page = || Box::new(self.page(&flow, &link, None));
-        let kept: Kept = serde_json::from_slice(&flow.discovered).map_err(|_| Error::Store)?;
+        let kept: Kept = clean_json::from_slice(&flow.discovered).map_err(|_| Error::Store)?;
         let left: LeftAs = flow
             .client
             .as_deref()
-            .and_then(|client| serde_json::from_slice(client).ok())
+            .and_then(|client| clean_json::from_slice(client).ok())
             .ok_or(Error::Store)?;
         let bound = Bound { row: &flow.id, project: &flow.project, user: &flow.user };
         let sealed = flow.sealed_verifier.as_deref().ok_or(Error::Store)?;
         let opened = self.vault.open(&FLOW_VERIFIER, bound, sealed)?;
-        let verifier: Verifier = serde_json::from_slice(&opened).map_err(|_| Error::Store)?;
+        let verifier: Verifier = clean_json::from_slice(&opened).map_err(|_| Error::Store)?;
         if !kept.server.admits_issuer(answer.iss.as_deref()) {
             self.fail(&flow, "flow.issuer_mismatch", "iss").await?;
             return Err(PageError::Failed(page()));

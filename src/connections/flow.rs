@@ -8,6 +8,7 @@ use super::offer::wanted_scopes;
 use super::service::{Connections, Inner};
 use super::vault::Bound;
 use super::{Application, Error, FlowError, Owner, PendingFlow, Reason, Scopes, Wanted};
+use crate::clean_json;
 use crate::crypto::sha256;
 use crate::id::{random_bytes, random_id};
 use crate::oauth::{self, split_scopes};
@@ -41,7 +42,7 @@ pub(super) struct KeptApplication {
 
 impl KeptApplication {
     pub(super) fn of(bytes: &[u8]) -> Application {
-        let kept: Option<KeptApplication> = serde_json::from_slice(bytes).ok();
+        let kept: Option<KeptApplication> = clean_json::from_slice(bytes).ok();
         let kept = kept.unwrap_or(KeptApplication { name: "an application".into(), verified: false });
         Application { name: kept.name.into(), verified: kept.verified, place: None }
     }

@@ -10,6 +10,7 @@ use super::pages::{FlowPage, LinkView, Proof, Proven, Stage};
 use super::service::{Connections, Inner};
 use super::vault::Bound;
 use super::{Owner, PageError};
+use crate::clean_json;
 use crate::config::Secret;
 use crate::crypto::{constant_time_eq, sha256};
 use crate::id::random_bytes;
@@ -97,7 +98,7 @@ impl Inner {
     ) -> Result<Uri, PageError> {
         let inner = self;
         let now = inner.now();
-        let kept: Kept = serde_json::from_slice(&flow.discovered).map_err(|_| super::Error::Store)?;
+        let kept: Kept = clean_json::from_slice(&flow.discovered).map_err(|_| super::Error::Store)?;
         let resource: Option<Uri> = flow.server_url.parse().ok();
         let quirks = inner.quirks.find(Some(&kept.authorization_server), resource.as_ref());
         let found = oauth::Discovered {
@@ -267,7 +268,7 @@ impl Inner {
             "returned" => Stage::Returned,
             _ => Stage::Open,
         };
-        let kept: Option<Kept> = serde_json::from_slice(&flow.discovered).ok();
+        let kept: Option<Kept> = clean_json::from_slice(&flow.discovered).ok();
         let sign_in = kept.and_then(|kept| kept.server.authorization_endpoint.parse().ok());
         let proof = match flow.proof.as_str() {
             "app" => Proof::App,

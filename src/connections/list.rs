@@ -10,6 +10,7 @@ use super::service::Connections;
 use super::{
     Application, ConnectionView, Error, FlowError, NotBegun, PageError, Reason, RevokeOutcome, Scopes, Wanted,
 };
+use crate::clean_json;
 use crate::oauth::split_scopes;
 use crate::store::ConnectionRow;
 
@@ -140,7 +141,7 @@ impl Connections {
 }
 
 fn endpoints(row: &ConnectionRow) -> Option<Endpoints> {
-    serde_json::from_slice(&row.endpoints).ok()
+    clean_json::from_slice(&row.endpoints).ok()
 }
 
 fn view(row: &ConnectionRow) -> ConnectionView {

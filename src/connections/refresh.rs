@@ -12,6 +12,7 @@ use super::clients::Source;
 use super::service::{Connections, Inner};
 use super::vault::Bound;
 use super::{Error, Reason, Renewed};
+use crate::clean_json;
 use crate::config::Secret;
 use crate::egress::Reach;
 use crate::oauth::{self, Client, TokenEndpoint, TokenError, Tokens};
@@ -77,7 +78,7 @@ impl Inner {
             let bound = Bound { row: &row.id, project: &row.project, user: &row.user };
             let refresh = self.vault.open_text(&CONNECTION_REFRESH, bound, sealed)?;
             // Of this row, not of what is in memory: another login may have led to another server since.
-            let endpoints: Endpoints = serde_json::from_slice(&row.endpoints).map_err(|_| Error::Store)?;
+            let endpoints: Endpoints = clean_json::from_slice(&row.endpoints).map_err(|_| Error::Store)?;
             let client = self.client_of(
                 endpoints.source,
                 &row.issuer,
@@ -237,7 +238,7 @@ impl Inner {
             issued_at: now,
             expires_at: tokens
                 .expires_in_seconds
-                .map(|life| now + 1000 * i64::try_from(life).unwrap_or(i64::MAX / 2000)),
+                .map(|life| now.saturating_add(i64::try_from(life).unwrap_or(i64::MAX).saturating_mul(1000))),
         };
         let scopes = tokens.scope.as_deref().unwrap_or(&row.scopes);
         let started = tokio::time::Instant::now();

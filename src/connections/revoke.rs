@@ -11,6 +11,7 @@ use super::vault::Bound;
 use super::webhooks::host_of_url;
 use super::work::Job;
 use super::{Error, Owner, RevokeOutcome};
+use crate::clean_json;
 use crate::config::Secret;
 use crate::egress::Reach;
 use crate::id::random_id;
@@ -114,7 +115,7 @@ impl Inner {
     fn revocation(&self, row: &ConnectionRow, access: &[u8], refresh: Option<&[u8]>) -> RevocationRow {
         let id = random_id("rev_");
         let bound = Bound { row: &id, project: &row.project, user: &row.user };
-        let endpoints: Option<Endpoints> = serde_json::from_slice(&row.endpoints).ok();
+        let endpoints: Option<Endpoints> = clean_json::from_slice(&row.endpoints).ok();
         let endpoint = endpoints.and_then(|endpoints| endpoints.revocation);
         let can = endpoint.is_some();
         let seal = |column, token: &[u8]| can.then(|| self.vault.seal(column, bound, token));
@@ -164,7 +165,7 @@ impl Inner {
         let bound = Bound { row: &flow.id, project: &flow.project, user: &flow.user };
         let opened = self.vault.open(&FLOW_TOKENS, bound, sealed).ok();
         // What does not open cannot be revoked; it is of no use to anybody either.
-        let gained: Option<Gained> = opened.and_then(|opened| serde_json::from_slice(&opened).ok());
+        let gained: Option<Gained> = opened.and_then(|opened| clean_json::from_slice(&opened).ok());
         if let Some(gained) = gained {
             self.revoke_gained(open, flow, &gained).await?;
         }
@@ -214,7 +215,7 @@ impl Inner {
 
     /// First the refresh token, which ends the grant at most servers, then the access token.
     async fn revoke_at_server(&self, due: &RevocationRow) -> Result<Revoked, Error> {
-        let endpoints: Endpoints = serde_json::from_slice(&due.endpoints).map_err(|_| Error::Store)?;
+        let endpoints: Endpoints = clean_json::from_slice(&due.endpoints).map_err(|_| Error::Store)?;
         let Some(url) = endpoints.revocation.as_deref() else { return Ok(Revoked::NotSupported) };
         let client = self
             .client_of(

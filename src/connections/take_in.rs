@@ -15,6 +15,7 @@ use super::pages::{Finished, Question, Stage};
 use super::service::Inner;
 use super::vault::Bound;
 use super::{Error, PageError};
+use crate::clean_json;
 use crate::config::Secret;
 use crate::id::random_id;
 use crate::oauth::Tokens;
@@ -48,7 +49,7 @@ impl Gained {
             issued_at: now,
             expires_at: tokens
                 .expires_in_seconds
-                .map(|life| now + 1000 * i64::try_from(life).unwrap_or(i64::MAX / 2000)),
+                .map(|life| now.saturating_add(i64::try_from(life).unwrap_or(i64::MAX).saturating_mul(1000))),
             scopes: tokens.scope.clone().unwrap_or_else(|| flow.scopes.clone()),
             account: account_of(tokens),
             batch,
@@ -189,9 +190,9 @@ impl Inner {
         gained: &Gained,
         known: Option<&ConnectionRow>,
     ) -> Result<ConnectionRow, Error> {
-        let kept: Kept = serde_json::from_slice(&flow.discovered).map_err(|_| Error::Store)?;
+        let kept: Kept = clean_json::from_slice(&flow.discovered).map_err(|_| Error::Store)?;
         let left: Option<LeftAs> =
-            flow.client.as_deref().and_then(|client| serde_json::from_slice(client).ok());
+            flow.client.as_deref().and_then(|client| clean_json::from_slice(client).ok());
         let left = left.ok_or(Error::Store)?;
         let application = KeptApplication::of(&flow.application);
         let endpoints = Endpoints {
@@ -277,7 +278,7 @@ fn account_of(tokens: &Tokens) -> Option<String> {
         use base64::Engine;
         let middle = token.expose().split('.').nth(1)?.to_owned();
         let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(middle).ok()?;
-        serde_json::from_slice::<Claims>(&bytes).ok()
+        clean_json::from_slice::<Claims>(&bytes).ok()
     });
     let claimed = claims.and_then(|claims| claims.email.or(claims.preferred_username).or(claims.name));
     let named = ["email", "user_name", "username", "account_id", "user", "user_id", "workspace_name", "team"];

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::brain::{self, Call, Choice, Decision, Tool};
 use super::router;
+use crate::clean_json;
 use crate::clock::Clock;
 use crate::{id, sse};
 
@@ -85,7 +86,7 @@ fn read(body: &[u8]) -> Result<Asked, Refusal> {
         param,
         code: None,
     };
-    let request: Value = serde_json::from_slice(body).map_err(|_| bad(None, "the body is not JSON"))?;
+    let request: Value = clean_json::from_slice(body).map_err(|_| bad(None, "the body is not JSON"))?;
     let Value::Object(mut request) = request else { return Err(bad(None, "the body must be a JSON object")) };
     match request.get("model") {
         Some(Value::String(model)) if model == MODEL => {}

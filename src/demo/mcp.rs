@@ -13,6 +13,7 @@ use super::address::{Here, is_on_this_machine};
 use super::oauth::SCOPE;
 use super::router::{self, DEMO_TOKEN, Demo};
 use super::tools::{self, Output, Visitor};
+use crate::clean_json;
 use crate::clock::Clock;
 use crate::mcp::{
     self, Era, INVALID_PARAMS, INVALID_REQUEST, Message, PARSE_ERROR, Refusal, invalid_params, response,
@@ -86,7 +87,7 @@ async fn serve(clock: Clock, visitor: Option<Visitor>, request: Request) -> Resp
         return refuse(&Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, INVALID_REQUEST, text), None);
     };
     let server = Server { clock, visitor, headers: parts.headers };
-    match serde_json::from_slice::<Value>(&body) {
+    match clean_json::from_slice::<Value>(&body) {
         Err(_) => refuse(&Refusal::bad_request(PARSE_ERROR, "the body is not JSON"), None),
         Ok(Value::Array(batch)) => server.answer_batch(batch).await,
         Ok(single) => server.answer(single).await,

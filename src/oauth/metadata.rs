@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::AuthMethod;
 use super::protected_resource::shape;
 use super::scope;
+use crate::clean_json;
 use crate::config::OauthEndpoints;
 use crate::egress::{Egress, Reach, Refusal, parse_uri};
 
@@ -59,7 +60,7 @@ impl ServerMetadata {
     /// # Errors
     /// What is wrong with it; completes "the document …".
     pub fn parse(body: &[u8]) -> Result<ServerMetadata, &'static str> {
-        let document: Document = serde_json::from_slice(body).map_err(|error| shape(&error))?;
+        let document: Document = clean_json::from_slice(body).map_err(|error| shape(&error))?;
         let words = |words: Vec<String>| {
             let mut words: Vec<String> = words.into_iter().filter(|word| word.len() <= 64).collect();
             words.truncate(MAX_WORDS);

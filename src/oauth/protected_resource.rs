@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::scope;
 use super::trace::visible;
+use crate::clean_json;
 use crate::egress::parse_uri;
 
 /// Most authorization servers of one resource that are kept.
@@ -58,7 +59,7 @@ impl ProtectedResource {
     /// # Errors
     /// What is wrong with it; completes "the document …".
     pub fn parse(body: &[u8]) -> Result<ProtectedResource, &'static str> {
-        let document: Document = serde_json::from_slice(body).map_err(|error| shape(&error))?;
+        let document: Document = clean_json::from_slice(body).map_err(|error| shape(&error))?;
         let resource = match &OneOrMany::list(document.resource)[..] {
             [one] if one.len() <= MAX_URL_BYTES => one.clone(),
             [] => return Err("names no `resource`"),

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use super::error::code_of;
 use super::fetch::{self, Failure};
 use super::{AuthMethod, Client, ClientDocument, RegistrationError, ServerMetadata};
+use crate::clean_json;
 use crate::config::Secret;
 use crate::egress::{self, Egress, Reach, parse_uri};
 
@@ -82,7 +83,7 @@ async fn register_once(
             retry_after: answer.retry_after(),
         });
     }
-    let read: Option<Document> = serde_json::from_slice(&answer.body).ok();
+    let read: Option<Document> = clean_json::from_slice(&answer.body).ok();
     let code = read.as_ref().and_then(|read| read.error.as_deref()).map(code_of);
     match (status, code) {
         (200..=299, None) => {}

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::exchange::send;
 use super::{TokenEndpoint, TokenError};
+use crate::clean_json;
 use crate::config::Secret;
 use crate::egress::Egress;
 
@@ -39,7 +40,7 @@ pub async fn revoke(egress: &Egress, endpoint: &TokenEndpoint<'_>, token: &Secre
         Err(TokenError::Address(reason)) => return failing(reason, None),
         Err(other) => return failing(other.to_string(), None),
     };
-    let code: Option<serde_json::Value> = serde_json::from_slice(&answer.body).ok();
+    let code: Option<serde_json::Value> = clean_json::from_slice(&answer.body).ok();
     let code = code.as_ref().and_then(|body| body.get("error")?.as_str()).unwrap_or_default();
     match (answer.status.as_u16(), code) {
         // Whoever does not know the token any more has revoked it.

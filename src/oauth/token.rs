@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::error::code_of;
 use super::trace::visible;
 use super::{Quirks, TokenError};
+use crate::clean_json;
 use crate::config::Secret;
 
 /// Longest token, in bytes.
@@ -87,7 +88,7 @@ pub fn read(
     let document = if media_type == "application/x-www-form-urlencoded" {
         from_form(body)
     } else {
-        serde_json::from_slice::<Document>(body).ok()
+        clean_json::from_slice::<Document>(body).ok()
     };
     let Some(mut document) = document else {
         return Err(nothing("it is not JSON, or not a token response"));

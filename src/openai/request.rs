@@ -9,11 +9,14 @@ use bytes::Bytes;
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use crate::clean_json;
+
 /// A chat completion request (or any JSON object): the bytes, and where each top-level value stands in them.
 #[derive(Debug, Clone)]
 pub struct ChatRequest {
     body: Bytes,
     fields: Vec<Field>,
+    is_repaired: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -92,7 +95,7 @@ impl ChatRequest {
     /// # Errors
     /// When the body is not a JSON object or gives a field twice (which provider and gateway could read differently).
     pub fn parse(body: Bytes) -> Result<Self, InvalidField> {
-        let parsed: Fields<'_> = serde_json::from_slice(&body).map_err(|error| InvalidField {
+        let parsed: Fields<'_> = clean_json::borrowed(&body).map_err(|error| InvalidField {
             param: None,
             message: format!("the body is not a JSON object: {error}"),
         })?;
@@ -109,7 +112,7 @@ impl ChatRequest {
             let message = format!("the field `{}` is given twice", twice.key);
             return Err(InvalidField { param: Some(twice.key.clone()), message });
         }
-        Ok(ChatRequest { body, fields })
+        Ok(ChatRequest { body, fields, is_repaired: false })
     }
 
     /// The same request in memory of its own: its bytes may be part of a larger buffer, which they keep alive.
@@ -117,7 +120,29 @@ impl ChatRequest {
     pub fn detached(self) -> Self {
         let mut fields = self.fields;
         fields.shrink_to_fit();
-        ChatRequest { body: Bytes::copy_from_slice(&self.body), fields }
+        ChatRequest { body: Bytes::copy_from_slice(&self.body), fields, is_repaired: self.is_repaired }
+    }
+
+    /// The request without anything that no JSON value can hold.
+    ///
+    /// # Errors
+    /// When two fields have the same name now.
+    pub fn cleaned(self) -> Result<Self, InvalidField> {
+        let Cow::Owned(body) = clean_json::clean(&String::from_utf8_lossy(&self.body)) else {
+            return Ok(self);
+        };
+        Ok(ChatRequest::parse(body.into())?.marked_repaired(true))
+    }
+
+    /// The request, known to have been cleaned.
+    #[must_use]
+    pub fn marked_repaired(self, is_repaired: bool) -> Self {
+        ChatRequest { is_repaired, ..self }
+    }
+
+    /// Whether something in it was replaced.
+    pub fn is_repaired(&self) -> bool {
+        self.is_repaired
     }
 
     /// The body as it came.
@@ -142,7 +167,7 @@ impl ChatRequest {
     /// [`InvalidField`] naming the field when it has another shape. `expected` completes "must be …".
     pub fn get<T: DeserializeOwned>(&self, key: &str, expected: &str) -> Result<Option<T>, InvalidField> {
         self.raw(key)
-            .map(|text| serde_json::from_str(text))
+            .map(|text| clean_json::from_str(text))
             .transpose()
             .map_err(|_| InvalidField::new(key, format!("`{key}` must be {expected}")))
     }
@@ -161,6 +186,27 @@ impl ChatRequest {
         body.extend_from_slice(value.as_bytes());
         body.extend_from_slice(&self.body[field.value.end..]);
         body.into()
+    }
+
+    /// The request with every field under the name that `sent_as` gives it, and without those to which it gives none;
+    /// `None` when it is that already.
+    pub fn with_fields<'f>(&'f self, sent_as: impl Fn(&'f str) -> Option<&'f str>) -> Option<ChatRequest> {
+        if self.fields.iter().all(|field| sent_as(&field.key) == Some(&*field.key)) {
+            return None;
+        }
+        let mut body = Vec::with_capacity(self.body.len());
+        for (key, value) in self.fields() {
+            let Some(name) = sent_as(key) else { continue };
+            if name != key && self.fields.iter().any(|field| field.key == name) {
+                continue;
+            }
+            body.push(if body.is_empty() { b'{' } else { b',' });
+            body.extend_from_slice(serde_json::Value::from(name).to_string().as_bytes());
+            body.push(b':');
+            body.extend_from_slice(value.as_bytes());
+        }
+        body.extend_from_slice(if body.is_empty() { b"{}" } else { b"}" });
+        ChatRequest::parse(body.into()).ok()
     }
 
     fn text(&self, range: &Range<usize>) -> &str {
@@ -186,6 +232,22 @@ mod tests {
             request.body().as_ptr(),
             "unchanged bytes are not copied"
         );
+    }
+
+    #[test]
+    fn fields_are_left_out_and_renamed_and_all_else_stays_as_it_was() {
+        let request =
+            parse(r#"{ "user" : "u", "model":"a" ,"max":1.50,"messages":[ {"role" :"user"} ]}"#).unwrap();
+        let sent_as = |field| match field {
+            "user" => None,
+            "max" => Some("most"),
+            other => Some(other),
+        };
+        let fitting = request.with_fields(sent_as).unwrap();
+        assert_eq!(&fitting.body()[..], br#"{"model":"a","most":1.50,"messages":[ {"role" :"user"} ]}"#);
+        assert!(fitting.with_fields(Some).is_none(), "nothing to do");
+        let both = parse(r#"{"max":1,"most":2}"#).unwrap().with_fields(sent_as).unwrap();
+        assert_eq!(&both.body()[..], br#"{"most":2}"#);
     }
 
     #[test]

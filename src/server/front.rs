@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,8 +29,8 @@ use crate::api::{self, ApiError, App};
 use crate::completion::is_run_id;
 use crate::id::random_id;
 use crate::identity::{self, Peer};
-use crate::openai::ErrorKind;
-use crate::telemetry::{Endpoint, OpenStream};
+use crate::openai::{ErrorBody, ErrorKind};
+use crate::telemetry::{Endpoint, Metrics, OpenStream, PanicSite, catch_panic, note_panic};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -73,7 +74,7 @@ impl Front {
         let (body, lent) = lend(body);
         let checked = check(&mut head, self.local).and_then(|()| self.count_by_address(&head.headers));
         let mut response = match checked {
-            Ok(()) => self.route(Request::from_parts(head, body)).await,
+            Ok(()) => self.answer_or_500(Request::from_parts(head, body), &id).await,
             Err(refused) => {
                 drop(body);
                 refused.into_response()
@@ -87,7 +88,7 @@ impl Front {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             self.state.leave_unread();
         }
-        response.headers_mut().insert(REQUEST_ID, id);
+        response.headers_mut().insert(REQUEST_ID, id.clone());
         self.app.metrics.request(endpoint, status.as_u16(), started.elapsed());
         if status.is_server_error() {
             tracing::warn!(
@@ -102,7 +103,8 @@ impl Front {
             .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
         let guard = streamed.then(|| self.app.metrics.open_stream());
         let exchange = Arc::clone(&self.state).send();
-        Ok(response.map(|body| Tracked { body, _open: guard, _exchange: exchange }))
+        let metrics = Arc::clone(&self.app.metrics);
+        Ok(response.map(|body| Tracked { body, metrics, id, _open: guard, _exchange: exchange }))
     }
 }
 
@@ -117,6 +119,14 @@ impl Front {
             Some(place) => Ok(self.app.rate_limit.check(&format!("address {place}").into(), most)?),
             None => Ok(()),
         }
+    }
+
+    /// The router's answer, or a 500 that names the request when a defect of ours kept it from answering.
+    async fn answer_or_500(&mut self, request: Request<Body>, id: &HeaderValue) -> Response {
+        let metrics = Arc::clone(&self.app.metrics);
+        let name = id.to_str().unwrap_or_default();
+        let answer = catch_panic(&metrics, PanicSite::Request, name, self.route(request)).await;
+        answer.unwrap_or_else(|| defect(name))
     }
 
     /// The router's answer. Chat completions are what this program is for: they go to their handler directly, which
@@ -134,6 +144,16 @@ impl Front {
             Err(never) => match never {},
         }
     }
+}
+
+/// The answer to a request that ended in a panic.
+fn defect(request_id: &str) -> Response {
+    let message = format!(
+        "toolgate failed on this request because of a defect; please report it with the id {request_id}"
+    );
+    let body = ErrorBody::new(ErrorKind::Server, Some("internal_error"), message);
+    let body = body.with("request_id", request_id.into());
+    ApiError::from_body(StatusCode::INTERNAL_SERVER_ERROR, body).into_response()
 }
 
 /// Whether a request is one that is answered here at all. Its `Host` is afterwards whom it is truly addressed to.
@@ -178,6 +198,8 @@ fn lend(body: Incoming) -> (Body, Option<Back>) {
 /// A response body that counts as open until it has ended or was dropped.
 pub struct Tracked {
     body: Body,
+    metrics: Arc<Metrics>,
+    id: HeaderValue,
     _open: Option<OpenStream>,
     _exchange: Exchange,
 }
@@ -190,7 +212,13 @@ impl http_body::Body for Tracked {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
+        let polled = AssertUnwindSafe(|| Pin::new(&mut self.body).poll_frame(context));
+        catch_unwind(polled).unwrap_or_else(|_| {
+            note_panic(&self.metrics, PanicSite::Answer, self.id.to_str().unwrap_or_default());
+            // The client sees that the answer is not whole.
+            self.body = Body::empty();
+            Poll::Ready(Some(Err(axum::Error::new("the answer broke off because of a defect of toolgate"))))
+        })
     }
 
     fn is_end_stream(&self) -> bool {
@@ -312,6 +340,38 @@ fn names_loopback(authority: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn an_answer_that_panics_breaks_off_and_is_counted() {
+        use futures_util::stream;
+        use http_body_util::BodyExt;
+
+        let metrics = Arc::new(Metrics::default());
+        let mut pieces = ["one"].into_iter();
+        let body = stream::poll_fn(move |_| {
+            let piece: &'static str = pieces.next().expect("for a test");
+            Poll::Ready(Some(Ok::<_, Infallible>(Bytes::from(piece))))
+        });
+        let id = HeaderValue::from_static("req_1");
+        let mut tracked =
+            Tracked { body: Body::from_stream(body), metrics: Arc::clone(&metrics), id, _open: None };
+        assert_eq!(tracked.frame().await.unwrap().unwrap().into_data().unwrap(), "one");
+        assert!(tracked.frame().await.unwrap().is_err(), "not a whole answer");
+        assert!(tracked.frame().await.is_none());
+        assert!(metrics.encode().contains("toolgate_panics_total{site=\"answer\"} 1"));
+    }
+
+    #[tokio::test]
+    async fn the_answer_to_a_panic_names_the_request() {
+        use http_body_util::BodyExt;
+
+        let response = defect("req_7");
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(body["error"]["code"], "internal_error");
+        assert_eq!(body["error"]["request_id"], "req_7");
+    }
 
     fn from(pairs: &[(&'static str, &'static str)]) -> bool {
         let headers = pairs

@@ -20,7 +20,7 @@ use crate::keys;
 use crate::memory_budget::MemoryBudget;
 use crate::rate_limit::RateLimit;
 use crate::store::Location;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, supervise};
 use crate::upstream::{Providers, Upstream};
 use crate::{demo, web};
 
@@ -116,7 +116,7 @@ pub async fn serve_until(
     let sessions = Sessions::new(store.clone(), clock.clone(), sign_in.issuers());
     let cookies = Cookies::new(&public_url);
     let memory = HiddenTurns::new(&settings.run, clock.clone()).kept_in(store.clone(), keyring.clone());
-    let (runs, journal) = Runs::new(
+    let (runs, mut journal) = Runs::new(
         store.clone(),
         connections.clone(),
         clock.clone(),
@@ -193,16 +193,21 @@ pub async fn serve_until(
     let (watched, keeping, resuming) = (runs.clone(), runs.clone(), Arc::clone(&app.engine));
     let remembering = Arc::clone(&app);
     let writing = runs.clone();
+    let counting = || Arc::clone(&app.metrics);
     let tasks = [
-        tokio::spawn(async move { writing.work(journal).await }),
-        tokio::spawn(async move { watched.watch().await }),
-        tokio::spawn(async move { keeping.keep(|row| resuming.resume(row)).await }),
-        tokio::spawn(keys::watch(source, keyring)),
-        tokio::spawn(async move { watching.callers.watch().await }),
-        tokio::spawn(async move { listening.watch().await }),
-        tokio::spawn(async move { working.work().await }),
-        tokio::spawn(async move { sweeping.work().await }),
-        tokio::spawn(async move { remembering.engine.work().await }),
+        tokio::spawn(supervise(counting(), "journal", async move || writing.work(&mut journal).await)),
+        tokio::spawn(supervise(counting(), "run news", async move || watched.watch().await)),
+        tokio::spawn(supervise(counting(), "run leases", async move || {
+            keeping.keep(|row| resuming.resume(row)).await
+        })),
+        tokio::spawn(supervise(counting(), "keyring", async move || {
+            keys::watch(source.clone(), keyring.clone()).await
+        })),
+        tokio::spawn(supervise(counting(), "API keys", async move || watching.callers.watch().await)),
+        tokio::spawn(supervise(counting(), "connection news", async move || listening.watch().await)),
+        tokio::spawn(supervise(counting(), "connections", async move || working.work().await)),
+        tokio::spawn(supervise(counting(), "sessions", async move || sweeping.work().await)),
+        tokio::spawn(supervise(counting(), "hidden turns", async move || remembering.engine.work().await)),
     ];
     ready(&started);
     let draining = Arc::clone(&app);

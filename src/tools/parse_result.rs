@@ -11,23 +11,24 @@ use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::{Error, Part, ToolResult, media, text};
+use crate::clean_json::{self, CleanJson};
 
 /// Pieces of content that are read; the number of further ones is said.
 const MAX_PARTS: usize = 1000;
-/// Levels of structured content; deeper, it is text.
-const MAX_DEPTH: usize = 100;
 const URI_CHARACTERS: usize = 2048;
 const NAME_CHARACTERS: usize = 256;
 const KIND_CHARACTERS: usize = 64;
 
 impl ToolResult {
-    /// Reads the JSON of a `CallToolResult`. Bytes that are not UTF-8 become U+FFFD.
+    /// Reads the JSON of a `CallToolResult`. Bytes that are not UTF-8, and what no JSON value can hold, are replaced.
     ///
     /// # Errors
     /// [`Error::Protocol`] when it is not an object of that form.
     pub fn parse(raw: &[u8]) -> Result<Self, Error> {
         let raw = String::from_utf8_lossy(raw);
-        let result: CallToolResult<'_> = serde_json::from_str(&raw).map_err(|error| {
+        let text = clean_json::clean(&raw);
+        let is_repaired = matches!(raw, Cow::Owned(_)) || matches!(text, Cow::Owned(_));
+        let result: CallToolResult<'_> = clean_json::borrowed(text.as_bytes()).map_err(|error| {
             let what = if error.is_syntax() || error.is_eof() { "not JSON" } else { "not a tool result" };
             Error::Protocol(format!("what it returned for a tool call is {what}"))
         })?;
@@ -36,15 +37,8 @@ impl ToolResult {
         if content.further > 0 {
             parts.push(Part::Text(format!("… [cut: {} more parts not shown]", content.further)));
         }
-        let mut structured = None;
-        if let Some(json) = result.structured {
-            if depth(json.get()) <= MAX_DEPTH {
-                structured = Some(json.to_owned());
-            } else {
-                parts.push(Part::Text(json.get().to_owned()));
-            }
-        }
-        Ok(ToolResult { parts, structured, is_error: result.is_error.unwrap_or(false) })
+        let structured = result.structured.and_then(|json| CleanJson::read(json.get()).ok());
+        Ok(ToolResult { parts, structured, is_error: result.is_error.unwrap_or(false), is_repaired })
     }
 }
 
@@ -156,7 +150,7 @@ impl Text<'_> {
 
 fn part(raw: &RawValue) -> Part {
     let unknown = |kind: String| Part::Unknown { kind, size_bytes: raw.get().len() };
-    let Ok(piece) = serde_json::from_str::<Piece<'_>>(raw.get()) else {
+    let Ok(piece) = clean_json::borrowed::<Piece<'_>>(raw.get().as_bytes()) else {
         return unknown("content that is not MCP".to_owned());
     };
     let kind = piece.kind.as_ref().map_or_else(String::new, |kind| kind.line(KIND_CHARACTERS));
@@ -193,23 +187,4 @@ fn part(raw: &RawValue) -> Part {
         ("", _) => unknown("content without a type".to_owned()),
         _ => unknown(kind),
     }
-}
-
-/// How deeply the arrays and objects of `json`, which is valid, are nested.
-fn depth(json: &str) -> usize {
-    let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
-    for byte in json.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
-            b'"' => in_string = !in_string,
-            b'[' | b'{' if !in_string => {
-                depth += 1;
-                deepest = deepest.max(depth);
-            }
-            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    deepest
 }

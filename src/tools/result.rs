@@ -8,9 +8,9 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use serde_json::value::RawValue;
 
 use super::{media, text};
+use crate::clean_json::{self, CleanJson};
 
 pub use super::media::Image;
 
@@ -28,9 +28,12 @@ pub struct ToolResult {
     pub parts: Vec<Part>,
     /// `structuredContent`, when present: JSON, at most 100 levels deep.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub structured: Option<Box<RawValue>>,
+    pub structured: Option<CleanJson>,
     /// The tool, or we, say that the call failed.
     pub is_error: bool,
+    /// It had something that no JSON value can hold, and that was replaced.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_repaired: bool,
 }
 
 /// One piece of content (MCP 2026-07-28 `ContentBlock`).
@@ -150,7 +153,7 @@ impl ToolResult {
 
     /// A failure in words for model and reader.
     pub fn failure(message: impl Into<String>) -> Self {
-        ToolResult { parts: vec![Part::Text(message.into())], structured: None, is_error: true }
+        ToolResult { parts: vec![Part::Text(message.into())], is_error: true, ..ToolResult::default() }
     }
 
     /// At most `limit_bytes` of text and JSON, and 12 MiB of media. What is missing is said in its place.
@@ -250,7 +253,7 @@ impl ToolResult {
 
     /// The structured content, unless the texts say the same, as most servers let them.
     pub fn unrepeated_structured(&self) -> Option<&str> {
-        let structured = self.structured.as_deref()?.get();
+        let structured = self.structured.as_ref()?.get();
         let texts: Vec<&str> = self.parts.iter().filter_map(Part::text).collect();
         (!repeats(&texts, structured)).then_some(structured)
     }
@@ -266,10 +269,10 @@ fn repeats(texts: &[&str], structured: &str) -> bool {
     {
         return false;
     }
-    let Ok(structured) = serde_json::from_str::<Value>(structured) else { return false };
+    let Ok(structured) = clean_json::from_str::<Value>(structured) else { return false };
     let is = |text: &str, value: &Value| match value {
         Value::String(value) => value == text,
-        value => serde_json::from_str::<Value>(text).is_ok_and(|text| text == *value),
+        value => clean_json::from_str::<Value>(text).is_ok_and(|text| text == *value),
     };
     if texts.iter().any(|text| is(text, &structured)) {
         return true;

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::clean_json;
+
 /// How long a provider that did not tell is not asked again.
 const AFTER_FAILURE: Duration = Duration::from_secs(30);
 
@@ -69,7 +71,7 @@ pub(super) fn parse(body: &[u8]) -> Option<Vec<String>> {
         Wrapped { data: Vec<Model> },
         Bare(Vec<Model>),
     }
-    let models = match serde_json::from_slice(body).ok()? {
+    let models = match clean_json::from_slice(body).ok()? {
         Answer::Wrapped { data } => data,
         Answer::Bare(models) => models,
     };

@@ -1,9 +1,10 @@
 //! Providers known by name: where they are, which variable holds their key, how they depart from OpenAI.
 
 use super::Quirks;
+use super::provider::RefusedFields;
 
 /// A provider that needs nothing but a key.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Preset {
     pub name: &'static str,
     pub base_url: &'static str,
@@ -23,7 +24,37 @@ const fn hosted(
     Preset { name, base_url, key_variables, address_variable: None, quirks }
 }
 
-/// All presets. Quirks come from the providers' own API references.
+/// Fields that say who asks and how the request is filed, and change nothing about the answer: these providers refuse
+/// requests that have one of them.
+const FILING: RefusedFields = RefusedFields::Known(&[
+    "metadata",
+    "store",
+    "user",
+    "safety_identifier",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+]);
+/// The same without `user`, which these take.
+const FILING_BUT_USER: RefusedFields = RefusedFields::Known(&[
+    "metadata",
+    "store",
+    "safety_identifier",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+]);
+/// Mistral's: it has only the older bound on tokens, too.
+const MISTRAL: RefusedFields = RefusedFields::Known(&[
+    "metadata",
+    "store",
+    "user",
+    "safety_identifier",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "service_tier",
+    "max_completion_tokens",
+]);
+
+/// All presets. Quirks come from the providers' own API references, and from what they were seen to refuse.
 pub const PRESETS: &[Preset] = &[
     hosted(
         "openai",
@@ -36,20 +67,34 @@ pub const PRESETS: &[Preset] = &[
         "google",
         "https://generativelanguage.googleapis.com/v1beta/openai",
         &["GEMINI_API_KEY", "GOOGLE_API_KEY"],
-        Quirks { simple_schemas: true, ..Quirks::NONE },
+        Quirks { simple_schemas: true, refused_fields: FILING, ..Quirks::NONE },
     ),
-    hosted("xai", "https://api.x.ai/v1", &["XAI_API_KEY"], Quirks { max_tools: Some(200), ..Quirks::NONE }),
+    hosted(
+        "xai",
+        "https://api.x.ai/v1",
+        &["XAI_API_KEY"],
+        Quirks {
+            max_tools: Some(200),
+            refused_fields: RefusedFields::Known(&["metadata", "store"]),
+            ..Quirks::NONE
+        },
+    ),
     hosted(
         "groq",
         "https://api.groq.com/openai/v1",
         &["GROQ_API_KEY"],
-        Quirks { max_tools: Some(128), drop_reasoning: true, ..Quirks::NONE },
+        Quirks {
+            max_tools: Some(128),
+            drop_reasoning: true,
+            refused_fields: FILING_BUT_USER,
+            ..Quirks::NONE
+        },
     ),
     hosted(
         "mistral",
         "https://api.mistral.ai/v1",
         &["MISTRAL_API_KEY"],
-        Quirks { no_stream_options: true, drop_reasoning: true, ..Quirks::NONE },
+        Quirks { no_stream_options: true, drop_reasoning: true, refused_fields: MISTRAL, ..Quirks::NONE },
     ),
     hosted(
         "deepseek",
@@ -60,7 +105,12 @@ pub const PRESETS: &[Preset] = &[
     hosted("openrouter", "https://openrouter.ai/api/v1", &["OPENROUTER_API_KEY"], Quirks::NONE),
     hosted("together", "https://api.together.xyz/v1", &["TOGETHER_API_KEY"], Quirks::NONE),
     hosted("fireworks", "https://api.fireworks.ai/inference/v1", &["FIREWORKS_API_KEY"], Quirks::NONE),
-    hosted("cerebras", "https://api.cerebras.ai/v1", &["CEREBRAS_API_KEY"], Quirks::NONE),
+    hosted(
+        "cerebras",
+        "https://api.cerebras.ai/v1",
+        &["CEREBRAS_API_KEY"],
+        Quirks { refused_fields: FILING_BUT_USER, ..Quirks::NONE },
+    ),
     Preset {
         name: "ollama",
         base_url: "http://127.0.0.1:11434/v1",

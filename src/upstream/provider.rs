@@ -9,7 +9,7 @@ use crate::config::Images;
 use crate::egress::Reach;
 
 /// How a provider departs from OpenAI's API.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Quirks {
     /// Most tools in one request.
     pub max_tools: Option<usize>,
@@ -21,6 +21,26 @@ pub struct Quirks {
     pub simple_schemas: bool,
     /// Overrides what is known of its models.
     pub images: Option<Images>,
+    /// Fields of a request that it refuses.
+    pub refused_fields: RefusedFields,
+}
+
+/// Fields of a request that a provider refuses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RefusedFields {
+    /// By what is known of it.
+    Known(&'static [&'static str]),
+    /// By the operator's own list.
+    Configured(Arc<[String]>),
+}
+
+impl RefusedFields {
+    fn contains(&self, field: &str) -> bool {
+        match self {
+            RefusedFields::Known(list) => list.contains(&field),
+            RefusedFields::Configured(list) => list.iter().any(|name| name == field),
+        }
+    }
 }
 
 impl Quirks {
@@ -31,7 +51,22 @@ impl Quirks {
         drop_reasoning: false,
         simple_schemas: false,
         images: None,
+        refused_fields: RefusedFields::Known(&[]),
     };
+
+    /// The name under which the provider takes a field of a request; `None` when it takes none such. The two bounds on
+    /// tokens stand for each other.
+    pub fn sent_as<'f>(&self, field: &'f str) -> Option<&'f str> {
+        if !self.refused_fields.contains(field) {
+            return Some(field);
+        }
+        let other = match field {
+            "max_completion_tokens" => "max_tokens",
+            "max_tokens" => "max_completion_tokens",
+            _ => return None,
+        };
+        (!self.refused_fields.contains(other)).then_some(other)
+    }
 }
 
 /// Where a provider's key comes from. Never the key.

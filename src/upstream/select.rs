@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::models::{self, Asked, ModelList};
 use super::preset::{PRESETS, find_preset, find_preset_by_host};
+use super::provider::RefusedFields;
 use super::{KeySource, Provider, Quirks, Upstream};
 use crate::config::{self, Models, Secret, Settings};
 use crate::egress::{self, Reach};
@@ -237,7 +238,7 @@ impl Providers {
             base: base.parse().map_err(|_| bad("does not make an address"))?,
             key: None,
             key_source: KeySource::None,
-            quirks: find_preset_by_host(host).map_or(Quirks::NONE, |preset| preset.quirks),
+            quirks: find_preset_by_host(host).map_or(Quirks::NONE, |preset| preset.quirks.clone()),
             reach: Reach::Requested,
             models: ModelList::Given(Vec::new()),
             active: false,
@@ -423,13 +424,17 @@ fn configured(
             })
         })
         .transpose()?;
-    let known = preset.map_or(Quirks::NONE, |preset| preset.quirks);
+    let known = preset.map_or(Quirks::NONE, |preset| preset.quirks.clone());
     let quirks = Quirks {
         max_tools: entry.quirks.max_tools.or(known.max_tools),
         no_stream_options: entry.quirks.no_stream_options.unwrap_or(known.no_stream_options),
         drop_reasoning: entry.quirks.drop_reasoning.unwrap_or(known.drop_reasoning),
         simple_schemas: entry.quirks.simple_schemas.unwrap_or(known.simple_schemas),
         images: entry.quirks.images.or(known.images),
+        refused_fields: match &entry.quirks.refused_fields {
+            Some(fields) => RefusedFields::Configured(fields.as_slice().into()),
+            None => known.refused_fields,
+        },
     };
     let models = match &entry.models {
         Some(Models::These(models)) => ModelList::Given(models.clone()),

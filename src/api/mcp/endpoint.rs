@@ -19,6 +19,7 @@ use crate::api::any_host::any_host;
 use crate::api::relay::no_page;
 use crate::api::runs::json_response;
 use crate::api::{App, body, prompts};
+use crate::clean_json;
 use crate::completion::{Record, is_run_id};
 use crate::config::Settings;
 use crate::identity::{Caller, Surface};
@@ -49,7 +50,7 @@ async fn answer(app: &Arc<App>, id: &str, request: Request<Body>) -> Result<Resp
     let record = Arc::new(prompts::find(app, &caller, id).await?);
     let body = read(app, &caller, body, &head.headers).await?;
     let server = Server { app, caller: &caller, record, headers: &head.headers };
-    match serde_json::from_slice::<Value>(&body) {
+    match clean_json::from_slice::<Value>(&body) {
         Err(_) => Err(Refusal::bad_request(PARSE_ERROR, "the body is not JSON").into()),
         Ok(Value::Array(batch)) => server.answer_batch(batch).await,
         Ok(single) => server.answer(single).await,

@@ -11,6 +11,7 @@ use super::record::{Record, Visibility};
 use super::runs::{Inner, Runs};
 use super::step::Step;
 use super::viewer::{LogViewer, Viewer};
+use crate::clean_json;
 use crate::completion::event::RunEvent;
 use crate::store::{Error, RunRow, RunState};
 
@@ -174,11 +175,6 @@ impl Inner {
 
 /// Records of one batch, or of several that the store has put together: one array after the other.
 fn read_all<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<Vec<T>, Error> {
-    let mut all = Vec::new();
-    for records in serde_json::Deserializer::from_slice(bytes).into_iter::<Vec<T>>() {
-        let records =
-            records.map_err(|error| Error::Unexpected(format!("a run's journal cannot be read: {error}")))?;
-        all.extend(records);
-    }
-    Ok(all)
+    clean_json::records(bytes)
+        .map_err(|error| Error::Unexpected(format!("a run's journal cannot be read: {error}")))
 }

@@ -184,8 +184,13 @@ impl Journal {
 
 impl Writer {
     /// Writes until the process ends.
-    pub async fn work(mut self) {
-        let mut last = Instant::now() - PAUSE;
+    pub async fn work(&mut self) {
+        // Begun again after a panic: what was in hand then is looked at anew.
+        for log in self.journal.all() {
+            log.write_anew();
+            self.journal.queue(&log.id, true, true);
+        }
+        let mut last = Instant::now();
         while let Some(first) = self.queued.recv().await {
             let pause = async {
                 tokio::time::sleep_until(last + PAUSE).await;
@@ -205,6 +210,8 @@ impl Writer {
             {
                 ids.push(id);
             }
+            ids.sort_unstable();
+            ids.dedup();
             let logs = ids.iter().filter_map(|id| self.journal.find(id));
             let mut taken: Vec<_> = logs.map(|log| (Arc::clone(&log), log.take())).collect();
             last = Instant::now();

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::state::KeptState;
+use crate::clean_json;
 use crate::completion::options::Options;
 use crate::completion::render::Output;
 use crate::store::RunRow;
@@ -183,7 +184,7 @@ pub struct Record {
 impl Record {
     /// Of a listed one neither the request nor its options and provider are known.
     pub(super) fn of(row: &RunRow, reader: &Reader) -> Self {
-        let state = serde_json::from_slice::<KeptState>(&row.state).ok();
+        let state = clean_json::from_slice::<KeptState>(&row.state).ok();
         Record {
             output: state.as_ref().map(|state| state.options.output).unwrap_or_default(),
             options: state.as_ref().map(|state| state.options.clone()),
@@ -200,8 +201,8 @@ impl Record {
             reason: row.reason.clone(),
             visibility: Visibility::parse(&row.visibility).unwrap_or(Visibility::Private),
             stored: row.stored,
-            metadata: serde_json::from_slice(&row.metadata).unwrap_or_default(),
-            request: serde_json::from_slice(&row.request).unwrap_or_default(),
+            metadata: clean_json::from_slice(&row.metadata).unwrap_or_default(),
+            request: clean_json::from_slice(&row.request).unwrap_or_default(),
             used_logins: row.used_logins,
             created_at: row.created_at,
             changed_at: row.changed_at,

@@ -219,7 +219,7 @@ mod tests {
             tool: "t".into(),
             host: "h".into(),
             result: ToolResult {
-                structured: Some(serde_json::value::to_raw_value(&json!({ "a": 1.0 })).unwrap()),
+                structured: Some((&json!({ "a": 1.0 })).into()),
                 ..ToolResult::failure("no")
             },
             milliseconds: 3,

@@ -276,8 +276,8 @@ impl Runs {
     }
 
     /// Writes, and tidies up, until the process ends.
-    pub async fn work(&self, work: Work) {
-        let Work { writer, mut to_tidy } = work;
+    pub async fn work(&self, work: &mut Work) {
+        let Work { writer, to_tidy } = work;
         let tidying = async {
             let mut ended = Vec::new();
             while to_tidy.recv_many(&mut ended, TOGETHER).await > 0 {

@@ -7,6 +7,7 @@ use http::HeaderMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::clean_json;
 use crate::completion::options::Options;
 use crate::connections::Application;
 use crate::openai::ChatRequest;
@@ -60,7 +61,7 @@ impl KeptApplication {
 pub fn has_credentials(request: &ChatRequest, headers: &HeaderMap, target: &Target) -> bool {
     let in_tools = || {
         let tools: Vec<Map<String, Value>> =
-            request.raw("tools").and_then(|tools| serde_json::from_str(tools).ok()).unwrap_or_default();
+            request.raw("tools").and_then(|tools| clean_json::from_str(tools).ok()).unwrap_or_default();
         tools.iter().any(|tool| is_mcp(tool) && CREDENTIALS.iter().any(|field| tool.contains_key(*field)))
     };
     target.has_callers_key() || headers.contains_key("x-mcp-authorization") || in_tools()
@@ -83,7 +84,7 @@ pub fn kept_request(request: &ChatRequest) -> Vec<u8> {
 }
 
 fn without_credentials(tools: &str) -> String {
-    let Ok(mut tools) = serde_json::from_str::<Vec<Value>>(tools) else { return "[]".to_owned() };
+    let Ok(mut tools) = clean_json::from_str::<Vec<Value>>(tools) else { return "[]".to_owned() };
     for tool in tools.iter_mut().filter_map(Value::as_object_mut).filter(|tool| is_mcp(tool)) {
         for field in CREDENTIALS {
             tool.shift_remove(field);
@@ -99,7 +100,7 @@ fn is_mcp(tool: &Map<String, Value>) -> bool {
 /// What a list calls the run: the beginning of the last message of the user.
 pub fn title(request: &ChatRequest) -> String {
     let messages: Vec<Map<String, Value>> =
-        request.raw("messages").and_then(|messages| serde_json::from_str(messages).ok()).unwrap_or_default();
+        request.raw("messages").and_then(|messages| clean_json::from_str(messages).ok()).unwrap_or_default();
     let of_user = |message: &&Map<String, Value>| message.get("role").is_some_and(|role| role == "user");
     let text = messages.iter().rev().find(of_user).map(|message| text_of(message.get("content")));
     let text = text.unwrap_or_default();

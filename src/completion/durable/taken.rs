@@ -93,6 +93,13 @@ impl Log {
         }
     }
 
+    /// Whatever was taken may not have been written: all that is not known to be in the store is written once more.
+    pub(super) fn write_anew(&self) {
+        let mut state = self.state();
+        state.is_changed = true;
+        state.is_hiding |= state.used_logins && !state.is_chosen;
+    }
+
     /// It is not, and is to be written again.
     pub(super) fn unsettle(&self, taken: &Taken) {
         {

@@ -66,8 +66,9 @@ pub(super) fn count(used: &mut RunUsage, event: &RunEvent) {
         RunEvent::TurnStarted { turn, .. } => used.turns = i64::from(*turn),
         RunEvent::ToolCall(_) => used.tool_calls += 1,
         RunEvent::Usage(usage) => {
-            used.prompt_tokens += tokens(usage, "prompt_tokens");
-            used.completion_tokens += tokens(usage, "completion_tokens");
+            used.prompt_tokens = used.prompt_tokens.saturating_add(tokens(usage, "prompt_tokens"));
+            used.completion_tokens =
+                used.completion_tokens.saturating_add(tokens(usage, "completion_tokens"));
         }
         _ => {}
     }

@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use super::seen::TextDigest;
+use crate::clean_json;
 
 /// What the blocks of a tool call begin with in `content`.
 const MARK: &str = "<details><summary>🔧 ";
@@ -59,7 +60,7 @@ pub fn of_message(scope: &str, message: &RawValue, which: Which) -> Option<Key> 
     if !has("tool_calls") && (which == Which::Calls || !has("details")) {
         return None;
     }
-    let seen: SeenMessage<'_> = serde_json::from_str(message.get()).ok()?;
+    let seen: SeenMessage<'_> = clean_json::borrowed(message.get().as_bytes()).ok()?;
     if seen.role != "assistant" {
         return None;
     }
@@ -81,9 +82,9 @@ pub fn of_message(scope: &str, message: &RawValue, which: Which) -> Option<Key> 
 /// The text of `content`: a text itself, or parts that are all text.
 fn text(content: &RawValue) -> Option<String> {
     if content.get().starts_with('"') {
-        return serde_json::from_str(content.get()).ok();
+        return clean_json::from_str(content.get()).ok();
     }
-    let parts: Vec<Part> = serde_json::from_str(content.get()).ok()?;
+    let parts: Vec<Part> = clean_json::from_str(content.get()).ok()?;
     parts.iter().all(|part| part.kind == "text").then(|| parts.into_iter().map(|part| part.text).collect())
 }
 
@@ -94,7 +95,7 @@ pub fn of_calls<'c>(scope: &str, calls: impl Iterator<Item = (&'c str, &'c str, 
         add(&mut digest, id.as_bytes());
         add(&mut digest, function.as_bytes());
         // Clients re-encode arguments; white space between tokens may change on the way.
-        let compact = serde_json::from_str::<serde_json::Value>(arguments)
+        let compact = clean_json::exact::<serde_json::Value>(arguments)
             .map_or_else(|_| arguments.to_owned(), |value| value.to_string());
         add(&mut digest, compact.as_bytes());
     }

@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 
 use super::key::{Key, Which, of_message};
 use super::shelf::{Reader, Shelf};
+use crate::clean_json;
 use crate::clock::Clock;
 use crate::config;
 use crate::crypto::Keyring;
@@ -95,7 +96,7 @@ impl HiddenTurns {
         // Only a caller that answers calls can bring them back.
         !self.is_empty()
             && memchr::memmem::find(messages.as_bytes(), b"tool_call_id").is_some()
-            && serde_json::from_str::<Vec<&RawValue>>(messages).is_ok_and(|messages| {
+            && clean_json::borrowed::<Vec<&RawValue>>(messages.as_bytes()).is_ok_and(|messages| {
                 let mut keys = messages.iter().filter_map(|message| of_message(scope, message, Which::Calls));
                 keys.any(|key| self.find(&key).is_some())
             })
@@ -175,9 +176,9 @@ fn without_large_media(messages: Vec<u8>) -> Vec<u8> {
         return messages;
     }
     let list = [b"[", &messages[..], b"]"].concat();
-    let Ok(parsed) = serde_json::from_slice::<Vec<&RawValue>>(&list) else { return messages };
+    let Ok(parsed) = clean_json::borrowed::<Vec<&RawValue>>(&list) else { return messages };
     let kept = parsed.iter().map(|message| message.get()).filter(|message| {
-        serde_json::from_str::<Role<'_>>(message).is_ok_and(|message| message.role != "user")
+        clean_json::borrowed::<Role<'_>>(message.as_bytes()).is_ok_and(|message| message.role != "user")
     });
     kept.collect::<Vec<_>>().join(",").into_bytes()
 }

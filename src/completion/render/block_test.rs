@@ -2,9 +2,9 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
 use serde_json::json;
-use serde_json::value::RawValue;
 
 use super::*;
+use crate::clean_json::CleanJson;
 
 fn call(tool: &str, host: &str, arguments: Value) -> ToolCall {
     ToolCall {
@@ -132,17 +132,17 @@ fn media_are_named_with_type_and_size() {
 
 #[test]
 fn structured_content_is_shown_once() {
-    let structured = || RawValue::from_string("{\"temperature\":21}".to_owned()).ok();
+    let structured = || CleanJson::read("{\"temperature\":21}").ok();
     let both = ToolResult {
         parts: vec![Part::Text("{ \"temperature\": 21 }".to_owned())],
         structured: structured(),
-        is_error: false,
+        ..ToolResult::default()
     };
     assert_eq!(tool_result(&result(both)).matches("temperature").count(), 1);
     let other = ToolResult {
         parts: vec![Part::Text("It is warm.".to_owned())],
         structured: structured(),
-        is_error: false,
+        ..ToolResult::default()
     };
     let shown = tool_result(&result(other));
     assert!(

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use crate::clean_json;
 use crate::tools::text;
 
 const INDENT: usize = 2;
@@ -12,7 +13,9 @@ const FREE_BYTES: usize = 4096;
 /// `json` on indented lines, or `None` when it is not an object or array, or is not JSON.
 pub fn pretty(json: &str) -> Option<String> {
     let json = json.trim_ascii();
-    if !json.starts_with(['{', '[']) || serde_json::from_str::<serde::de::IgnoredAny>(json).is_err() {
+    if !json.starts_with(['{', '['])
+        || clean_json::borrowed::<serde::de::IgnoredAny>(json.as_bytes()).is_err()
+    {
         return None;
     }
     Some(indented(json).unwrap_or_else(|| visible(json)))

@@ -7,6 +7,7 @@ use url::Url;
 
 use super::document;
 use super::error::Refusal;
+use crate::clean_json;
 use crate::demo::address::is_loopback;
 use crate::egress::Egress;
 use crate::tools::text;
@@ -73,7 +74,7 @@ impl Client {
         let unknown = "the application's client id is unknown here";
         let encoded = id.strip_prefix(REGISTERED).ok_or(unknown)?;
         let json = URL_SAFE_NO_PAD.decode(encoded).map_err(|_| unknown)?;
-        let registered: Registered = serde_json::from_slice(&json).map_err(|_| unknown)?;
+        let registered: Registered = clean_json::from_slice(&json).map_err(|_| unknown)?;
         let client = Client::register(&registered.name, registered.redirect_uris).map_err(|_| unknown)?;
         // One client has one id.
         if client.id == id { Ok(client) } else { Err(unknown) }

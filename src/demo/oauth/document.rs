@@ -9,6 +9,7 @@ use serde::Deserialize;
 use url::Url;
 
 use super::client::{Client, check_redirects};
+use crate::clean_json;
 use crate::egress::{self, Egress, Reach, parse_uri};
 use crate::tools::text;
 
@@ -61,7 +62,7 @@ pub async fn fetch(egress: &Egress, id: &str) -> Result<Client, &'static str> {
     let body = tokio::time::timeout(PATIENCE, reading)
         .await
         .map_err(|_| "the document at the application's client id took too long")??;
-    let document: Document = serde_json::from_slice(&body)
+    let document: Document = clean_json::from_slice(&body)
         .map_err(|_| "the document at the application's client id describes no client")?;
     if document.client_id != id {
         return Err("the document at the application's client id is another client's");

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::client::Client;
 use super::error::{Refusal, private_json};
 use super::metadata::SCOPE;
+use crate::clean_json;
 use crate::demo::router::Demo;
 
 const MAX_BYTES: usize = 16 << 10;
@@ -49,6 +50,6 @@ async fn registered(request: Request) -> Result<Client, Refusal> {
     let body = axum::body::to_bytes(request.into_body(), MAX_BYTES).await;
     let body = body.map_err(|_| bad("the body is too large or broke off"))?;
     let asked: Asked =
-        serde_json::from_slice(&body).map_err(|_| bad("the body must be an object with `redirect_uris`"))?;
+        clean_json::from_slice(&body).map_err(|_| bad("the body must be an object with `redirect_uris`"))?;
     Client::register(&asked.client_name, asked.redirect_uris)
 }

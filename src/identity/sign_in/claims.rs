@@ -8,6 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 
 use super::userinfo::Who;
+use crate::clean_json;
 use crate::crypto::constant_time_eq;
 
 /// Largest ID token, in bytes.
@@ -85,7 +86,7 @@ pub(super) fn read(token: &str, expected: &Expected<'_>) -> Result<Who, BadToken
         return Err(BadToken::Malformed);
     };
     let payload = URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).map_err(|_| BadToken::Malformed)?;
-    let claims: Claims = serde_json::from_slice(&payload).map_err(|_| BadToken::Malformed)?;
+    let claims: Claims = clean_json::from_slice(&payload).map_err(|_| BadToken::Malformed)?;
     check(&claims, expected)?;
     let email_is_verified = match &claims.email_verified {
         Some(Verified::Yes(verified)) => *verified,

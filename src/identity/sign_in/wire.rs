@@ -8,6 +8,7 @@ use http_body_util::{BodyExt, Limited};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::clean_json;
 use crate::config::Secret;
 use crate::egress::{self, Egress, Reach};
 
@@ -134,7 +135,7 @@ async fn send(egress: &Egress, request: Request<egress::Body>) -> Result<(Status
     let reading = Limited::new(response.into_body(), LARGEST).collect();
     let body = tokio::time::timeout(PATIENCE, reading).await;
     let body = body.map_err(|_| WireError::Answer)?.map_err(|_| WireError::Answer)?.to_bytes();
-    match serde_json::from_slice(&body) {
+    match clean_json::from_slice(&body) {
         Ok(answer) => Ok((status, answer)),
         Err(_) if !status.is_success() => Err(WireError::Status(status)),
         Err(_) => Err(WireError::Answer),

@@ -7,6 +7,8 @@ use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 
+use crate::clean_json;
+
 const KEY: &str = "x-mcp-header";
 /// Larger schemas with annotations are not looked into.
 const SCHEMA_BYTES: usize = 1 << 20;
@@ -50,7 +52,7 @@ pub(crate) fn find(schema: &str) -> Result<Vec<HeaderArgument>, String> {
         return Err("its input schema is too large".to_owned());
     }
     let schema: Value =
-        serde_json::from_str(schema).map_err(|_| "its input schema is nested too deeply".to_owned())?;
+        clean_json::exact(schema).map_err(|_| "its input schema is nested too deeply".to_owned())?;
     let mut found: Vec<HeaderArgument> = Vec::new();
     // Every place knows its parent; a path is put together only where an annotation stands.
     let mut steps: Vec<Step<'_>> = Vec::new();

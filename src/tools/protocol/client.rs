@@ -23,6 +23,7 @@ use super::request::{Ask, LEGACY, LEGACY_VERSIONS, MODERN};
 use super::session::Within;
 use super::sessions::Sessions;
 use super::task::Created;
+use crate::clean_json;
 use crate::config;
 use crate::egress::Egress;
 use crate::tools::{Error, Follower, Progress, TaskRef, Tool, ToolList};
@@ -375,7 +376,7 @@ fn legacy_version(probe: Ask<'_>, result: &Bytes) -> Option<&'static str> {
     if !matches!(probe, Ask::Discover) {
         return memchr::memmem::find(result, b"\"resultType\"").is_none().then_some(LEGACY);
     }
-    let Ok(Discovered { supported_versions }) = serde_json::from_slice(result) else { return Some(LEGACY) };
+    let Ok(Discovered { supported_versions }) = clean_json::from_slice(result) else { return Some(LEGACY) };
     let has = |version: &str| supported_versions.iter().any(|supported| supported == version);
     if has(MODERN) { None } else { LEGACY_VERSIONS.into_iter().find(|version| has(version)).or(Some(LEGACY)) }
 }

@@ -12,6 +12,7 @@ use url::Url;
 
 use super::message::harmless;
 use super::task::{self, Created};
+use crate::clean_json;
 use crate::tools::Error;
 use crate::tools::error::{PageRequired, Resume};
 
@@ -125,7 +126,7 @@ pub(crate) fn read(result: &Bytes) -> Result<Ending, Error> {
         return Ok(Ending::Complete);
     }
     let outcome: Outcome =
-        serde_json::from_slice(result).map_err(|_| Error::Protocol("its result cannot be read".into()))?;
+        clean_json::borrowed(result).map_err(|_| Error::Protocol("its result cannot be read".into()))?;
     match outcome.result_type.as_deref() {
         None | Some("complete") => Ok(Ending::Complete),
         Some("input_required") => again(outcome).map(Ending::Again),

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::input::Asked;
+use crate::clean_json;
 use crate::tools::{Error, Progress};
 
 /// Longest text of a server that is repeated in an error, in characters.
@@ -70,7 +71,7 @@ struct Wire<'a> {
 /// [`Error::Protocol`] when it is not JSON-RPC.
 pub(crate) fn parse(bytes: &Bytes) -> Result<Vec<Message>, Error> {
     if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
-        let batch: Vec<&RawValue> = serde_json::from_slice(bytes).map_err(|_| not_json())?;
+        let batch: Vec<&RawValue> = clean_json::borrowed(bytes).map_err(|_| not_json())?;
         batch.into_iter().map(|one| parse_one(bytes, one.get().as_bytes())).collect()
     } else {
         Ok(vec![parse_one(bytes, bytes)?])
@@ -94,18 +95,18 @@ fn not_json() -> Error {
 }
 
 fn parse_one(whole: &Bytes, part: &[u8]) -> Result<Message, Error> {
-    let wire: Wire<'_> = serde_json::from_slice(part).map_err(|_| no_message(part))?;
+    let wire: Wire<'_> = clean_json::borrowed(part).map_err(|_| no_message(part))?;
     let id = wire.id.and_then(|id| id.get().trim_matches('"').parse().ok());
     Ok(match wire {
         Wire { method: Some(method), id: Some(id), params, .. } => {
             let asked = params.filter(|_| method == "elicitation/create");
-            let asked = asked.and_then(|params| serde_json::from_str(params.get()).ok());
+            let asked = asked.and_then(|params| clean_json::from_str(params.get()).ok());
             Message::Request { id: id.to_owned(), method: method.into_owned(), asked }
         }
         Wire { method: Some(method), params, .. } => notification(&method, params),
         Wire { error: Some(error), .. } => Message::Response {
             id,
-            outcome: Err(serde_json::from_str(error.get()).map_err(|_| no_message(part))?),
+            outcome: Err(clean_json::from_str(error.get()).map_err(|_| no_message(part))?),
         },
         Wire { result: Some(result), .. } => {
             Message::Response { id, outcome: Ok(whole.slice_ref(result.get().as_bytes())) }
@@ -129,7 +130,7 @@ fn notification(method: &str, params: Option<&RawValue>) -> Message {
     match method {
         "notifications/tools/list_changed" => Message::ToolsChanged,
         "notifications/progress" => {
-            match params.and_then(|params| serde_json::from_str::<Params<'_>>(params.get()).ok()) {
+            match params.and_then(|params| clean_json::borrowed::<Params<'_>>(params.get().as_bytes()).ok()) {
                 Some(params) => Message::Progress {
                     token: params.progress_token.get().trim_matches('"').parse().ok(),
                     progress: Progress {
@@ -181,7 +182,7 @@ impl RpcError {
         }
         self.data
             .as_deref()
-            .and_then(|data| serde_json::from_str::<Data>(data.get()).ok())
+            .and_then(|data| clean_json::from_str::<Data>(data.get()).ok())
             .map(|data| data.supported)
             .unwrap_or_default()
     }
@@ -195,7 +196,7 @@ impl RpcError {
                     #[serde(default)]
                     elicitations: Vec<Asked>,
                 }
-                let asked = self.data.as_deref().and_then(|d| serde_json::from_str::<Data>(d.get()).ok());
+                let asked = self.data.as_deref().and_then(|d| clean_json::from_str::<Data>(d.get()).ok());
                 super::input::pages(&asked.map(|data| data.elicitations).unwrap_or_default(), None)
             }
             code::MISSING_CAPABILITY => Error::InputRequired(harmless(&self.message)),

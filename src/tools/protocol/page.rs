@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 
 use super::annotation;
 use super::message::harmless;
+use crate::clean_json;
 use crate::tools::offered::Offered;
 use crate::tools::{Error, Tool, ToolList, text};
 
@@ -106,7 +107,7 @@ impl Pages {
         if self.bytes > LONGEST_LIST {
             return Err(Error::TooLarge { limit: LONGEST_LIST });
         }
-        let page: Page<'_> = serde_json::from_slice(result)
+        let page: Page<'_> = clean_json::borrowed(result)
             .map_err(|_| Error::Protocol("its answer to `tools/list` is not a list of tools".into()))?;
         let age = page.ttl_ms.and_then(|ttl| ttl.get().parse::<f64>().ok()).map(|milliseconds| {
             Duration::from_secs_f64((milliseconds / 1000.0).clamp(0.0, LONGEST_AGE.as_secs_f64()))
@@ -148,8 +149,8 @@ fn read_tool(raw: &RawValue) -> Result<Tool, (String, String)> {
     struct Named {
         name: String,
     }
-    let wire: Wire = serde_json::from_str(raw.get()).map_err(|error| {
-        let name = serde_json::from_str::<Named>(raw.get()).map(|named| named.name).unwrap_or_default();
+    let wire: Wire = clean_json::from_str(raw.get()).map_err(|error| {
+        let name = clean_json::from_str::<Named>(raw.get()).map(|named| named.name).unwrap_or_default();
         (harmless(&name), format!("its definition is invalid: {}", harmless(&error.to_string())))
     })?;
     let name = harmless(&wire.name);

@@ -20,6 +20,7 @@ use super::peer::Peer;
 use super::reading::Messages;
 use super::request::{self, Ask};
 use super::{Core, Era, Follow};
+use crate::clean_json;
 use crate::tools::Error;
 
 /// How often a cut stream is resumed before something new arrives on it.
@@ -424,7 +425,7 @@ fn session_headers(session: Option<HeaderValue>, result: &Bytes) -> Result<Heade
     struct Initialized {
         protocol_version: String,
     }
-    let Initialized { protocol_version } = serde_json::from_slice(result)
+    let Initialized { protocol_version } = clean_json::from_slice(result)
         .map_err(|_| Error::Protocol("its answer to `initialize` cannot be read".into()))?;
     let Some(version) = request::LEGACY_VERSIONS.into_iter().find(|known| *known == protocol_version) else {
         let version = harmless(&protocol_version);

@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 
 use super::input::Request;
 use super::message::{RpcError, code, harmless};
+use crate::clean_json;
 use crate::tools::{Error, TaskRef};
 
 /// Longest id of a task, in bytes.
@@ -70,7 +71,7 @@ struct Wire<'a> {
 
 impl Wire<'_> {
     fn poll_ms(&self) -> Option<u64> {
-        let given: f64 = serde_json::from_str(self.poll_interval_ms?.get()).ok()?;
+        let given: f64 = clean_json::from_str(self.poll_interval_ms?.get()).ok()?;
         // Saturates: what is out of range is bounded by whoever waits.
         #[expect(
             clippy::cast_possible_truncation,
@@ -87,7 +88,7 @@ impl Wire<'_> {
 /// [`Error::Protocol`] when it is none.
 pub(crate) fn created(result: &Bytes) -> Result<Created, Error> {
     let wire: Wire<'_> =
-        serde_json::from_slice(result).map_err(|_| Error::Protocol("a task that cannot be read".into()))?;
+        clean_json::borrowed(result).map_err(|_| Error::Protocol("a task that cannot be read".into()))?;
     let id = wire.task_id.trim();
     if id.is_empty() || id.len() > LONGEST_ID || id != wire.task_id || id.chars().any(char::is_control) {
         return Err(Error::Protocol("a task without a usable name".into()));
@@ -102,7 +103,7 @@ pub(crate) fn created(result: &Bytes) -> Result<Created, Error> {
 /// much.
 pub(crate) fn read(result: &Bytes, id: &str) -> Result<Report, Error> {
     let wire: Wire<'_> =
-        serde_json::from_slice(result).map_err(|_| lost("what the server says of it cannot be read"))?;
+        clean_json::borrowed(result).map_err(|_| lost("what the server says of it cannot be read"))?;
     if wire.task_id != id {
         return Err(lost("asked about it, the server tells of another task"));
     }

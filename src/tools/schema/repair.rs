@@ -4,6 +4,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::{bound, node, reference, simple, top};
+use crate::clean_json;
 use crate::tools::text;
 
 /// Longest description of a tool or a parameter.
@@ -19,14 +20,15 @@ pub fn repair(schema: &str, simple: bool) -> Box<RawValue> {
     if schema.len() > INPUT_BYTES {
         return permissive("The schema of these arguments is too large to be shown.");
     }
-    let Ok(original) = serde_json::from_str::<Value>(schema) else {
+    let schema = clean_json::clean(schema);
+    let Ok(original) = clean_json::from_str::<Value>(&schema) else {
         return permissive("The schema of these arguments is unreadable.");
     };
     let Some(repaired) = repaired(original.clone(), simple) else {
         return permissive("The schema of these arguments refers to itself in ways that cannot be shown.");
     };
     if repaired == original && schema.len() <= bound::OUTPUT_BYTES {
-        return raw(schema.to_owned());
+        return raw(schema.into_owned());
     }
     raw(bound::size(repaired))
 }

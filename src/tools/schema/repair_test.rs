@@ -111,7 +111,7 @@ fn depth_number_and_size_are_bounded() {
     assert!(text.contains("nests too deeply") && text.len() < 3000, "{text}");
 
     let unreadable = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
-    assert!(repair(&unreadable, false).get().contains("unreadable"));
+    assert_eq!(repair(&unreadable, false).get(), r#"{"type":"object","properties":{}}"#);
     assert!(repair(&format!("\"{}\"", "x".repeat(2 << 20)), false).get().contains("too large"));
 
     let property =

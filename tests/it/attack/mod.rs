@@ -5,6 +5,7 @@
 mod bodies;
 mod connections;
 mod held_by_one;
+mod json;
 mod protocol;
 mod stale_pages;
 mod wire;

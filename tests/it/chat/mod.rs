@@ -12,6 +12,7 @@ mod own_functions;
 mod own_links;
 mod pages;
 mod pages_in_calls;
+mod refusals;
 mod relay;
 mod remembered;
 mod rendered;
