@@ -17,17 +17,21 @@ pub async fn healthz() -> &'static str {
 /// How long the store may take to say that it is there.
 const STORE_PATIENCE: Duration = Duration::from_secs(2);
 
-/// `GET /readyz`: new requests may be sent here. 503 once the process is asked to stop, and while the store cannot be
-/// reached or was migrated by another version. (Without its keys the process does not start.)
+/// `GET /readyz`: new requests may be sent here. 503 once the process is asked to stop, while the store takes no writes,
+/// as its probe last found, and while it cannot be read or was migrated by another version. It writes nothing. (Without
+/// its keys the process does not start.)
 pub async fn readyz(State(app): State<Arc<App>>) -> Response {
-    let unready = |why: &'static str| (StatusCode::SERVICE_UNAVAILABLE, why).into_response();
+    let unready = |why: String| (StatusCode::SERVICE_UNAVAILABLE, why).into_response();
     if app.is_draining() {
-        return unready("stopping\n");
+        return unready("stopping\n".to_owned());
+    }
+    if let Some(reason) = app.store.outage() {
+        return unready(format!("the store takes no writes: {reason}\n"));
     }
     match tokio::time::timeout(STORE_PATIENCE, app.store.is_migrated()).await {
         Ok(Ok(true)) => "ready\n".into_response(),
-        Ok(Ok(false)) => unready("the store was migrated by another version\n"),
-        Ok(Err(_)) | Err(_) => unready("the store cannot be reached\n"),
+        Ok(Ok(false)) => unready("the store was migrated by another version\n".to_owned()),
+        Ok(Err(_)) | Err(_) => unready("the store cannot be reached\n".to_owned()),
     }
 }
 

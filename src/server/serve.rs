@@ -194,7 +194,11 @@ pub async fn serve_until(
     let remembering = Arc::clone(&app);
     let writing = runs.clone();
     let counting = || Arc::clone(&app.metrics);
+    let (probed, store_metrics) = (app.store.clone(), app.metrics.store());
     let tasks = [
+        tokio::spawn(supervise(counting(), "store probe", async move || {
+            probed.keep_probing(store_metrics.clone()).await
+        })),
         tokio::spawn(supervise(counting(), "journal", async move || writing.work(&mut journal).await)),
         tokio::spawn(supervise(counting(), "run news", async move || watched.watch().await)),
         tokio::spawn(supervise(counting(), "run leases", async move || {

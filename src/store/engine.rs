@@ -2,15 +2,18 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use sqlx::Connection;
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 use tokio::sync::broadcast;
 
+use super::error::is_of_database;
+use super::health::StoreHealth;
 use super::transaction::{Inner, bind_postgres, bind_sqlite};
 use super::turn;
 use super::{Error, Row, Transaction, Value};
@@ -47,6 +50,7 @@ pub struct Store {
     pub(super) topics: broadcast::Sender<String>,
     /// Something was deleted that may still be in SQLite's write-ahead log.
     pub(super) unwiped: Arc<AtomicBool>,
+    pub(super) health: Arc<StoreHealth>,
 }
 
 /// One SQL text runs on both.
@@ -58,8 +62,24 @@ pub(super) enum Engine {
         write: SqlitePool,
         /// Where it is, unless in memory.
         file: Option<PathBuf>,
+        /// Something failed on the connection that writes: it is closed rather than used again.
+        is_suspect: Arc<AtomicBool>,
     },
     Postgres(PgPool),
+}
+
+/// What a statement gives on a connection of a pool. One on which something fails that is not about a row is closed
+/// rather than used again; the only one of a database in memory holds the database.
+macro_rules! on_sqlite {
+    ($pool:expr, $file:expr, $connection:ident => $statement:expr) => {{
+        let mut held = $pool.acquire().await?;
+        let $connection = &mut *held;
+        let done = $statement.await;
+        if $file.is_some() && done.as_ref().is_err_and(is_of_database) {
+            held.close_on_drop();
+        }
+        done?
+    }};
 }
 
 impl Store {
@@ -73,7 +93,6 @@ impl Store {
                 // A rotated token must not be lost with the power: the writer waits for the disk.
                 let options = SqliteConnectOptions::new()
                     .filename(path)
-                    .create_if_missing(true)
                     .journal_mode(SqliteJournalMode::Wal)
                     .synchronous(SqliteSynchronous::Full)
                     .busy_timeout(PATIENCE)
@@ -82,13 +101,28 @@ impl Store {
                     .foreign_keys(true);
                 let pool =
                     |most: u32| SqlitePoolOptions::new().max_connections(most).acquire_timeout(PATIENCE);
+                let is_suspect = Arc::<AtomicBool>::default();
+                let suspicion = Arc::clone(&is_suspect);
+                let writer = pool(1).after_release(move |connection, _| {
+                    let suspicion = Arc::clone(&suspicion);
+                    Box::pin(async move {
+                        // A rollback may still be queued.
+                        connection.ping().await?;
+                        // SQLite ends a transaction by itself when the disk is full, and sqlx does not hear of it: for
+                        // this connection every later transaction would be one inside another.
+                        Ok(!suspicion.swap(false, Ordering::Relaxed) && !connection.is_in_transaction())
+                    })
+                });
                 let turn = turn::wait_for(path).await?;
-                let write = pool(1).connect_with(options.clone()).await?;
+                let write = writer.connect_with(options.clone().create_if_missing(true)).await?;
+                // A file that is gone is not made anew, empty, when a connection is opened again.
+                write.set_connect_options(options.clone());
                 drop(turn);
                 Engine::Sqlite {
                     read: pool(READERS).connect_lazy_with(options),
                     write,
                     file: Some(path.clone()),
+                    is_suspect,
                 }
             }
             Location::Memory => {
@@ -100,7 +134,7 @@ impl Store {
                     .max_lifetime(None)
                     .connect_with(options)
                     .await?;
-                Engine::Sqlite { read: only.clone(), write: only, file: None }
+                Engine::Sqlite { read: only.clone(), write: only, file: None, is_suspect: Arc::default() }
             }
             Location::Postgres(url) => {
                 let pool = PgPoolOptions::new()
@@ -116,7 +150,12 @@ impl Store {
                 Engine::Postgres(pool)
             }
         };
-        Ok(Store { engine, topics: broadcast::Sender::new(TOPICS_AHEAD), unwiped: Arc::default() })
+        Ok(Store {
+            engine,
+            topics: broadcast::Sender::new(TOPICS_AHEAD),
+            unwiped: Arc::default(),
+            health: Arc::default(),
+        })
     }
 
     /// Whether several processes may share this database over a network.
@@ -129,9 +168,18 @@ impl Store {
     /// # Errors
     /// See [`Error`].
     pub async fn execute(&self, sql: &'static str, values: Vec<Value>) -> Result<u64, Error> {
+        self.try_execute(sql, values).await.map_err(|error| self.health.failed(error))
+    }
+
+    pub(super) async fn try_execute(
+        &self,
+        sql: &'static str,
+        values: Vec<Value>,
+    ) -> Result<u64, sqlx::Error> {
         Ok(match &self.engine {
-            Engine::Sqlite { write, .. } => {
-                sqlx::query_with(sql, bind_sqlite(values)?).execute(write).await?.rows_affected()
+            Engine::Sqlite { write, file, .. } => {
+                let query = sqlx::query_with(sql, bind_sqlite(values)?);
+                on_sqlite!(write, file, connection => query.execute(connection)).rows_affected()
             }
             Engine::Postgres(pool) => {
                 sqlx::query_with(sql, bind_postgres(values)?).execute(pool).await?.rows_affected()
@@ -144,16 +192,11 @@ impl Store {
     /// # Errors
     /// See [`Error`].
     pub async fn rows(&self, sql: &'static str, values: Vec<Value>) -> Result<Vec<Row>, Error> {
-        Ok(match &self.engine {
-            Engine::Sqlite { read, .. } => {
-                let rows = sqlx::query_with(sql, bind_sqlite(values)?).fetch_all(read).await?;
-                rows.into_iter().map(Row::from).collect()
-            }
-            Engine::Postgres(pool) => {
-                let rows = sqlx::query_with(sql, bind_postgres(values)?).fetch_all(pool).await?;
-                rows.into_iter().map(Row::from).collect()
-            }
-        })
+        let pool = match &self.engine {
+            Engine::Sqlite { read, .. } => Some(read),
+            Engine::Postgres(_) => None,
+        };
+        self.try_rows(pool, sql, values).await.map_err(|error| self.health.failed(error))
     }
 
     /// The first row of one statement that only reads.
@@ -169,12 +212,28 @@ impl Store {
     /// # Errors
     /// See [`Error`].
     pub async fn change(&self, sql: &'static str, values: Vec<Value>) -> Result<Vec<Row>, Error> {
-        Ok(match &self.engine {
-            Engine::Sqlite { write, .. } => {
-                let rows = sqlx::query_with(sql, bind_sqlite(values)?).fetch_all(write).await?;
+        let pool = match &self.engine {
+            Engine::Sqlite { write, .. } => Some(write),
+            Engine::Postgres(_) => None,
+        };
+        self.try_rows(pool, sql, values).await.map_err(|error| self.health.failed(error))
+    }
+
+    /// The rows of a statement; in SQLite on a connection of this pool.
+    async fn try_rows(
+        &self,
+        sqlite: Option<&SqlitePool>,
+        sql: &'static str,
+        values: Vec<Value>,
+    ) -> Result<Vec<Row>, sqlx::Error> {
+        Ok(match (&self.engine, sqlite) {
+            (Engine::Sqlite { file, read, .. }, pool) => {
+                let pool = pool.unwrap_or(read);
+                let query = sqlx::query_with(sql, bind_sqlite(values)?);
+                let rows = on_sqlite!(pool, file, connection => query.fetch_all(connection));
                 rows.into_iter().map(Row::from).collect()
             }
-            Engine::Postgres(pool) => {
+            (Engine::Postgres(pool), _) => {
                 let rows = sqlx::query_with(sql, bind_postgres(values)?).fetch_all(pool).await?;
                 rows.into_iter().map(Row::from).collect()
             }
@@ -186,12 +245,17 @@ impl Store {
     /// # Errors
     /// See [`Error`].
     pub async fn begin(&self) -> Result<Transaction, Error> {
-        let inner = match &self.engine {
+        let begun = match &self.engine {
             // The lock is taken at once, so that a write in the middle cannot fail because somebody else has it.
-            Engine::Sqlite { write, .. } => Inner::Sqlite(write.begin_with("BEGIN IMMEDIATE").await?),
-            Engine::Postgres(pool) => Inner::Postgres(pool.begin().await?),
+            Engine::Sqlite { write, is_suspect, .. } => {
+                let open = write.begin_with("BEGIN IMMEDIATE").await;
+                is_suspect.fetch_or(open.is_err(), Ordering::Relaxed);
+                open.map(|open| Inner::Sqlite(open, Arc::clone(is_suspect)))
+            }
+            Engine::Postgres(pool) => pool.begin().await.map(Inner::Postgres),
         };
-        Ok(Transaction::new(inner))
+        let inner = begun.map_err(|error| self.health.failed(error))?;
+        Ok(Transaction::new(inner, Arc::clone(&self.health)))
     }
 
     /// Closes every connection, once what runs has ended.

@@ -46,6 +46,12 @@ const STEPS: &[(i64, &str, &str, &str)] = &[
         include_str!("../../migrations/postgres/0006_hidden_turns.sql"),
     ),
     (
+        7,
+        "store_probe",
+        include_str!("../../migrations/sqlite/0007_store_probe.sql"),
+        include_str!("../../migrations/postgres/0007_store_probe.sql"),
+    ),
+    (
         11,
         "logins",
         include_str!("../../migrations/sqlite/0011_logins.sql"),

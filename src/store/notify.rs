@@ -38,10 +38,13 @@ impl Store {
         let others = match &self.engine {
             Engine::Sqlite { .. } => None,
             Engine::Postgres(pool) => {
-                let mut listener = PgListener::connect_with(pool).await?;
-                listener.ignore_pool_close_event(false);
-                listener.listen(CHANNEL).await?;
-                Some(listener)
+                let listening = async {
+                    let mut listener = PgListener::connect_with(pool).await?;
+                    listener.ignore_pool_close_event(false);
+                    listener.listen(CHANNEL).await?;
+                    Ok(listener)
+                };
+                Some(listening.await.map_err(|error| self.health.failed(error))?)
             }
         };
         Ok(Listener { own, others })

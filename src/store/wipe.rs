@@ -90,15 +90,24 @@ impl Store {
         // In a task of its own: whoever waits for it may be stopped, the connection must get its patience back.
         let done = tokio::spawn(async move {
             let mut connection = write.acquire().await?;
-            sqlx::query(BRIEFLY).execute(&mut *connection).await?;
-            let cut = sqlx::query_scalar::<_, i64>("PRAGMA wal_checkpoint(TRUNCATE)")
-                .fetch_one(&mut *connection)
-                .await;
-            sqlx::query(AS_EVER).execute(&mut *connection).await?;
-            if cut? == 0 {
-                unwiped.store(false, Ordering::Relaxed);
+            let cutting = async {
+                sqlx::query(BRIEFLY).execute(&mut *connection).await?;
+                let cut = sqlx::query_scalar::<_, i64>("PRAGMA wal_checkpoint(TRUNCATE)")
+                    .fetch_one(&mut *connection)
+                    .await?;
+                sqlx::query(AS_EVER).execute(&mut *connection).await?;
+                Ok::<_, sqlx::Error>(cut)
+            };
+            match cutting.await {
+                Ok(0) => unwiped.store(false, Ordering::Relaxed),
+                Ok(_) => {}
+                Err(error) => {
+                    // Neither its patience nor its state is known.
+                    connection.close_on_drop();
+                    return Err(error);
+                }
             }
-            Ok::<(), sqlx::Error>(())
+            Ok(())
         });
         if let Ok(Err(error)) = done.await {
             tracing::debug!(%error, "the write-ahead log could not be cut; it will be later");

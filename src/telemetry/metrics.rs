@@ -160,6 +160,25 @@ impl McpHostMetrics {
     }
 }
 
+/// What is counted of the store. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct StoreMetrics {
+    healthy: Gauge,
+    failures: Counter,
+}
+
+impl StoreMetrics {
+    /// The store takes writes, or does not.
+    pub fn set_healthy(&self, is_healthy: bool) {
+        self.healthy.set(i64::from(is_healthy));
+    }
+
+    /// A statement failed because of the database, rather than of a row.
+    pub fn failure(&self) {
+        self.failures.inc();
+    }
+}
+
 /// Counts as an open stream until it is dropped.
 #[derive(Debug)]
 pub struct OpenStream(Gauge);
@@ -232,6 +251,7 @@ pub struct Metrics {
     refused_callbacks: Counter,
     memory: MemoryMetrics,
     panics: [Counter; PANIC_SITES.len()],
+    store: StoreMetrics,
     provider_turns: Family<ProviderLabel, Counter>,
     provider_retries: Family<ProviderLabel, Counter>,
     provider_first_byte: Histograms<ProviderLabel>,
@@ -262,6 +282,10 @@ impl Default for Metrics {
         registry.register("memory_refusals", help, memory.refusals.clone());
         let panics = Family::<SiteLabel, Counter>::default();
         registry.register("panics", "Panics that were caught: defects of the gateway", panics.clone());
+        let store = StoreMetrics { healthy: Gauge::default(), failures: Counter::default() };
+        registry.register("store_healthy", "1 while the store takes writes, else 0", store.healthy.clone());
+        let help = "Statements that failed because of the database or the way to it";
+        registry.register("store_failures", help, store.failures.clone());
         let provider_turns = Family::default();
         registry.register("turns", "Calls of a model provider", provider_turns.clone());
         let provider_retries = Family::default();
@@ -285,6 +309,7 @@ impl Default for Metrics {
             refused_callbacks,
             memory,
             panics: PANIC_SITES.map(|site| panics.get_or_create_owned(&SiteLabel { site: site.as_str() })),
+            store,
             provider_turns,
             provider_retries,
             provider_first_byte,
@@ -326,6 +351,11 @@ impl Metrics {
     /// The handles of the memory that runs and request bodies hold.
     pub fn memory(&self) -> MemoryMetrics {
         self.memory.clone()
+    }
+
+    /// The handles of the store.
+    pub fn store(&self) -> StoreMetrics {
+        self.store.clone()
     }
 
     /// The handles of a provider: its name, or the host that a request named.

@@ -5,5 +5,7 @@ mod metrics;
 mod panics;
 
 pub use logging::{BadFilter, init_logging};
-pub use metrics::{Endpoint, McpHostMetrics, MemoryMetrics, Metrics, OpenStream, Outcome, ProviderMetrics};
+pub use metrics::{
+    Endpoint, McpHostMetrics, MemoryMetrics, Metrics, OpenStream, Outcome, ProviderMetrics, StoreMetrics,
+};
 pub use panics::{PanicSite, catch_panic, log_panics, note_panic, supervise};

@@ -15,6 +15,7 @@ mod place;
 mod program;
 mod protected;
 pub mod provider;
+pub mod small_disk;
 mod stream;
 mod wire;
 
