@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::chat::{Asked, incoming, read, select};
 use super::runs::{json_response, summary};
 use super::{ApiError, App, keep};
-use crate::completion::{Options, unwritable};
+use crate::completion::Options;
 
 /// `POST /v1/tasks`: 202 as soon as the task is in the store.
 ///
@@ -24,10 +24,7 @@ pub async fn create(State(app): State<Arc<App>>, request: Request<Body>) -> Resu
     let asked = Asked { request, headers, target, path: "/chat/completions", options };
     let keep = keep::of_task(&app, &caller, &asked).await?;
     let started = app.engine.start(incoming(&caller, asked, Some(keep))?).await?;
-    // Before that nobody is told of it.
-    if !started.events.created().await {
-        return Err(unwritable().into());
-    }
+    started.created().await?;
     let reader = super::app::reader_of(&caller);
     let record = app.runs().find(&started.run_id, &reader).await?.ok_or_else(super::runs::not_found)?;
     let mut task = summary(&app, &record);

@@ -16,7 +16,7 @@ use super::error::{RESULT_URL, RUN_ID, moved, vanished_run};
 use super::relay_body::{RelayTerms, relay_body};
 use crate::bounds::BoundGuard;
 use crate::completion::event::{RunError, RunEvent};
-use crate::completion::{Answer, CancelOnDrop, Chunks, Started, Viewer, unwritable};
+use crate::completion::{Answer, CancelOnDrop, Chunks, Started, Viewer};
 use crate::sse;
 
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -44,8 +44,8 @@ pub fn relayed(response: http::Response<Incoming>, terms: RelayTerms) -> Respons
 /// # Errors
 /// The run's own.
 pub async fn whole(started: Started) -> Result<Response, ApiError> {
+    started.created().await?;
     let Started { run_id, result_url, model, created, age, output, mut events, task, .. } = started;
-    kept(&events).await?;
     let mut answer = Answer::new(run_id.clone(), model, created, output);
     let mut ended = false;
     while let Some(event) = events.next().await {
@@ -65,11 +65,6 @@ pub async fn whole(started: Started) -> Result<Response, ApiError> {
     Ok(response)
 }
 
-/// A run that is to be kept is there before anybody is told its address.
-async fn kept(events: &Viewer) -> Result<(), ApiError> {
-    if events.created().await { Ok(()) } else { Err(unwritable().into()) }
-}
-
 /// The run as an event stream. The head is held back until it is clear that there is an answer, so that failures
 /// keep their status.
 ///
@@ -80,9 +75,9 @@ pub async fn stream(
     keep_alive_seconds: u64,
     open: BoundGuard,
 ) -> Result<Response, ApiError> {
+    started.created().await?;
     let Started { run_id, result_url, model, created, age, include_usage, output, mut events, task, .. } =
         started;
-    kept(&events).await?;
     let early = first_words(&mut events, result_url.as_deref()).await;
     let early = early.map_err(|error| error.of_run(&run_id, result_url.as_deref()))?;
     let mut chunks = Chunks::new(run_id.clone(), model, created, output, include_usage);

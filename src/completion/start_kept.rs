@@ -8,8 +8,8 @@ use http::HeaderMap;
 use serde_json::Value;
 
 use super::durable::{
-    Idempotency, Keep, KeptApplication, KeptState, Kind, Log, Resume, Runs, Stop, Told, Viewer, Visibility,
-    has_credentials, kept_request, title,
+    ClaimFailure, Creation, Idempotency, Keep, KeptApplication, KeptState, Kind, Log, Resume, Runs, Stop,
+    Told, Viewer, Visibility, has_credentials, kept_request, title,
 };
 use super::engine::Started;
 use super::event::{FinishReason, Notice, RunError, RunEvent};
@@ -59,6 +59,18 @@ fn store_failed(error: &store::Error) -> Error {
     Error::Ended(unwritable())
 }
 
+/// The store broke off before it said whether the run is there: 503, with the run's id.
+fn in_doubt(run: &str, url: &str) -> RunError {
+    let message = format!(
+        "the gateway's store broke off while it kept the run {run}; the run was not begun, and is taken back as soon as \
+         the store answers. See {url}, or send the request again with the same `Idempotency-Key`"
+    );
+    let body = ErrorBody::new(ErrorKind::Server, Some("store_unavailable"), message)
+        .with("run_id", run.into())
+        .with("url", url.into());
+    RunError { retry_after: Some("5".to_owned()), ..ended(503, body) }
+}
+
 /// The store takes nothing: 503.
 pub fn unwritable() -> RunError {
     let message = "the gateway cannot keep results right now; try again, or send the request without `store`";
@@ -66,10 +78,28 @@ pub fn unwritable() -> RunError {
     RunError { retry_after: Some("5".to_owned()), ..ended(503, body) }
 }
 
+impl Started {
+    /// Waits until a run that is to be stored is in the store: before that nobody is told of it.
+    ///
+    /// # Errors
+    /// 503 when it is not; then it is not carried out.
+    pub async fn created(&self) -> Result<(), RunError> {
+        match self.events.created().await {
+            Creation::Created => Ok(()),
+            Creation::Refused => Err(unwritable()),
+            Creation::Unknown => Err(in_doubt(&self.run_id, self.result_url.as_deref().unwrap_or_default())),
+        }
+    }
+}
+
 impl Engine {
     /// Starts a run that is kept. Only what can be checked at once is an error; the rest is part of the run.
     pub(super) async fn start_kept(&self, incoming: Incoming, keep: Keep) -> Result<Started, Error> {
         let parts = &self.parts;
+        if parts.runs.outage().is_some() {
+            // Nobody waits for what is known to fail.
+            return Err(Error::Ended(unwritable()));
+        }
         if !incoming.who.application.verified {
             parts.runs.count_stranger(incoming.who.application.place).map_err(too_many)?;
         }
@@ -130,10 +160,17 @@ impl Engine {
             usage: RunUsage::default(),
         };
         let is_created = !keys.is_empty();
-        if is_created
-            && let Some(other) = runs.claim(&mut row, &keys).await.map_err(|error| store_failed(&error))?
-        {
-            return self.join(other, &checked).await;
+        if is_created {
+            match runs.claim(&mut row, &keys).await {
+                Ok(None) => {}
+                Ok(Some(other)) => return self.join(other, &checked).await,
+                Err(ClaimFailure { error, may_exist: false }) => return Err(store_failed(&error)),
+                Err(ClaimFailure { error, may_exist: true }) => {
+                    tracing::error!(%error, run.id = id, "a run could not be kept; it is taken back");
+                    runs.withdraw(row);
+                    return Err(Error::Ended(in_doubt(&id, &runs.url(&id))));
+                }
+            }
         }
         let wants_news = keep.kind == Kind::Task || state.webhook_url.is_some();
         let told = wants_news.then(|| told(runs, &row, state.webhook_url));
@@ -146,7 +183,12 @@ impl Engine {
         started.result_url = Some(runs.url(&id));
         let sink = Sink::to_log(Arc::clone(&log));
         let metrics = Arc::clone(&parts.metrics);
+        let (new, watching) = (Arc::clone(&log), runs.clone());
         tokio::spawn(carry_out(runs.clone(), metrics, log, async move {
+            // Before that nobody is asked for anything.
+            if !new.create_or_refuse(watching.until_outage()).await {
+                return;
+            }
             match checked.gather().await {
                 Ok(found) => held::carry_out(checked.prepared(sink), found).await,
                 // A viewer sees the run's end.
@@ -379,6 +421,11 @@ async fn carry_out(
         Ok(_) => None,
         Err(Aborted) => log.stop_reason(),
     };
+    if log.is_refused() {
+        // It is let go of where it may be written at the moment.
+        log.open();
+        return;
+    }
     let last = match stopped {
         _ if log.is_handed_over() => None,
         None if log.is_over() => None,

@@ -23,6 +23,15 @@ impl Transaction {
         Ok(deleted)
     }
 
+    /// Whether there is this run, and it is this owner's.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn has_run(&mut self, project: &str, id: &str, owner: &str) -> Result<bool, Error> {
+        let sql = "SELECT id FROM runs WHERE project = $1 AND id = $2 AND owner = $3";
+        Ok(self.row(sql, values![project, id, owner]).await?.is_some())
+    }
+
     /// Makes everyone who writes events wait until this transaction has ended.
     pub(super) async fn hold_all_instances(&mut self) -> Result<(), Error> {
         let rows = self.rows("SELECT id FROM instances", values![]).await?;
@@ -59,6 +68,28 @@ impl Store {
             self.wipe().await;
             return Ok(true);
         }
+    }
+
+    /// Deletes a run that its owner has never begun, with its keys; says whether there was one. Once another process has
+    /// it, it stays.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn withdraw_run(&self, project: &str, id: &str, owner: &str) -> Result<bool, Error> {
+        let mut open = self.begin().await?;
+        open.hold_instances(vec![owner.to_owned()]).await?;
+        if !open.has_run(project, id, owner).await? {
+            return Ok(false);
+        }
+        open.blank(Blank::Run(project, id)).await?;
+        let sql = "DELETE FROM runs WHERE project = $1 AND id = $2 AND owner = $3";
+        open.execute(sql, values![project, id, owner]).await?;
+        for sql in REST_OF_ONE {
+            open.execute(sql, values![project, id]).await?;
+        }
+        open.commit().await?;
+        self.wipe().await;
+        Ok(true)
     }
 
     /// Deletes up to `most` runs whose time is over at `now`, with their events and keys, and the keys whose time is

@@ -9,6 +9,7 @@ use futures_util::FutureExt;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
+use super::creation::Refusal;
 use super::log::Log;
 use super::taken::Taken;
 use crate::clock::Clock;
@@ -153,11 +154,15 @@ impl Journal {
         }
         let mut batches = Vec::with_capacity(taken.len());
         let mut changes = Vec::new();
-        for (_, part) in taken.iter() {
+        for (log, part) in taken.iter() {
             if let Some(row) = &part.row {
                 let mut row = (**row).clone();
                 row.owner = instance.to_string();
-                open.create_run(&row).await?;
+                // The write before this one may have succeeded though it was said to have failed.
+                let may_exist = log.state().may_exist;
+                if !may_exist || !open.has_run(&row.project, &row.id, &row.owner).await? {
+                    open.create_run(&row).await?;
+                }
             }
             batches.extend(part.batch.clone());
             changes.extend(part.change.clone());
@@ -177,8 +182,29 @@ impl Journal {
                 told.tell(&self.0.connections, &mut open, log, *status).await?;
             }
         }
-        open.commit().await?;
+        if let Err(error) = open.commit().await {
+            for (log, _) in taken.iter().filter(|(_, part)| part.row.is_some()) {
+                log.state().may_exist = true;
+            }
+            return Err(error);
+        }
         Ok(true)
+    }
+
+    /// Takes a run back that was refused.
+    async fn take_back(&self, log: &Log, refusal: Refusal) {
+        if refusal == Refusal::Delete {
+            match self.0.store.withdraw_run(&log.project, &log.id, &self.instance()).await {
+                Ok(was_there) => {
+                    tracing::info!(run.id = &*log.id, was_there, "a run that was refused is taken back");
+                }
+                Err(error) => {
+                    tracing::debug!(%error, run.id = &*log.id, "a run could not be taken back yet");
+                    return log.queue(false);
+                }
+            }
+        }
+        self.remove(&log.id);
     }
 }
 
@@ -213,7 +239,13 @@ impl Writer {
             ids.sort_unstable();
             ids.dedup();
             let logs = ids.iter().filter_map(|id| self.journal.find(id));
-            let mut taken: Vec<_> = logs.map(|log| (Arc::clone(&log), log.take())).collect();
+            let mut taken = Vec::with_capacity(ids.len());
+            for log in logs {
+                match log.take_refusal() {
+                    Some(refusal) => self.journal.take_back(&log, refusal).await,
+                    None => taken.push((Arc::clone(&log), log.take())),
+                }
+            }
             last = Instant::now();
             match self.journal.write(&mut taken).await {
                 Ok(true) => {
@@ -228,7 +260,10 @@ impl Writer {
                 // Nobody else's runs are held up by one that cannot be written.
                 Err(Error::Exists) => self.write_one_by_one(&mut taken).await,
                 Err(error) => {
-                    tracing::warn!(%error, runs = taken.len(), "runs could not be written; trying again");
+                    let runs = taken.len();
+                    if self.journal.0.store.outage().is_none() {
+                        tracing::warn!(%error, runs, "runs could not be written; trying again");
+                    }
                     // Where the store takes anything at all, it is one of them that it does not take.
                     if taken.len() > 1 && matches!(self.journal.write(&mut []).await, Ok(true)) {
                         self.write_one_by_one(&mut taken).await;

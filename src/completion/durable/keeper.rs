@@ -53,7 +53,10 @@ impl Runs {
         let beat = Duration::from_secs(inner.settings.lease_seconds.max(1)) / 3;
         let mut swept = inner.now();
         loop {
-            if let Err(error) = inner.beat(&resume).await {
+            if let Err(error) = inner.beat(&resume).await
+                // Else it is said already.
+                && inner.store.outage().is_none()
+            {
                 tracing::warn!(%error, "runs of other processes could not be looked after");
             }
             if inner.now() - swept > SELDOM {
@@ -114,7 +117,7 @@ impl Runs {
         self.leave(&rest).await;
         // Some may have been left by themselves just before, and are being written still.
         let leaving = async {
-            for log in &rest {
+            for log in rest.iter().filter(|log| !log.is_refused()) {
                 log.ended().await;
             }
         };
@@ -129,7 +132,9 @@ impl Runs {
     /// Leaves these runs to whoever takes them.
     pub(in crate::completion) async fn leave(&self, logs: &[Arc<Log>]) {
         let inner = &self.0;
-        let logs: Vec<&Arc<Log>> = logs.iter().filter(|log| !log.is_lost() && log.close()).collect();
+        // What was refused is nobody's.
+        let logs = logs.iter().filter(|log| !log.is_lost() && !log.is_refused() && log.close());
+        let logs: Vec<&Arc<Log>> = logs.collect();
         if logs.is_empty() {
             return;
         }

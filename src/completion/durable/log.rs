@@ -45,6 +45,8 @@ pub struct Settled {
     pub lost: bool,
     /// The store has taken nothing of it for long. Viewers are not to wait for that; it is still tried.
     pub hopeless: bool,
+    /// It could not be brought into the store in time: it was not begun, and never is.
+    pub refused: bool,
 }
 
 /// One run under way, or followed from another process.
@@ -96,6 +98,8 @@ pub(super) struct State {
     pub is_queued: bool,
     /// Takes nothing any more: another process goes on from what is there.
     pub is_closed: bool,
+    /// The write that was to make the run failed at its last step: the run may be in the store all the same.
+    pub may_exist: bool,
     /// Places of calls under way that nobody may make again: lost now, their outcome would be unknown.
     pub uncertain: Vec<usize>,
 }
@@ -189,6 +193,7 @@ impl Log {
             told: None,
             is_queued: false,
             is_closed: false,
+            may_exist: false,
             uncertain: Vec::new(),
         };
         Log {

@@ -3,8 +3,9 @@
 //! A run writes its events to a `log`; viewers read there, from any place and at their own pace. The `journal` brings
 //! what is new into the store, many runs at a time. `keeper` says that this process is alive, and takes over the runs
 //! of those that are not; `resume` goes on with one of them. `runs` is what the edges see, `record` one run as they
-//! see it, `follow` how it is read, `wait` what one may wait for.
+//! see it, `follow` how it is read, `wait` what one may wait for, `creation` how one begins.
 
+mod creation;
 mod follow;
 mod journal;
 mod keeper;
@@ -21,10 +22,12 @@ mod tell;
 mod viewer;
 mod wait;
 
+pub use creation::Creation;
 pub use kept::{Idempotency, Keep, Kind};
 pub(super) use log::{Log, Stop};
 pub use record::{NamedProvider, Reader, Record, ShownSharing, Status, Visibility};
 pub(super) use resume::{Known, Pending, Resume};
+pub(super) use runs::ClaimFailure;
 pub use runs::{Changed, Runs, Work, is_id as is_run_id};
 pub use state::text_of;
 pub(super) use state::{KeptApplication, KeptState, has_credentials, kept_request, title};

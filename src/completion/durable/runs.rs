@@ -81,6 +81,19 @@ pub struct Work {
     to_tidy: mpsc::UnboundedReceiver<Ended>,
 }
 
+/// Why a run could not take its keys.
+pub(in crate::completion) struct ClaimFailure {
+    pub error: Error,
+    /// The run, and its keys, may be in the store all the same.
+    pub may_exist: bool,
+}
+
+impl From<Error> for ClaimFailure {
+    fn from(error: Error) -> Self {
+        ClaimFailure { error, may_exist: false }
+    }
+}
+
 /// What became of a wish to change a run.
 #[derive(Clone)]
 pub enum Changed {
@@ -148,13 +161,13 @@ impl Runs {
         &self,
         row: &mut RunRow,
         keys: &[Key],
-    ) -> Result<Option<Claim>, Error> {
+    ) -> Result<Option<Claim>, ClaimFailure> {
         let now = self.0.clock.unix_milliseconds();
         let instance = self.0.journal.instance();
         row.owner = instance.to_string();
         let mut open = self.0.store.begin().await?;
         if !open.still_alive(&instance, now).await? {
-            return Err(Error::Unavailable("this process was taken for dead".to_owned()));
+            return Err(Error::Unavailable("this process was taken for dead".to_owned()).into());
         }
         for (kind, hash, body_hash, expires_at) in keys {
             let key = NewKey { kind, hash, body_hash, expires_at: *expires_at };
@@ -175,8 +188,27 @@ impl Runs {
             }
         }
         open.create_run(row).await?;
-        open.commit().await?;
+        open.commit().await.map_err(|error| ClaimFailure { error, may_exist: true })?;
         Ok(None)
+    }
+
+    /// Takes back a run that may be in the store though its writing is said to have failed. It is not carried out.
+    pub(in crate::completion) fn withdraw(&self, row: RunRow) {
+        let log = Log::begin(row, false, true, None, self.0.journal.clone());
+        log.state().may_exist = true;
+        log.refuse();
+        self.0.journal.add(&log);
+        log.open();
+    }
+
+    /// Waits until the store takes no writes.
+    pub(in crate::completion) async fn until_outage(&self) {
+        self.0.store.until_outage().await;
+    }
+
+    /// Why the store takes no writes at the moment, as far as is known.
+    pub(in crate::completion) fn outage(&self) -> Option<&'static str> {
+        self.0.store.outage()
     }
 
     /// The log of a run that begins here.

@@ -62,6 +62,7 @@ impl Log {
             ended: state.ended_at.is_some(),
             lost: false,
             hopeless: false,
+            refused: false,
         };
         let told = state.told.clone().filter(|_| after.ended).map(|told| (told, state.status));
         let failed = after.ended && state.status != Status::Completed;
@@ -84,8 +85,7 @@ impl Log {
             state.steps_written = taken.after.steps;
         }
         self.settled.send_if_modified(|settled| {
-            let lost = settled.lost;
-            let after = Settled { lost, ..taken.after };
+            let after = Settled { lost: settled.lost, refused: settled.refused, ..taken.after };
             std::mem::replace(settled, after) != after
         });
         if taken.after.ended {

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use tokio::sync::{mpsc, watch};
 
+use super::creation::Creation;
 use super::log::{Log, Settled};
 use crate::completion::event::RunEvent;
 
@@ -64,10 +65,10 @@ impl Viewer {
         }
     }
 
-    /// Until the run is in the store, when it is to be; false when that failed.
-    pub async fn created(&self) -> bool {
+    /// Until it is decided whether a run that is to be stored is in the store.
+    pub async fn created(&self) -> Creation {
         match self {
-            Viewer::Only(_) => true,
+            Viewer::Only(_) => Creation::Created,
             Viewer::Live(viewer) => viewer.log.created().await,
             Viewer::Settled(viewer) => viewer.log.created().await,
         }

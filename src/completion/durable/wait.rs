@@ -1,13 +1,8 @@
 //! What one may wait for of a run.
 
-use std::time::Duration;
-
 use futures_util::future::AbortHandle;
 
 use super::log::{Log, Settled, Stop};
-
-/// How long a new run may take to be written before its caller is told that it cannot be.
-const TO_CREATE: Duration = Duration::from_secs(8);
 
 impl Log {
     /// Until no call is under way whose outcome would be unknown if the process were lost now.
@@ -38,27 +33,6 @@ impl Log {
     /// Why the run is to end before its time.
     pub fn stop_reason(&self) -> Option<Stop> {
         *self.stop.borrow()
-    }
-
-    /// Until the run itself is in the store; false when it cannot be.
-    pub async fn created(&self) -> bool {
-        let mut settled = self.settled.subscribe();
-        tokio::select! {
-            there = settled.wait_for(|settled| settled.created || settled.lost) => {
-                there.is_ok_and(|settled| settled.created)
-            }
-            () = self.unwritable() => false,
-            () = tokio::time::sleep(TO_CREATE) => {
-                // Its caller is told that there is no run, and there is to be none.
-                self.end_early(Stop::Unwritable);
-                false
-            }
-        }
-    }
-
-    async fn unwritable(&self) {
-        let mut stop = self.stop.subscribe();
-        let _ = stop.wait_for(|stop| *stop == Some(Stop::Unwritable)).await;
     }
 
     /// Until its end is in the store, or it is another process's.

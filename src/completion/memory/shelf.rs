@@ -143,7 +143,10 @@ impl Shelf {
             }
             let number = some.len();
             let rows = some.into_iter().map(|waiting| self.seal(waiting)).collect();
-            if let Err(error) = self.store.keep_hidden_turns(rows).await {
+            if let Err(error) = self.store.keep_hidden_turns(rows).await
+                // Else it is said already.
+                && self.store.outage().is_none()
+            {
                 tracing::warn!(%error, number, "hidden turns could not be stored; they are kept in memory only");
             }
         }

@@ -11,6 +11,7 @@ use url::Url;
 
 use super::show::broken;
 use super::{Samples, StartPage, again};
+use crate::completion::event::RunError;
 use crate::completion::{Error, Incoming, Keep, Kind, Options, Record, Who};
 use crate::config::KeyScope;
 use crate::identity::{Caller, CallerKind};
@@ -196,17 +197,26 @@ async fn begin(
         keep: Some(keep),
     };
     match engine.start(incoming).await {
-        // Its page is there from now on.
-        Ok(started) if started.events.created().await => Ok(started.run_id),
-        Ok(_) => Err((StatusCode::SERVICE_UNAVAILABLE, "It could not be kept. Try again.".to_owned())),
+        Ok(started) => match started.created().await {
+            // Its page is there from now on.
+            Ok(()) => Ok(started.run_id),
+            Err(error) => Err(refusal(&error)),
+        },
         Err(Error::Invalid(error)) => Err(invalid(error)),
-        Err(Error::Ended(error)) => {
-            let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::BAD_GATEWAY);
-            let message =
-                error.error.get("message").and_then(Value::as_str).unwrap_or("It could not be started.");
-            Err((status, capital(message)))
-        }
+        Err(Error::Ended(error)) => Err(refusal(&error)),
     }
+}
+
+/// Why a run was not started, for people.
+fn refusal(error: &RunError) -> (StatusCode, String) {
+    let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::BAD_GATEWAY);
+    if error.error.get("code").is_some_and(|code| code == "store_unavailable") {
+        let message =
+            "The gateway cannot keep results right now. Nothing was started; try again in a moment.";
+        return (status, message.to_owned());
+    }
+    let message = error.error.get("message").and_then(Value::as_str).unwrap_or("It could not be started.");
+    (status, capital(message))
 }
 
 fn page(

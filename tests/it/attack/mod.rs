@@ -4,8 +4,10 @@
 
 mod bodies;
 mod connections;
+mod full_disk;
 mod held_by_one;
 mod json;
+mod lost_commit;
 mod protocol;
 mod stale_pages;
 mod wire;
