@@ -18,6 +18,7 @@ use super::event::{FinishReason, Notice, RunError, RunEvent, ToolCall, ToolResul
 use super::execute::{self, Calling, Counted, Executed};
 use super::json_notice::json_repaired_event;
 use super::logins::{Logins, Missing};
+use super::memory::AskedMessages;
 use super::options::{OnAuth, Options, StopWhen};
 use super::pictures;
 use super::prepare::fail;
@@ -53,6 +54,8 @@ pub struct Agent {
     pub sink: Sink,
     /// Where the caller's own messages end.
     pub start: usize,
+    /// What the caller asked, under which the run's turns are found again.
+    pub asked: AskedMessages,
     /// The messages it begins with, where they are not the caller's; written down first.
     pub begun: Option<String>,
     /// Where it goes on, when another process began it.

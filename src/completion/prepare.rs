@@ -11,11 +11,11 @@ use super::agent::Agent;
 use super::conversation::{self, Conversation, Shape};
 use super::durable::{Keep, Kind, Resume, Viewer};
 use super::engine::Parts;
-use super::event::{AuthorizationRequired, RunError};
+use super::event::{AuthorizationRequired, Notice, RunError};
 use super::gather::{Found, authorization_required, ended, gather, limit_reached, not_allowed};
 use super::json_notice::json_repaired;
 use super::logins::{Logins, Missing, UsedLogins};
-use super::memory::Seen;
+use super::memory::{AskedMessages, Seen};
 use super::options::{OnAuth, Options};
 use super::sink::Sink;
 use super::start_kept::broke_off;
@@ -302,8 +302,9 @@ impl Prepared {
             }
             None => {
                 let whose = logins.whose(&target);
-                let messages = parts.memory.put_back(&whose, toolset.json().is_some(), &caller_saw).await;
-                let messages = parts.links.forgotten_in(messages);
+                let restored = parts.memory.put_back(&whose, toolset.json().is_some(), &caller_saw).await;
+                found.notices.extend(restored.is_mismatched.then(changed_history));
+                let messages = parts.links.forgotten_in(restored.messages);
                 let is_changed = sink.log().is_some() && messages != conversation::joined(&caller_saw);
                 (messages, is_changed)
             }
@@ -332,6 +333,7 @@ impl Prepared {
             notices: found.notices,
             sink,
             start,
+            asked: AskedMessages::of(&caller_saw),
             begun,
             resume,
         })
@@ -348,6 +350,13 @@ fn spawn_run(
         // It is counted and logged there.
         let _ = catch_panic(&metrics, PanicSite::Run, &id, run).await;
     })
+}
+
+/// What is said when a call of the caller stands after another question than its run was asked.
+fn changed_history() -> Notice {
+    let message = "The messages before a function call were changed, so the model does not get the tool results that led to \
+                   the call. Send the messages as they were to keep them.";
+    Notice { code: "history_changed".to_owned(), message: message.to_owned() }
 }
 
 /// The 401 for these logins.

@@ -15,7 +15,7 @@ use super::sink::{Gone, Sink};
 use super::toolset::{Owner, Toolset};
 use crate::clean_json;
 use crate::egress::{self, DecodedBody};
-use crate::id::random_id;
+use crate::id::{random_id, random_id_of};
 use crate::openai::{ErrorBody, ErrorKind, error_object};
 use crate::sse;
 
@@ -30,6 +30,9 @@ const AFTER_FINISH: Duration = Duration::from_secs(3);
 
 /// Most function calls in one answer.
 const MAX_CALLS: usize = 1000;
+
+/// Characters of every id of a call at some providers.
+const NINE: usize = 9;
 
 /// What one turn came to.
 #[derive(Debug, Default)]
@@ -46,7 +49,10 @@ pub struct Turn {
 /// One function call of the model.
 #[derive(Debug, Clone)]
 pub struct Call {
+    /// The provider's own.
     pub id: String,
+    /// The id that the caller knows it by, where it is the caller's to answer.
+    pub caller_id: Option<String>,
     pub function: String,
     /// As the model wrote them: not necessarily JSON.
     pub arguments: String,
@@ -56,10 +62,16 @@ pub struct Call {
 }
 
 impl Call {
+    /// The id that the caller knows it by.
+    pub fn shown_id(&self) -> &str {
+        self.caller_id.as_deref().unwrap_or(&self.id)
+    }
+
     /// What is kept of it.
     pub fn kept(&self) -> KeptCall {
         KeptCall {
             id: self.id.clone(),
+            caller_id: self.caller_id.clone(),
             function: self.function.clone(),
             arguments: self.arguments.clone(),
             raw: self.raw.clone(),
@@ -70,12 +82,21 @@ impl Call {
     pub fn of_kept(kept: &KeptCall, toolset: &Toolset) -> Self {
         Call {
             id: kept.id.clone(),
+            caller_id: kept.caller_id.clone(),
             function: kept.function.clone(),
             arguments: kept.arguments.clone(),
             owner: toolset.owner(&kept.function),
             raw: kept.raw.clone(),
         }
     }
+}
+
+/// An unguessable id for a call that the provider calls `own`: providers repeat theirs (`call_1_0`, `functions.add:0`), and
+/// who names a call gets back the turns that led to it.
+fn id_for_caller(own: &str) -> String {
+    // Mistral takes nothing but nine letters and digits, also in a conversation that nothing is known of any more.
+    let is_nine = own.len() == NINE && own.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    if is_nine { random_id_of("", NINE) } else { random_id("call_") }
 }
 
 /// Why a turn could not be read to its end.
@@ -300,6 +321,8 @@ struct Assembly<'a> {
 /// A call as it grows. Whose it is, is decided when its name is complete.
 struct Growing {
     id: String,
+    /// Once the caller has been handed its beginning.
+    caller_id: Option<String>,
     function: String,
     arguments: String,
     rest: Map<String, Value>,
@@ -351,6 +374,7 @@ impl<'a> Assembly<'a> {
         self.last_index = Some(index);
         let growing = self.calls.entry(index).or_insert_with(|| Growing {
             id: id.unwrap_or_else(|| random_id("call_")),
+            caller_id: None,
             function: String::new(),
             arguments: String::new(),
             rest: Map::new(),
@@ -412,7 +436,8 @@ impl<'a> Assembly<'a> {
                 self.callers += 1;
                 call.shown = Some((place, call.arguments.len()));
                 let mut whole = call.rest.clone();
-                whole.insert("id".into(), call.id.clone().into());
+                let id = call.caller_id.insert(id_for_caller(&call.id));
+                whole.insert("id".into(), id.as_str().into());
                 whole.insert("type".into(), "function".into());
                 whole
                     .insert("function".into(), json!({ "name": call.function, "arguments": call.arguments }));
@@ -463,6 +488,7 @@ impl Growing {
         );
         Call {
             id: self.id,
+            caller_id: self.caller_id,
             function: self.function,
             arguments,
             owner: self.owner.unwrap_or(Owner::Nobody),

@@ -163,7 +163,13 @@ mod tests {
     use super::*;
 
     fn call(id: &str) -> KeptCall {
-        KeptCall { id: id.into(), function: "f".into(), arguments: "{}".into(), raw: Map::new() }
+        KeptCall {
+            id: id.into(),
+            caller_id: None,
+            function: "f".into(),
+            arguments: "{}".into(),
+            raw: Map::new(),
+        }
     }
 
     fn started(turn: u32) -> Arc<RunEvent> {

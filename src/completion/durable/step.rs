@@ -48,6 +48,9 @@ pub struct Used {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct KeptCall {
     pub id: String,
+    /// The id that the caller knows it by, where it is the caller's to answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caller_id: Option<String>,
     pub function: String,
     pub arguments: String,
     pub raw: Map<String, Value>,

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
+use super::earlier_messages::{EarlierMessages, MessagesDigest};
 use super::seen::TextDigest;
 use crate::clean_json;
 
@@ -53,11 +54,17 @@ struct Part {
     text: String,
 }
 
-/// The key of `message`, if it is one that turns may be kept under.
-pub fn of_message(scope: &str, message: &RawValue, which: Which) -> Option<Key> {
-    // Most messages do neither; they are not parsed.
+/// Whether turns may be kept under `message`, as far as a look at its bytes can say. Most messages are parsed no further.
+pub fn may_have_key(message: &RawValue, which: Which) -> bool {
     let has = |word: &str| memchr::memmem::find(message.get().as_bytes(), word.as_bytes()).is_some();
-    if !has("tool_calls") && (which == Which::Calls || !has("details")) {
+    has("tool_calls") || (which == Which::CallsAndBlocks && has("details"))
+}
+
+/// The key of `message`, which stands after `earlier`, if it is one that turns may be kept under.
+///
+/// Of a message with calls, what stands before it is no part of the key: see [`super::turns::Entry::question`].
+pub fn of_message(scope: &str, message: &RawValue, which: Which, earlier: &EarlierMessages) -> Option<Key> {
+    if !may_have_key(message, which) {
         return None;
     }
     let seen: SeenMessage<'_> = clean_json::borrowed(message.get().as_bytes()).ok()?;
@@ -73,7 +80,9 @@ pub fn of_message(scope: &str, message: &RawValue, which: Which) -> Option<Key> 
         }
         None if which == Which::CallsAndBlocks => {
             let content = text(seen.content?)?;
-            content.contains(MARK).then(|| of_text(scope, &TextDigest::of(&content).finish()))
+            content
+                .contains(MARK)
+                .then(|| of_text(scope, &TextDigest::of(&content).finish(), &earlier.whole()))
         }
         None => None,
     }
@@ -88,7 +97,7 @@ fn text(content: &RawValue) -> Option<String> {
     parts.iter().all(|part| part.kind == "text").then(|| parts.into_iter().map(|part| part.text).collect())
 }
 
-/// For calls handed to the caller: `(id, function, arguments)` each. Ids alone are not unique with every provider.
+/// For calls handed to the caller: `(id, function, arguments)` each. The ids are those that the caller was given.
 pub fn of_calls<'c>(scope: &str, calls: impl Iterator<Item = (&'c str, &'c str, &'c str)>) -> Key {
     let mut digest = begin("calls", scope);
     for (id, function, arguments) in calls {
@@ -102,10 +111,12 @@ pub fn of_calls<'c>(scope: &str, calls: impl Iterator<Item = (&'c str, &'c str, 
     digest.finalize().into()
 }
 
-/// For the text of an answer, by its digest.
-pub fn of_text(scope: &str, text: &[u8; 32]) -> Key {
+/// For the text of an answer, by its digest, after the messages with the digest `earlier`. A text has no id that only its
+/// conversation knows.
+pub fn of_text(scope: &str, text: &[u8; 32], earlier: &MessagesDigest) -> Key {
     let mut digest = begin("text", scope);
     add(&mut digest, text);
+    add(&mut digest, earlier);
     digest.finalize().into()
 }
 
@@ -131,7 +142,7 @@ mod tests {
 
     fn key(scope: &str, message: &Value, which: Which) -> Option<Key> {
         let raw = RawValue::from_string(message.to_string()).unwrap();
-        of_message(scope, &raw, which)
+        of_message(scope, &raw, which, &EarlierMessages::default())
     }
 
     fn assistant(content: &Value) -> Value {
@@ -140,7 +151,8 @@ mod tests {
 
     #[test]
     fn the_same_text_is_known_however_it_is_written_and_only_in_its_scope() {
-        let expect = Some(of_text("me", &TextDigest::of(SHOWN).finish()));
+        let earlier = EarlierMessages::default();
+        let expect = Some(of_text("me", &TextDigest::of(SHOWN).finish(), &earlier.whole()));
         let (one, two) = SHOWN.split_at(7);
         let parts = json!([{ "type": "text", "text": one }, { "type": "text", "text": two }]);
         for message in [
@@ -159,7 +171,12 @@ mod tests {
             .replace('<', "\\u003C")
             .replace('>', "\\u003e")
             .replace('🔧', "\\ud83d\\udD27");
-        assert_eq!(of_message("me", &RawValue::from_string(escaped).unwrap(), Which::CallsAndBlocks), expect);
+        let escaped = RawValue::from_string(escaped).unwrap();
+        assert_eq!(of_message("me", &escaped, Which::CallsAndBlocks, &earlier), expect);
+        let asked = RawValue::from_string(json!({ "role": "user", "content": "hi" }).to_string()).unwrap();
+        let asked = EarlierMessages::of(&[&asked]);
+        let after = of_message("me", &escaped, Which::CallsAndBlocks, &asked);
+        assert!(after.is_some() && after != expect, "what stands before it counts");
     }
 
     #[test]
@@ -176,12 +193,13 @@ mod tests {
             assert_eq!(key("me", &message, Which::CallsAndBlocks), None, "{message}");
         }
         let twice = format!(r#"{{"role":"assistant","content":{0},"content":{0}}}"#, json!(SHOWN));
-        assert_eq!(of_message("me", &RawValue::from_string(twice).unwrap(), Which::CallsAndBlocks), None);
+        let twice = RawValue::from_string(twice).unwrap();
+        assert_eq!(of_message("me", &twice, Which::CallsAndBlocks, &EarlierMessages::default()), None);
     }
 
     #[test]
     fn calls_and_texts_never_share_a_key() {
         let digest = TextDigest::of(SHOWN).finish();
-        assert_ne!(of_text("me", &digest), of_calls("me", std::iter::empty()));
+        assert_ne!(of_text("me", &digest, &[0; 32]), of_calls("me", std::iter::empty()));
     }
 }

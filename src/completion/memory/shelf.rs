@@ -1,13 +1,16 @@
 //! The same in the store, for other instances and the time after a restart. Written in the background: no answer waits
 //! for it, and when it fails this process still remembers.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
+use super::earlier_messages::MessagesDigest;
 use super::key::Key;
 use super::turns::{Entry, LARGE, Whose};
 use crate::clock::Clock;
@@ -67,6 +70,14 @@ struct Queue {
 struct Strangers {
     day: i64,
     bytes: usize,
+}
+
+/// What stands before the messages, in one line of JSON.
+#[derive(Serialize, Deserialize)]
+struct Head<'a> {
+    origin: Cow<'a, str>,
+    question: MessagesDigest,
+    ids: Cow<'a, [(String, String)]>,
 }
 
 struct Waiting {
@@ -155,7 +166,13 @@ impl Shelf {
     fn seal(&self, waiting: Waiting) -> HiddenTurnsRow {
         let Waiting { key, project, user, entry } = waiting;
         let id = to_hex(&key);
-        let plain = [entry.origin.as_bytes(), b"\n", &entry.messages].concat();
+        let head = Head {
+            origin: Cow::Borrowed(&entry.origin),
+            question: entry.question,
+            ids: Cow::Borrowed(&entry.ids),
+        };
+        let head = serde_json::to_vec(&head).expect("texts are written to memory");
+        let plain = [&head[..], b"\n", &entry.messages].concat();
         let place = HIDDEN_TURN_MESSAGES.place(&id, &project, &user);
         let sealed_messages = self.keyring.seal(random_bytes(), &place, &plain);
         let run = Some(entry.run.clone());
@@ -195,9 +212,12 @@ impl Shelf {
             .inspect_err(|error| tracing::error!(%error, "stored hidden turns cannot be opened"))
             .ok()?;
         let end = memchr::memchr(b'\n', &opened)?;
+        let head: Head<'_> = serde_json::from_slice(&opened[..end]).ok()?;
         Some(Entry {
             run: row.run.unwrap_or_default(),
-            origin: String::from_utf8(opened[..end].to_vec()).ok()?,
+            origin: head.origin.into_owned(),
+            question: head.question,
+            ids: head.ids.into_owned(),
             expires_at: row.expires_at,
             messages: opened[end + 1..].to_vec(),
         })

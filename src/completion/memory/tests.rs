@@ -3,9 +3,10 @@
 use serde_json::json;
 use serde_json::value::RawValue;
 
+use super::earlier_messages::EarlierMessages;
 use super::key::of_calls;
 use super::shelf::Reader;
-use super::turns::{HiddenTurns, LARGE, Whose};
+use super::turns::{HiddenTurns, LARGE, NewTurns, Whose};
 use crate::clock::Clock;
 use crate::config;
 use crate::crypto::{KeySet, Keyring};
@@ -34,7 +35,15 @@ fn calls(id: &str) -> impl Iterator<Item = (&str, &str, &str)> {
 }
 
 fn keep(memory: &HiddenTurns, whose: &Whose<'_>, id: &str, messages: &[u8]) {
-    memory.keep(whose, &[of_calls(whose.scope, calls(id))], messages.to_vec(), Reader::Program);
+    let question = question();
+    let question = EarlierMessages::of(&[&question]).question();
+    let turns = NewTurns { question, ids: Vec::new(), messages: messages.to_vec() };
+    memory.keep(whose, &[of_calls(whose.scope, calls(id))], turns, Reader::Program);
+}
+
+/// What every run here was asked.
+fn question() -> Box<RawValue> {
+    RawValue::from_string(json!({ "role": "user", "content": "q" }).to_string()).unwrap()
 }
 
 /// The message that calls `id`.
@@ -44,9 +53,11 @@ fn seen(id: &str) -> Box<RawValue> {
 }
 
 async fn put_back(memory: &HiddenTurns, whose: &Whose<'_>, ids: &[&str]) -> String {
-    let messages: Vec<Box<RawValue>> = ids.iter().map(|id| seen(id)).collect();
+    // Turns are put back after their question alone.
+    let messages: Vec<Box<RawValue>> = ids.iter().flat_map(|id| [question(), seen(id)]).collect();
     let messages: Vec<&RawValue> = messages.iter().map(|message| &**message).collect();
-    String::from_utf8(memory.put_back(whose, false, &messages).await).unwrap()
+    let joined = String::from_utf8(memory.put_back(whose, false, &messages).await.messages).unwrap();
+    joined.replace(&format!("{},", question()), "")
 }
 
 /// How many rows there are, once all is written.

@@ -9,10 +9,12 @@ use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
+use super::earlier_messages::{EarlierMessages, MessagesDigest};
 use super::key::{Key, Which, of_message};
 use super::shelf::{Reader, Shelf};
 use crate::clean_json;
 use crate::clock::Clock;
+use crate::completion::who::namespace_and_user;
 use crate::config;
 use crate::crypto::Keyring;
 use crate::store::{Error, Store};
@@ -46,6 +48,11 @@ pub struct Whose<'a> {
 }
 
 impl Whose<'_> {
+    /// Whether nobody is named, so that the turns may be those of several people.
+    pub(super) fn is_shared(&self) -> bool {
+        namespace_and_user(self.scope).is_none_or(|(_, user)| user.is_empty())
+    }
+
     /// Provider and model. What one of them writes into its messages, another one need not understand, or accept.
     pub(super) fn origin(&self) -> String {
         json!([self.provider, self.model]).to_string()
@@ -60,7 +67,22 @@ pub(super) struct Entry {
     pub origin: String,
     /// Milliseconds since 1970.
     pub expires_at: i64,
+    /// The digest of what the run was asked: the messages from the last one of the user on. Calls are put back only where
+    /// it stands before them. Older messages may be gone: the ids of calls are unguessable, and clients trim.
+    pub question: MessagesDigest,
+    /// The ids that the caller knows its calls by, and the provider's own.
+    pub ids: Vec<(String, String)>,
     /// The messages that belong in the place of the one the caller saw, separated by commas.
+    pub messages: Vec<u8>,
+}
+
+/// What a run hands over to be kept.
+pub(super) struct NewTurns {
+    /// See [`Entry::question`].
+    pub question: MessagesDigest,
+    /// See [`Entry::ids`].
+    pub ids: Vec<(String, String)>,
+    /// See [`Entry::messages`].
     pub messages: Vec<u8>,
 }
 
@@ -97,17 +119,22 @@ impl HiddenTurns {
         !self.is_empty()
             && memchr::memmem::find(messages.as_bytes(), b"tool_call_id").is_some()
             && clean_json::borrowed::<Vec<&RawValue>>(messages.as_bytes()).is_ok_and(|messages| {
-                let mut keys = messages.iter().filter_map(|message| of_message(scope, message, Which::Calls));
+                let earlier = EarlierMessages::default();
+                let mut keys =
+                    messages.iter().filter_map(|message| of_message(scope, message, Which::Calls, &earlier));
                 keys.any(|key| self.find(&key).is_some())
             })
     }
 
-    /// Keeps `messages` under `keys`: at once in memory, soon in the store, before `reader` can come back.
-    pub(super) fn keep(&self, whose: &Whose<'_>, keys: &[Key], messages: Vec<u8>, reader: Reader) {
+    /// Keeps `turns` under `keys`: at once in memory, soon in the store, before `reader` can come back.
+    pub(super) fn keep(&self, whose: &Whose<'_>, keys: &[Key], turns: NewTurns, reader: Reader) {
+        let NewTurns { question, ids, messages } = turns;
         let entry = Arc::new(Entry {
             run: whose.run.to_owned(),
             origin: whose.origin(),
             expires_at: self.clock.unix_milliseconds().saturating_add(self.age),
+            question,
+            ids,
             messages: without_large_media(messages),
         });
         for key in keys {

@@ -6,6 +6,7 @@ mod bodies;
 mod connections;
 mod full_disk;
 mod held_by_one;
+mod hidden_turns;
 mod json;
 mod lost_commit;
 mod protocol;

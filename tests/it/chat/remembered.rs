@@ -86,7 +86,8 @@ async fn hidden_turns_outlive_the_process_and_are_written_before_it_ends() {
 
     let third = at(&place, &provider).await;
     push(&mut body, answer.json()["choices"][0]["message"].clone());
-    push(&mut body, json!({ "role": "tool", "tool_call_id": "call_3", "content": "from the caller" }));
+    let id = answer.json()["choices"][0]["message"]["tool_calls"][0]["id"].clone();
+    push(&mut body, json!({ "role": "tool", "tool_call_id": id, "content": "from the caller" }));
     third.client.chat(&body).await;
     let said = provider.last_said("tool");
     let theirs = format!("{CANARY} from the server");

@@ -42,12 +42,18 @@ struct Outcome {
 impl Outcome {
     fn of(completion: &Value) -> Outcome {
         let choice = &completion["choices"][0];
+        let mut calls = choice["message"]["tool_calls"].clone();
+        for call in calls.as_array_mut().into_iter().flatten() {
+            // Each run has ids of its own making.
+            let id = call.as_object_mut().and_then(|call| call.shift_remove("id")).unwrap_or_default();
+            assert!(id.as_str().is_some_and(|id| id.starts_with("call_") && id.len() == 31), "{id}");
+        }
         Outcome {
             status: 200,
             error: Value::Null,
             content: choice["message"]["content"].as_str().unwrap_or_default().to_owned(),
             finish_reason: choice["finish_reason"].clone(),
-            calls: choice["message"]["tool_calls"].clone(),
+            calls,
         }
     }
 
