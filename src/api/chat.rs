@@ -88,6 +88,7 @@ pub(super) fn incoming(caller: &Caller, asked: Asked<'_>, keep: Option<Keep>) ->
     if target.model.is_empty() {
         target.model = request.get::<String>("model", "the name of a model")?.unwrap_or_default();
     }
+    let repeat = keep::repeat_key(caller, &headers, &request, &target, path)?;
     let mut forwarded = forward_request_headers(&headers);
     // The answers are read here, so they must not come compressed.
     for name in [
@@ -101,7 +102,7 @@ pub(super) fn incoming(caller: &Caller, asked: Asked<'_>, keep: Option<Keep>) ->
         forwarded.remove(name);
     }
     let (path, who) = (path.to_owned(), Who::of(caller));
-    Ok(Incoming { request, headers, forwarded, target, path, options, who, keep })
+    Ok(Incoming { repeat, request, headers, forwarded, target, path, options, who, keep })
 }
 
 /// Who sends a request, what it asks, and the target that its `model` means.

@@ -19,6 +19,8 @@ use crate::{connections, identity, rate_limit};
 
 pub(super) const RUN_ID: HeaderName = HeaderName::from_static("x-run-id");
 pub(super) const RESULT_URL: HeaderName = HeaderName::from_static("x-result-url");
+/// Makes the OpenAI SDKs give up.
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 const LOGIN_URL: HeaderName = HeaderName::from_static("x-login-url");
 
 /// An error answer.
@@ -35,6 +37,8 @@ pub struct ApiError {
 #[derive(Debug, Default)]
 struct More {
     login: Option<LoginHeaders>,
+    /// Tools were called: clients must not repeat the request by themselves.
+    is_after_tools: bool,
     /// The kept run that failed, and where its result is.
     run: Option<(String, String)>,
 }
@@ -103,7 +107,10 @@ impl IntoResponse for ApiError {
         if let Some(challenge) = self.authenticate {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
-        let More { login, run } = self.more.map(|more| *more).unwrap_or_default();
+        let More { login, is_after_tools, run } = self.more.map(|more| *more).unwrap_or_default();
+        if is_after_tools {
+            headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+        }
         let login_url = login.and_then(|login| login.login_url);
         if let Some(url) = login_url.and_then(|url| HeaderValue::try_from(url).ok()) {
             headers.insert(LOGIN_URL, url);
@@ -147,10 +154,13 @@ impl From<SelectError> for ApiError {
 impl From<RunError> for ApiError {
     fn from(error: RunError) -> Self {
         let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::BAD_GATEWAY);
+        let is_after_tools = error.is_after_tools();
         let RunError { error, retry_after, login, .. } = error;
         let challenge = r#"Bearer realm="toolgate", error="authentication_required""#;
         let authenticate = login.is_some().then_some(challenge);
-        let more = login.map(|login| Box::new(More { login: Some(*login), run: None }));
+        let has_more = is_after_tools || login.is_some();
+        let login = login.map(|login| *login);
+        let more = has_more.then(|| Box::new(More { login, is_after_tools, run: None }));
         ApiError { status, error, retry_after: retry_after.map(Into::into), authenticate, more }
     }
 }

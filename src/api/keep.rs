@@ -7,10 +7,11 @@ use serde_json::{Map, Value};
 
 use super::chat::Asked;
 use super::{ApiError, App};
-use crate::completion::{Idempotency, Keep, Kind, Who};
+use crate::completion::{Idempotency, Keep, Kind, RepeatKey, Who};
 use crate::crypto::sha256;
 use crate::identity::{Caller, CallerKind};
 use crate::openai::{ChatRequest, InvalidField};
+use crate::upstream::Target;
 
 /// OpenAI's bounds of `metadata`.
 const MOST_PAIRS: usize = 16;
@@ -123,13 +124,17 @@ async fn person(app: &App, caller: &Caller, asked: &Asked<'_>) -> Result<Option<
     }
 }
 
-/// The digests of the caller's `Idempotency-Key` and of what it asks with it: the body, and the headers that say for whom
-/// and how.
+/// The digests of the caller's `Idempotency-Key` and of what it asks with it.
 fn idempotency(
     caller: &Caller,
     headers: &HeaderMap,
     request: &ChatRequest,
 ) -> Result<Option<Idempotency>, InvalidField> {
+    let key = idempotency_key(caller, headers)?;
+    Ok(key.map(|key| Idempotency { key, body: asked_digest(headers, request) }))
+}
+
+fn idempotency_key(caller: &Caller, headers: &HeaderMap) -> Result<Option<[u8; 32]>, InvalidField> {
     let wrong = |why: &str| InvalidField::new("Idempotency-Key", format!("`Idempotency-Key` {why}"));
     let mut given = headers.get_all("idempotency-key").iter();
     let Some(key) = given.next() else { return Ok(None) };
@@ -142,6 +147,11 @@ fn idempotency(
     }
     // People share a namespace, and no keys.
     let own = caller.own_user().map_or("", |user| user);
+    Ok(Some(sha256(format!("{}\n{own}{key}", own.len()).as_bytes())))
+}
+
+/// The digest of all that a request asks: the body, and the headers that say for whom and how.
+fn asked_digest(headers: &HeaderMap, request: &ChatRequest) -> [u8; 32] {
     let mut asked = Vec::with_capacity(request.body().len() + 64);
     for (name, value) in headers {
         if name.as_str().starts_with("x-toolgate-") || name == "x-mcp-authorization" {
@@ -151,6 +161,34 @@ fn idempotency(
     }
     asked.push(0);
     asked.extend_from_slice(request.body());
-    let key = sha256(format!("{}\n{own}{key}", own.len()).as_bytes());
-    Ok(Some(Idempotency { key, body: sha256(&asked) }))
+    sha256(&asked)
+}
+
+/// What another try of a request for a run is known by: its `Idempotency-Key`, or, for clients that count their tries as the
+/// OpenAI SDKs do, who asks and what.
+pub(super) fn repeat_key(
+    caller: &Caller,
+    headers: &HeaderMap,
+    request: &ChatRequest,
+    target: &Target,
+    path: &str,
+) -> Result<Option<RepeatKey>, InvalidField> {
+    let tries = headers.get("x-stainless-retry-count").and_then(|count| count.to_str().ok());
+    let tries = tries.and_then(|count| count.trim().parse::<u32>().ok());
+    let key = idempotency_key(caller, headers)?;
+    if tries.is_none() && key.is_none() {
+        return Ok(None);
+    }
+    let body = asked_digest(headers, request);
+    let own = caller.own_user().map_or("", |user| user);
+    let by = if key.is_some() { "key" } else { "body" };
+    // Another provider's is another request.
+    let place =
+        format!("{by}\n{}\n{}\n{own}\n{}\n{path}\n", caller.namespace, own.len(), target.provider.name);
+    let key_digest = sha256(&[place.as_bytes(), &key.unwrap_or(body)[..]].concat());
+    Ok(Some(RepeatKey {
+        key: key_digest,
+        body,
+        may_join: key.is_some() || tries.is_some_and(|tries| tries > 0),
+    }))
 }

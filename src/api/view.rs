@@ -16,7 +16,7 @@ use super::error::{RESULT_URL, RUN_ID, moved, vanished_run};
 use super::relay_body::{RelayTerms, relay_body};
 use crate::bounds::BoundGuard;
 use crate::completion::event::{RunError, RunEvent};
-use crate::completion::{Answer, CancelOnDrop, Chunks, Started, Viewer};
+use crate::completion::{Answer, CalledTools, CancelOnDrop, Chunks, Started, Viewer};
 use crate::sse;
 
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -47,15 +47,16 @@ pub async fn whole(started: Started) -> Result<Response, ApiError> {
     started.created().await?;
     let Started { run_id, result_url, model, created, age, output, mut events, task, .. } = started;
     let mut answer = Answer::new(run_id.clone(), model, created, output);
-    let mut ended = false;
+    let (mut ended, called) = (false, CalledTools::default());
     while let Some(event) = events.next().await {
         ended |= event.is_last();
+        called.note(&event);
         // Only here, where nobody else sees it.
         answer.add(Arc::unwrap_or_clone(event));
     }
     drop(task);
     if !ended {
-        return Err(gone(result_url.as_deref()).into());
+        return Err(called.explain(gone(result_url.as_deref())).into());
     }
     let failed = |error: RunError| ApiError::from(error).of_run(&run_id, result_url.as_deref());
     let answer = answer.finish().map_err(failed)?;

@@ -97,7 +97,7 @@ impl Agent {
         let end = tokio::time::timeout(limit.saturating_sub(spent), self.turns()).await;
         let last = match end {
             Ok(End::Finished(reason)) => RunEvent::Finish { reason },
-            Ok(End::Failed(error)) => RunEvent::Error(error),
+            Ok(End::Failed(error)) => RunEvent::Error(self.sink.called().explain_provider(error)),
             Ok(End::Gone) => return,
             Err(_) => {
                 let message = format!("The run took longer than {} s and was ended.", limit.as_secs());
@@ -149,6 +149,7 @@ impl Agent {
 
     /// One provider call and the tool calls it asks for. Gives the reason when it was the last.
     async fn turn(&mut self, number: u32, used: &mut Used) -> Result<Option<FinishReason>, End> {
+        self.sink.until_watched().await?;
         let response = self.call_provider(number, used).await?;
         self.parts.metrics.provider(&self.target.provider.name).turn();
         self.sink.send(RunEvent::Accepted).await?;
@@ -331,6 +332,7 @@ impl Agent {
         pending: &Pending,
     ) -> Result<Done, End> {
         let (mut stopping, mut missing) = (false, Vec::<Missing>::new());
+        self.sink.until_watched().await?;
         for (place, call) in calls.iter().enumerate() {
             let (event, tool) = self.describe(call);
             stopping |=
@@ -411,7 +413,7 @@ impl Agent {
             }
             Some(Known::Unknown) => {
                 let (described, _) = self.describe(call);
-                return Ok(Executed::refused(&execute::unknown_outcome(&described.host), started));
+                return Ok(execute::lost(&described.host, started));
             }
             // A login is asked for again.
             Some(
@@ -475,6 +477,7 @@ impl Agent {
             host: described.host,
             result: executed.result.clone(),
             milliseconds,
+            outcome: executed.call_outcome(),
         };
         let repaired = executed.result.is_repaired.then(|| format!("The result of `{}`", event.tool));
         self.sink.send(RunEvent::ToolResult(event)).await?;

@@ -11,6 +11,7 @@ use super::durable::{Runs, Viewer};
 use super::memory::HiddenTurns;
 use super::options::Options;
 use super::render::Output;
+use super::repeated_requests::RepeatableRuns;
 use super::who::{Who, scope};
 use crate::bounds::PrincipalBounds;
 use crate::clock::Clock;
@@ -44,6 +45,8 @@ pub(super) struct Parts {
     pub clock: Clock,
     /// The runs that are kept.
     pub runs: Runs,
+    /// The runs that are not kept and may be asked for again.
+    pub repeatable: RepeatableRuns,
     pub providers: Arc<Providers>,
     /// Becomes true when the process is asked to stop: nobody is waited for any more.
     pub stopping: watch::Sender<bool>,
@@ -106,6 +109,7 @@ impl Engine {
             mcp: settings.mcp.clone(),
             links: OwnLinks::new(&settings.public_url()),
             local: settings.is_local(),
+            repeatable: RepeatableRuns::new(clock.clone()),
             clock,
             runs,
             providers,

@@ -79,6 +79,35 @@ pub struct ToolResultEvent {
     pub host: String,
     pub result: ToolResult,
     pub milliseconds: u64,
+    #[serde(default)]
+    pub outcome: CallOutcome,
+}
+
+/// What is known of a tool call that is over, for whoever would make it again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CallOutcome {
+    /// The tool was carried out.
+    Ok,
+    /// The tool says that it failed.
+    ToolError,
+    /// It may have been carried out.
+    #[default]
+    Unknown,
+    /// It was not carried out.
+    NotCalled,
+}
+
+impl CallOutcome {
+    /// The outcome in words.
+    pub fn as_words(self) -> &'static str {
+        match self {
+            CallOutcome::Ok => "ok",
+            CallOutcome::ToolError => "failed",
+            CallOutcome::Unknown => "outcome unknown",
+            CallOutcome::NotCalled => "not called",
+        }
+    }
 }
 
 /// One missing login.
@@ -201,6 +230,11 @@ pub struct LoginHeaders {
 }
 
 impl RunError {
+    /// Whether tools were called before it, so that clients must not repeat the request by themselves.
+    pub fn is_after_tools(&self) -> bool {
+        self.error.get("tool_calls").is_some_and(Value::is_array)
+    }
+
     /// The missing logins that it is about, with their links.
     pub fn logins(&self) -> Vec<AuthorizationRequired> {
         let providers = self.error.get("providers").and_then(Value::as_array);

@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 use tokio::time::Instant;
 
 use super::durable::Step;
+use super::event::CallOutcome;
 use super::following::{Following, OpenTask};
 use super::held::explain as explain_wait;
 use super::logins::{Came, Logins, Missing, Refused, expired};
@@ -46,6 +47,18 @@ pub struct Executed {
 }
 
 impl Executed {
+    /// What is known of it, for whoever would make it again.
+    pub fn call_outcome(&self) -> CallOutcome {
+        match self.outcome {
+            _ if !self.sent => CallOutcome::NotCalled,
+            Outcome::Ok => CallOutcome::Ok,
+            Outcome::ToolError => CallOutcome::ToolError,
+            // Its server has refused the credential.
+            Outcome::Unauthorized => CallOutcome::NotCalled,
+            Outcome::Timeout | Outcome::Failed | Outcome::Cancelled => CallOutcome::Unknown,
+        }
+    }
+
     /// A call that another process made.
     pub fn known(result: ToolResult, started: Instant) -> Self {
         let outcome = if result.is_error { Outcome::ToolError } else { Outcome::Ok };
@@ -57,6 +70,11 @@ impl Executed {
         let (result, took) = (ToolResult::failure(reason), started.elapsed());
         Executed { result, outcome: Outcome::Failed, took, missing: Vec::new(), sent: false }
     }
+}
+
+/// A call that was under way in another process that was lost.
+pub fn lost(host: &str, started: Instant) -> Executed {
+    Executed { sent: true, ..Executed::refused(&unknown_outcome(host), started) }
 }
 
 /// Counts a call once, however it ends: a run whose viewer leaves is dropped in the middle of its calls.
@@ -91,7 +109,7 @@ pub fn unknown(function: &str, started: Instant) -> Executed {
 }
 
 /// What is told of a call that was under way when its process was lost.
-pub fn unknown_outcome(host: &str) -> String {
+fn unknown_outcome(host: &str) -> String {
     format!(
         "The gateway was restarted during this call. Whether {host} carried it out is unknown; do not repeat it blindly, \
          look first."

@@ -5,6 +5,7 @@
 
 mod agent;
 mod answer;
+mod called_tools;
 mod chunk;
 mod conversation;
 mod defuse;
@@ -25,6 +26,8 @@ mod pictures;
 mod prepare;
 pub mod relay;
 pub mod render;
+mod repeated_requests;
+mod shared_run;
 mod sink;
 mod start_kept;
 mod toolset;
@@ -35,6 +38,7 @@ mod who;
 
 pub use agent::unreachable;
 pub use answer::Answer;
+pub use called_tools::CalledTools;
 pub use chunk::Chunks;
 pub use durable::{
     Changed, Idempotency, Keep, Kind, LogViewer, NamedProvider, Reader, Record, Runs, ShownSharing, Status,
@@ -45,5 +49,6 @@ pub use gather::limit_reached;
 pub use memory::HiddenTurns;
 pub use options::{OnAuth, Options, StopWhen};
 pub use prepare::{Error, Incoming};
+pub use repeated_requests::RepeatKey;
 pub use start_kept::unwritable;
 pub use who::{OtherUser, Users, Who, named_user};

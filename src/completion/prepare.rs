@@ -4,21 +4,22 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{BoxFuture, join_all};
 use http::HeaderMap;
 
 use super::agent::Agent;
 use super::conversation::{self, Conversation, Shape};
 use super::durable::{Keep, Kind, Resume, Viewer};
 use super::engine::Parts;
-use super::event::{AuthorizationRequired, Notice, RunError};
+use super::event::{AuthorizationRequired, Notice, RunError, RunEvent};
 use super::gather::{Found, authorization_required, ended, gather, limit_reached, not_allowed};
 use super::json_notice::json_repaired;
 use super::logins::{Logins, Missing, UsedLogins};
 use super::memory::{AskedMessages, Seen};
 use super::options::{OnAuth, Options};
+use super::repeated_requests::{RepeatKey, Repeated};
 use super::sink::Sink;
-use super::start_kept::broke_off;
+use super::start_kept::{broke_off, conflict};
 use super::toolset::Toolset;
 use super::who::{OtherUser, Who, scope};
 use super::{Engine, Started, held};
@@ -52,6 +53,8 @@ pub struct Incoming {
     pub who: Who,
     /// How the run is kept; `None`: for its only viewer, in memory.
     pub keep: Option<Keep>,
+    /// What another try of the request is known by.
+    pub repeat: Option<RepeatKey>,
 }
 
 /// Why no run came about. Nothing was sent to the model.
@@ -132,7 +135,11 @@ impl Engine {
             let started = tokio::spawn(async move { engine.start_kept(incoming, keep).await });
             return started.await.unwrap_or_else(|_| Err(Error::Ended(broke_off())));
         }
+        let repeat = incoming.repeat.take();
         let mut checked = self.check(incoming, random_id("run_"), None)?;
+        if let Some(repeat) = repeat.filter(|_| checked.has_servers) {
+            return self.start_repeatable(checked, &repeat).await;
+        }
         checked.logins.run_guard = self.take_run_place(&checked)?;
         let found = checked.gather().await?;
         let (sink, events) = Sink::new(EVENTS_AHEAD);
@@ -158,6 +165,51 @@ impl Engine {
         place.map_err(|reached| Error::Ended(limit_reached(reached)))
     }
 
+    /// Starts a run that its client may ask for again, or joins the one that it has begun.
+    async fn start_repeatable(&self, mut checked: Checked, repeat: &RepeatKey) -> Result<Started, Error> {
+        let (guard, viewer) = match self.parts.repeatable.begin(repeat, &checked.logins.run_id) {
+            Ok(begun) => begun,
+            Err(Repeated::Joined(run, viewer)) => {
+                let mut started = checked.started(&self.parts, Viewer::Shared(viewer));
+                let age = started.created.saturating_sub(run.created);
+                (started.run_id, started.created) = (run.run_id.clone(), run.created);
+                started.age = Some(u64::try_from(age).unwrap_or(0));
+                return Ok(started);
+            }
+            Err(Repeated::Lost(error)) => return Err(Error::Ended(error)),
+            Err(Repeated::Reused) => return Err(conflict()),
+        };
+        let run = Arc::clone(&guard.run);
+        // Who joins a run takes no place among those that are under way.
+        checked.logins.run_guard = self.take_run_place(&checked)?;
+        let started = checked.started(&self.parts, Viewer::Shared(viewer));
+        let sink = Sink::to_shared(Arc::clone(&run));
+        let prepared = async move {
+            let found = checked.gather().await?;
+            let prepared = checked.prepared(sink);
+            Ok::<_, Error>(if found.is_blocked() {
+                Box::pin(held::carry_out(prepared, found)) as BoxFuture<'static, ()>
+            } else {
+                Box::pin(Box::pin(prepared.agent(found)).await?.run())
+            })
+        };
+        let carrying_out = match prepared.await {
+            Ok(carrying_out) => carrying_out,
+            Err(error) => {
+                // Who has joined is told, too.
+                let error = RunError::from(error);
+                run.add(RunEvent::Error(error.clone()));
+                return Err(Error::Ended(error));
+            }
+        };
+        let task = tokio::spawn(async move {
+            carrying_out.await;
+            drop(guard);
+        });
+        run.set_task(task.abort_handle());
+        Ok(started)
+    }
+
     /// Checks what can be checked without asking anybody.
     ///
     /// # Errors
@@ -168,7 +220,8 @@ impl Engine {
         run_id: String,
         kind: Option<Kind>,
     ) -> Result<Checked, Error> {
-        let Incoming { request, headers, forwarded, target, path, mut options, who, keep: _ } = incoming;
+        let Incoming { request, headers, forwarded, target, path, mut options, who, keep: _, repeat: _ } =
+            incoming;
         let parts = &self.parts;
         conversation::messages(&request)?;
         let shape = Shape::read(&request)?;

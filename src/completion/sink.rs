@@ -4,9 +4,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
 
+use super::called_tools::CalledTools;
 use super::durable::{Log, Step};
 use super::event::RunEvent;
 use super::memory::Seen;
+use super::shared_run::SharedRun;
 
 /// The viewer has left, or the run is another process's now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +20,8 @@ pub struct Sink {
     out: Out,
     /// What viewers get to read, where that matters later.
     seen: Option<Arc<Mutex<Seen>>>,
+    /// The tools that the run has called.
+    called: CalledTools,
 }
 
 /// Events to an only viewer are pointers: a channel keeps room for 32 of its items however few there are, and ten thousand
@@ -28,18 +32,32 @@ enum Out {
     Only(mpsc::Sender<Arc<RunEvent>>),
     /// Viewers read at their own pace, and the run does not wait for them.
     Log(Arc<Log>),
+    /// As an only viewer, as long as there is one.
+    Shared(Arc<SharedRun>),
 }
 
 impl Sink {
     /// A sink and the end to read from, with room for `events`.
     pub fn new(events: usize) -> (Self, mpsc::Receiver<Arc<RunEvent>>) {
         let (sender, receiver) = mpsc::channel(events);
-        (Sink { out: Out::Only(sender), seen: None }, receiver)
+        (Sink { out: Out::Only(sender), seen: None, called: CalledTools::default() }, receiver)
     }
 
     /// A sink into the log of a run that is kept.
     pub fn to_log(log: Arc<Log>) -> Self {
-        Sink { out: Out::Log(log), seen: None }
+        let called = CalledTools::of(&log.events(0, usize::MAX, usize::MAX));
+        Sink { out: Out::Log(log), seen: None, called }
+    }
+
+    /// A sink into a run that its client may ask for again.
+    pub fn to_shared(run: Arc<SharedRun>) -> Self {
+        let called = run.called.clone();
+        Sink { out: Out::Shared(run), seen: None, called }
+    }
+
+    /// The tools that the run has called.
+    pub fn called(&self) -> &CalledTools {
+        &self.called
     }
 
     /// The same, keeping account of what is shown.
@@ -69,8 +87,18 @@ impl Sink {
     /// # Errors
     /// [`Gone`] when nobody reads any more.
     pub async fn send(&self, event: RunEvent) -> Result<(), Gone> {
+        let event = match event {
+            RunEvent::Error(error) => RunEvent::Error(self.called.explain(error)),
+            other => other,
+        };
         let room = match &self.out {
             Out::Only(viewer) => Some(viewer.reserve().await.map_err(|_| Gone)?),
+            // The end is told whoever reads.
+            Out::Shared(_) if event.is_last() => None,
+            Out::Shared(run) => {
+                run.room().await.map_err(|_| Gone)?;
+                None
+            }
             Out::Log(_) => None,
         };
         // Held while the event is sent: calls that run at the same time must be seen in the order they are shown.
@@ -79,9 +107,30 @@ impl Sink {
             seen.note(&event);
         }
         match (room, &self.out) {
-            (Some(room), _) => room.send(Arc::new(event)),
-            (None, Out::Log(log)) => log.push(event)?,
+            (Some(room), _) => {
+                self.called.note(&event);
+                room.send(Arc::new(event));
+            }
+            (None, Out::Log(log)) => {
+                self.called.note(&event);
+                log.push(event)?;
+            }
+            // It takes note of the calls itself.
+            (None, Out::Shared(run)) => run.add(event),
             (None, Out::Only(_)) => {}
+        }
+        Ok(())
+    }
+
+    /// Waits until somebody reads, where a run is not to go on by itself.
+    ///
+    /// # Errors
+    /// [`Gone`] when nobody came.
+    pub async fn until_watched(&self) -> Result<(), Gone> {
+        if let Out::Shared(run) = &self.out
+            && !run.until_watched().await
+        {
+            return Err(Gone);
         }
         Ok(())
     }
@@ -92,6 +141,7 @@ impl Sink {
             // A full channel means a reader who is behind already; progress is not worth waiting for.
             Out::Only(viewer) => drop(viewer.try_send(Arc::new(event))),
             Out::Log(log) => drop(log.push(event)),
+            Out::Shared(run) => run.offer(event),
         }
     }
 
@@ -120,7 +170,7 @@ impl Sink {
     /// The log of a run that is kept.
     pub fn log(&self) -> Option<&Arc<Log>> {
         match &self.out {
-            Out::Only(_) => None,
+            Out::Only(_) | Out::Shared(_) => None,
             Out::Log(log) => Some(log),
         }
     }

@@ -7,6 +7,7 @@ use futures_util::future::{AbortHandle, Abortable, Aborted};
 use http::HeaderMap;
 use serde_json::Value;
 
+use super::called_tools::CalledTools;
 use super::durable::{
     ClaimFailure, Creation, Idempotency, Keep, KeptApplication, KeptState, Kind, Log, Resume, Runs, Stop,
     Told, Viewer, Visibility, has_credentials, kept_request, title,
@@ -16,6 +17,7 @@ use super::event::{FinishReason, Notice, RunError, RunEvent};
 use super::gather::ended;
 use super::left_tasks::LeftTasks;
 use super::prepare::{Checked, Error, Incoming};
+use super::repeated_requests::END_KNOWN;
 use super::sink::Sink;
 use super::who::{Users, Who, principal_of_run};
 use super::{Engine, held};
@@ -41,7 +43,7 @@ const MOST_TAKEOVERS: i64 = 20;
 const TO_WRITE: Duration = Duration::from_secs(3600);
 
 /// A key that was used for another request.
-fn conflict() -> Error {
+pub(super) fn conflict() -> Error {
     let message = "this `Idempotency-Key` was used for another request; use a new one";
     let code = Some("idempotency_key_reused");
     Error::Ended(ended(409, ErrorBody::new(ErrorKind::InvalidRequest, code, message)))
@@ -94,12 +96,13 @@ impl Started {
 
 impl Engine {
     /// Starts a run that is kept. Only what can be checked at once is an error; the rest is part of the run.
-    pub(super) async fn start_kept(&self, incoming: Incoming, keep: Keep) -> Result<Started, Error> {
+    pub(super) async fn start_kept(&self, mut incoming: Incoming, keep: Keep) -> Result<Started, Error> {
         let parts = &self.parts;
         if parts.runs.outage().is_some() {
             // Nobody waits for what is known to fail.
             return Err(Error::Ended(unwritable()));
         }
+        let repeat = incoming.repeat.take();
         if !incoming.who.application.verified {
             parts.runs.count_stranger(incoming.who.application.place).map_err(too_many)?;
         }
@@ -116,6 +119,12 @@ impl Engine {
         let mut checked = self.check(incoming, id.clone(), Some(keep.kind))?;
         checked.logins.run_guard = self.take_run_place(&checked)?;
         checked.request = kept_only.marked_repaired(is_repaired);
+        let repeat = repeat.filter(|_| checked.has_servers);
+        if let Some(run) = repeat.as_ref().and_then(|repeat| parts.repeatable.find_stored(repeat))
+            && parts.runs.may_be_joined(&run, END_KNOWN).await.map_err(|error| store_failed(&error))?
+        {
+            return self.join(Claim { run, is_same: true }, &checked).await;
+        }
         let state = KeptState {
             target: checked.target.kept(),
             path: checked.path.clone(),
@@ -177,6 +186,9 @@ impl Engine {
         // A task's addresses are for whoever has them, and say so.
         let is_chosen = keep.visibility.is_some() || keep.kind == Kind::Task;
         let log = runs.begin(row, is_created, is_chosen, told);
+        if let Some(repeat) = &repeat {
+            parts.repeatable.note_stored(repeat, &id);
+        }
         // The log is new.
         let _ = checked.logins.used.log.set(Arc::clone(&log));
         let mut started = checked.started(parts, Viewer::live(Arc::clone(&log)));
@@ -311,6 +323,7 @@ impl Engine {
             options: state.options,
             who,
             keep: None,
+            repeat: None,
         };
         let as_event = |error: Error| RunEvent::Error(error.into());
         let mut checked = self.check(incoming, row.id.clone(), kind).map_err(as_event)?;
@@ -440,6 +453,13 @@ async fn carry_out(
         Some(Stop::HandedOver) => None,
     };
     if let Some(last) = last {
+        let last = match last {
+            RunEvent::Error(error) => {
+                let called = CalledTools::of(&log.events(0, usize::MAX, usize::MAX));
+                RunEvent::Error(called.explain(error))
+            }
+            other => other,
+        };
         // Lost in the last moment: another process ends it.
         let _ = log.push(last);
     }

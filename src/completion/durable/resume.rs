@@ -229,6 +229,7 @@ mod tests {
                 ..ToolResult::failure("no")
             },
             milliseconds: 3,
+            outcome: crate::completion::event::CallOutcome::ToolError,
         };
         let text = serde_json::to_string(&RunEvent::ToolResult(result)).unwrap();
         let RunEvent::ToolResult(back) = serde_json::from_str(&text).unwrap() else { panic!("{text}") };

@@ -241,6 +241,15 @@ impl Runs {
         Ok(Some((viewer, row.created_at, u64::try_from(age / 1000).unwrap_or(0))))
     }
 
+    /// Whether another try of the request that began this run is to be answered by it: not when it failed without calling a
+    /// tool, nor when its end is longer ago than `end_known`, in milliseconds.
+    pub(in crate::completion) async fn may_be_joined(&self, id: &str, end_known: i64) -> Result<bool, Error> {
+        let now = self.0.clock.unix_milliseconds();
+        let Some(row) = self.row(id).await? else { return Ok(false) };
+        let has_failed = row.status == Status::Failed.as_str() && row.usage.tool_calls == 0;
+        Ok(!has_failed && row.ended_at.is_none_or(|ended_at| now - ended_at < end_known))
+    }
+
     /// Ends a run that nobody can go on with.
     pub(in crate::completion) async fn give_up(&self, row: &RunRow, error: RunError) -> Result<(), Error> {
         let inner = &self.0;

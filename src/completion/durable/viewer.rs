@@ -8,11 +8,14 @@ use tokio::sync::{mpsc, watch};
 use super::creation::Creation;
 use super::log::{Log, Settled};
 use crate::completion::event::RunEvent;
+use crate::completion::shared_run::SharedViewer;
 
 /// Reads events one after the other.
 pub enum Viewer {
     /// Of a run that nobody else sees. Its events come at the viewer's pace.
     Only(mpsc::Receiver<Arc<RunEvent>>),
+    /// Of a run that its client may ask for again. The run waits for its viewers.
+    Shared(SharedViewer),
     /// Of a run that is kept, each event as soon as it happens. The run does not wait for the viewer.
     Live(LiveViewer),
     /// Of a run that is kept elsewhere.
@@ -51,6 +54,7 @@ impl Viewer {
     pub async fn next(&mut self) -> Option<Arc<RunEvent>> {
         match self {
             Viewer::Only(events) => events.recv().await,
+            Viewer::Shared(viewer) => viewer.next().await,
             Viewer::Live(viewer) => viewer.events.recv().await,
             Viewer::Settled(viewer) => viewer.next().await.map(|(_, event)| event),
         }
@@ -60,6 +64,7 @@ impl Viewer {
     pub fn ready(&mut self) -> Option<Arc<RunEvent>> {
         match self {
             Viewer::Only(events) => events.try_recv().ok(),
+            Viewer::Shared(viewer) => viewer.ready(),
             Viewer::Live(viewer) => viewer.events.try_recv().ok(),
             Viewer::Settled(viewer) => viewer.ready().map(|(_, event)| event),
         }
@@ -68,7 +73,7 @@ impl Viewer {
     /// Until it is decided whether a run that is to be stored is in the store.
     pub async fn created(&self) -> Creation {
         match self {
-            Viewer::Only(_) => Creation::Created,
+            Viewer::Only(_) | Viewer::Shared(_) => Creation::Created,
             Viewer::Live(viewer) => viewer.log.created().await,
             Viewer::Settled(viewer) => viewer.log.created().await,
         }

@@ -24,6 +24,7 @@ fn result(result: ToolResult) -> ToolResultEvent {
         host: "mcp.example.com".to_owned(),
         result,
         milliseconds: 7,
+        outcome: crate::completion::event::CallOutcome::Ok,
     }
 }
 

@@ -33,6 +33,7 @@ fn result(id: &str) -> RunEvent {
         host: "h".to_owned(),
         result: ToolResult { parts: vec![Part::Text(format!("result {id}"))], ..ToolResult::default() },
         milliseconds: 1,
+        outcome: crate::completion::event::CallOutcome::Ok,
     })
 }
 

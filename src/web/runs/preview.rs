@@ -42,7 +42,14 @@ fn call(id: &str, tool: String, host: String, arguments: Value) -> RunEvent {
 fn result(id: &str, tool: String, host: String, text: &str, is_error: bool) -> RunEvent {
     let mut result = ToolResult::failure(text);
     result.is_error = is_error;
-    RunEvent::ToolResult(ToolResultEvent { call_id: id.into(), tool, host, result, milliseconds: 834 })
+    RunEvent::ToolResult(ToolResultEvent {
+        call_id: id.into(),
+        tool,
+        host,
+        result,
+        milliseconds: 834,
+        outcome: CallOutcome::Ok,
+    })
 }
 
 fn login(text: Option<&str>, number: usize, kind: LinkKind) -> RunEvent {

@@ -194,6 +194,7 @@ async fn begin(
         path: "/chat/completions".to_owned(),
         options,
         who: Who::of(caller),
+        repeat: None,
         keep: Some(keep),
     };
     match engine.start(incoming).await {

@@ -27,7 +27,14 @@ fn calls(id: &str, tool: &str) -> RunEvent {
 fn returns(id: &str, text: &str) -> RunEvent {
     let result = ToolResult { is_error: false, ..ToolResult::failure(text) };
     let [call_id, tool, host] = [id, "t", "s.example"].map(str::to_owned);
-    RunEvent::ToolResult(ToolResultEvent { call_id, tool, host, result, milliseconds: 1200 })
+    RunEvent::ToolResult(ToolResultEvent {
+        call_id,
+        tool,
+        host,
+        result,
+        milliseconds: 1200,
+        outcome: crate::completion::event::CallOutcome::Ok,
+    })
 }
 
 fn wants(host: &str, link: &str) -> RunEvent {

@@ -118,11 +118,42 @@ await tests.test(openai, "an abort of a plain stream reaches the provider", asyn
   await until("the provider's request is closed", () => gateway.provider.seen(key)[0].closed, 5);
 });
 
-await tests.test(openai, "an abort of a stream with tools reaches the provider", async () => {
-  const { key, body } = ask([add(1, 1), { text: "Beginning…", hang: true }], { tools: [server] });
+await tests.test(openai, "an abort of a stream with tools reaches the provider before one was called", async () => {
+  const { key, body } = ask([{ text: "Beginning…", hang: true }], { tools: [server] });
   const stream = await client.chat.completions.create({ ...body, stream: true });
   for await (const chunk of stream) if (/Beginn/.test(chunk.choices[0]?.delta.content ?? "")) stream.controller.abort();
-  await until("the provider's request is closed", () => gateway.provider.seen(key)[1]?.closed, 5);
+  await until("the provider's request is closed", () => gateway.provider.seen(key)[0]?.closed, 5);
+});
+
+// With the SDK's own tries.
+const charges = (key) => mcp.child.text.split(`CHARGED ${key}.`).length - 1;
+const charge = async (key, timeout, streamed, ...turns) => {
+  const repeating = new OpenAI({ baseURL: `${gateway.url}/v1`, apiKey: "any", ...(timeout ? { timeout } : {}) });
+  const call = { calls: [{ tool: "charge", arguments: { key, seconds: timeout ? 2 : 0 } }] };
+  const { body } = ask([call, ...turns], { tools: [server] });
+  try {
+    if (!streamed) return (await repeating.chat.completions.create(body)).choices[0].message.content;
+    let said = "";
+    for await (const chunk of await repeating.chat.completions.create({ ...body, stream: true })) said += chunk.choices[0]?.delta.content ?? "";
+    return said;
+  } catch (error) { return error; }
+};
+
+await tests.test(openai, "a tool is called once when the provider fails after it", async () => {
+  for (const status of [500, 503, 429, 409]) for (const streamed of [false, true]) {
+    const key = `fails-${status}-${streamed}`;
+    const error = await charge(key, 0, streamed, { error: { status, body: { message: "broken", type: "provider_error", code: "its_code" } } });
+    assert.equal(error.code, "provider_failed_after_tools", `${error}`);
+    assert.equal(charges(key), 1, `after ${status}, streamed: ${streamed}`);
+  }
+});
+
+await tests.test(openai, "a tool is called once when the client runs out of time", async () => {
+  for (const streamed of [false, true]) {
+    const key = `late-${streamed}`;
+    assert.match(`${await charge(key, 1200, streamed, { text: "It is {{tools}}." })}`, /It is charged/);
+    assert.equal(charges(key), 1, `streamed: ${streamed}`);
+  }
 });
 
 const failure = async (body) => {

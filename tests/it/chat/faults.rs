@@ -131,13 +131,13 @@ async fn a_provider_that_fails_in_a_later_turn_ends_the_run_with_its_words() {
     let gateway = Gateway::with(&provider).await;
     let stream = gateway.client.stream(&ask(&[mcp.entry("s")])).await.read_to_end().await;
     assert!(stream.content().contains("found"));
-    assert_eq!(stream.error().unwrap()["code"], "context_length_exceeded");
+    assert_eq!(stream.error().unwrap()["provider_code"], "context_length_exceeded");
 
     let provider = FakeProvider::start(turns()).await;
     let gateway = Gateway::with(&provider).await;
     let answer = gateway.client.chat(&ask(&[mcp.entry("s")])).await;
     assert_eq!(
-        (answer.status, answer.json()["error"]["code"].as_str()),
+        (answer.status, answer.json()["error"]["provider_code"].as_str()),
         (400, Some("context_length_exceeded"))
     );
 }

@@ -16,6 +16,7 @@ mod refusals;
 mod relay;
 mod remembered;
 mod rendered;
+mod repeated;
 mod results;
 mod retries;
 mod tasks;

@@ -11,6 +11,12 @@ function build() {
   const server = new McpServer({ name: "typescript-sdk", version: "1.0.0" });
   server.registerTool("add", { description: "Adds two numbers", inputSchema: z.object({ a: z.number(), b: z.number() }), annotations: readOnly },
     async ({ a, b }) => ({ content: [{ type: "text", text: `sum=${a + b}` }] }));
+  server.registerTool("charge", { description: "Takes its time, and writes down that it was called", inputSchema: z.object({ key: z.string(), seconds: z.number() }) },
+    async ({ key, seconds }) => {
+      console.log(`CHARGED ${key}.`);
+      await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
+      return { content: [{ type: "text", text: "charged" }] };
+    });
   server.registerTool("arguments", { description: "Says which arguments came", inputSchema: z.looseObject({}) },
     async (given) => ({ content: [{ type: "text", text: JSON.stringify(given) }] }));
   server.registerTool("weather", {

@@ -1,5 +1,6 @@
 """An MCP server built on the MCP Python SDK."""
 
+import asyncio
 import base64
 import sys
 
@@ -27,6 +28,14 @@ def picture() -> Image:
     """A picture."""
     data = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
     return Image(data=base64.b64decode(data), format="png")
+
+
+@server.tool()
+async def charge(key: str, seconds: float) -> str:
+    """Takes its time, and writes down that it was called."""
+    print(f"CHARGED {key}", flush=True)
+    await asyncio.sleep(seconds)
+    return "charged"
 
 
 @server.tool()
