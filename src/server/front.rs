@@ -353,8 +353,9 @@ mod tests {
             Poll::Ready(Some(Ok::<_, Infallible>(Bytes::from(piece))))
         });
         let id = HeaderValue::from_static("req_1");
-        let mut tracked =
-            Tracked { body: Body::from_stream(body), metrics: Arc::clone(&metrics), id, _open: None };
+        let _exchange = Arc::new(ExchangeState::default()).send();
+        let (body, counted) = (Body::from_stream(body), Arc::clone(&metrics));
+        let mut tracked = Tracked { body, metrics: counted, id, _open: None, _exchange };
         assert_eq!(tracked.frame().await.unwrap().unwrap().into_data().unwrap(), "one");
         assert!(tracked.frame().await.unwrap().is_err(), "not a whole answer");
         assert!(tracked.frame().await.is_none());
