@@ -7,6 +7,8 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
+use crate::clean_json;
+
 /// Fields of a message that count, besides its role, its content and its calls.
 const COUNTED: [&str; 2] = ["tool_call_id", "function_call"];
 
@@ -32,7 +34,7 @@ impl EarlierMessages {
     /// Takes in the next message.
     pub fn push(&mut self, message: &RawValue) {
         let mut digest = Sha256::new();
-        match serde_json::from_str::<Map<String, Value>>(message.get()) {
+        match clean_json::from_str::<Map<String, Value>>(message.get()) {
             Ok(fields) => {
                 let role = fields.get("role").and_then(Value::as_str).unwrap_or_default();
                 match role {
@@ -88,7 +90,7 @@ fn add_call(digest: &mut Sha256, call: &Value) {
     add_text(digest, &text(call.get("id")));
     add_text(digest, &text(function.get("name")));
     let arguments = text(function.get("arguments"));
-    match serde_json::from_str::<Value>(&arguments) {
+    match clean_json::exact::<Value>(&arguments) {
         Ok(arguments) => add_value(digest, &arguments),
         Err(_) => add_text(digest, &arguments),
     }

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use super::earlier_messages::{EarlierMessages, MessagesDigest};
 use super::key::{Key, Which, may_have_key, of_message};
 use super::turns::{Entry, HiddenTurns, Whose};
+use crate::clean_json;
 use crate::store::MOST_FOUND;
 
 /// Most bytes that are put back into one request; the newest count.
@@ -129,7 +130,7 @@ impl Entry {
     /// `message` with the provider's own id, if it answers a call that the caller knows under ours.
     fn answer(&self, message: &RawValue) -> Option<String> {
         let mut fields: Map<String, Value> =
-            serde_json::from_str(message.get()).ok().filter(|_| !self.ids.is_empty())?;
+            clean_json::from_str(message.get()).ok().filter(|_| !self.ids.is_empty())?;
         let id = fields.get_mut("tool_call_id")?;
         let (_, own) = self.ids.iter().find(|(ours, _)| id == ours)?;
         *id = own.as_str().into();
@@ -142,5 +143,5 @@ fn is_tool_message(message: &RawValue) -> bool {
     struct Role<'m> {
         role: &'m str,
     }
-    serde_json::from_str::<Role<'_>>(message.get()).is_ok_and(|message| message.role == "tool")
+    clean_json::borrowed::<Role<'_>>(message.get().as_bytes()).is_ok_and(|message| message.role == "tool")
 }

@@ -7,6 +7,7 @@ use super::earlier_messages::{EarlierMessages, MessagesDigest};
 use super::key;
 use super::shelf::Reader;
 use super::turns::{NewTurns, Whose};
+use crate::clean_json;
 use crate::completion::agent::Agent;
 use crate::completion::logins::Logins;
 use crate::completion::turn::Call;
@@ -77,7 +78,7 @@ fn only_shown(messages: &[u8]) -> Option<Vec<u8>> {
     if messages.len() > MOST_SHOWN {
         return None;
     }
-    let list: Vec<Map<String, Value>> = serde_json::from_slice(&[b"[", messages, b"]"].concat()).ok()?;
+    let list: Vec<Map<String, Value>> = clean_json::from_slice(&[b"[", messages, b"]"].concat()).ok()?;
     let shown = list.into_iter().filter(|message| message.get("role").is_some_and(|role| role != "user"));
     let shown: Vec<String> = shown
         .map(|mut message| {

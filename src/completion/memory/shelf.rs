@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use super::earlier_messages::MessagesDigest;
 use super::key::Key;
 use super::turns::{Entry, LARGE, Whose};
+use crate::clean_json;
 use crate::clock::Clock;
 use crate::completion::who::namespace_and_user;
 use crate::crypto::{Keyring, to_hex};
@@ -212,7 +213,7 @@ impl Shelf {
             .inspect_err(|error| tracing::error!(%error, "stored hidden turns cannot be opened"))
             .ok()?;
         let end = memchr::memchr(b'\n', &opened)?;
-        let head: Head<'_> = serde_json::from_slice(&opened[..end]).ok()?;
+        let head: Head<'_> = clean_json::borrowed(&opened[..end]).ok()?;
         Some(Entry {
             run: row.run.unwrap_or_default(),
             origin: head.origin.into_owned(),
