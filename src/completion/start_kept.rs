@@ -117,7 +117,6 @@ impl Engine {
         let is_repaired = incoming.request.is_repaired();
         let kept_only = ChatRequest::parse(request.clone().into()).map_err(Error::Invalid)?;
         let mut checked = self.check(incoming, id.clone(), Some(keep.kind))?;
-        checked.logins.run_guard = self.take_run_place(&checked)?;
         checked.request = kept_only.marked_repaired(is_repaired);
         let repeat = repeat.filter(|_| checked.has_servers);
         if let Some(run) = repeat.as_ref().and_then(|repeat| parts.repeatable.find_stored(repeat))
@@ -125,6 +124,8 @@ impl Engine {
         {
             return self.join(Claim { run, is_same: true }, &checked).await;
         }
+        // Who joins a run takes no place among those that are under way.
+        checked.logins.run_guard = self.take_run_place(&checked)?;
         let state = KeptState {
             target: checked.target.kept(),
             path: checked.path.clone(),

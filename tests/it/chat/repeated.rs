@@ -152,21 +152,23 @@ async fn who_left_in_the_middle_of_a_tool_call_gets_its_end_at_the_next_try() {
 }
 
 #[tokio::test]
-async fn a_try_that_comes_while_the_first_is_still_there_joins_it() {
-    let gate = Gate::new();
-    let mcp = FakeMcp::start(vec![FakeTool::text("t", "found").behind(&gate)]).await;
-    let provider = well(false).await;
-    let gateway = Gateway::with(&provider).await;
-    let body = ask(&[mcp.entry("s")]);
-    let first = connect(&gateway, FIRST[0], &body).await;
-    mcp.until_calls(1).await;
-    let (client, again) = (gateway.client.clone(), body.clone());
-    let second = tokio::spawn(async move { client.post(PATH, &AGAIN, &again).await });
-    gate.open();
-    let second = second.await.unwrap();
-    assert!(second.content().ends_with("the end"), "{}", second.text());
-    drop(first);
-    assert_eq!(mcp.count("tools/call"), 1);
+async fn a_try_that_comes_while_the_first_is_still_there_joins_it_and_takes_no_place_of_its_own() {
+    for stored in [false, true] {
+        let gate = Gate::new();
+        let mcp = FakeMcp::start(vec![FakeTool::text("t", "found").behind(&gate)]).await;
+        let provider = well(stored).await;
+        let gateway = Gateway::configured(&provider, |settings| settings.limits.runs_per_principal = 1).await;
+        let body = with(ask(&[mcp.entry("s")]), json!({ "store": stored }));
+        let first = connect(&gateway, FIRST[0], &body).await;
+        mcp.until_calls(1).await;
+        let (client, again) = (gateway.client.clone(), body.clone());
+        let second = tokio::spawn(async move { client.post(PATH, &AGAIN, &again).await });
+        gate.open();
+        let second = second.await.unwrap();
+        assert!(second.content().ends_with("the end"), "{}", second.text());
+        drop(first);
+        assert_eq!(mcp.count("tools/call"), 1);
+    }
 }
 
 #[tokio::test]
