@@ -14,7 +14,7 @@ use super::durable::{
 };
 use super::engine::Started;
 use super::event::{FinishReason, Notice, RunError, RunEvent};
-use super::gather::ended;
+use super::gather::{ended, limit_reached};
 use super::left_tasks::LeftTasks;
 use super::prepare::{Checked, Error, Incoming};
 use super::repeated_requests::END_KNOWN;
@@ -125,7 +125,7 @@ impl Engine {
             return self.join(Claim { run, is_same: true }, &checked).await;
         }
         // Who joins a run takes no place among those that are under way.
-        checked.logins.run_guard = self.take_run_place(&checked)?;
+        let place = self.take_run_place(&checked);
         let state = KeptState {
             target: checked.target.kept(),
             path: checked.path.clone(),
@@ -143,6 +143,7 @@ impl Engine {
             Some(seconds) if keep.kind == Kind::Completion => now + i64::from(seconds) * 1000,
             _ => now + UNSTORED,
         });
+        let holder = checked.logins.principal.holder_name();
         let mut row = RunRow {
             project: namespace.to_string(),
             id: id.clone(),
@@ -168,6 +169,32 @@ impl Engine {
             ended_at: None,
             expires_at,
             usage: RunUsage::default(),
+            holder_group: holder.group,
+            holder_member: holder.member,
+            bytes: 0,
+        };
+        row.bytes =
+            i64::try_from(row.metadata.len() + row.request.len() + row.state.len()).unwrap_or(i64::MAX);
+        let reserved = match place {
+            Ok(guard) => {
+                checked.logins.run_guard = guard;
+                let room = runs.reserve(&checked.logins.principal, row.bytes).await;
+                room.map_err(|error| store_failed(&error))?
+                    .map_err(|reached| Error::Ended(limit_reached(reached)))
+            }
+            Err(error) => Err(error),
+        };
+        let reservation = match reserved {
+            Ok(reservation) => reservation,
+            Err(refusal) => {
+                // Who asks for a run that is there needs no room for it.
+                let found =
+                    runs.find_claim(&row.project, &keys).await.map_err(|error| store_failed(&error))?;
+                return match found {
+                    Some(other) => self.join(other, &checked).await,
+                    None => Err(refusal),
+                };
+            }
         };
         let is_created = !keys.is_empty();
         if is_created {
@@ -189,6 +216,13 @@ impl Engine {
         let log = runs.begin(row, is_created, is_chosen, told);
         if let Some(repeat) = &repeat {
             parts.repeatable.note_stored(repeat, &id);
+        }
+        if let Some(reservation) = reservation {
+            let log = Arc::clone(&log);
+            tokio::spawn(async move {
+                log.created().await;
+                drop(reservation);
+            });
         }
         // The log is new.
         let _ = checked.logins.used.log.set(Arc::clone(&log));

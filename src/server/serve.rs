@@ -121,6 +121,7 @@ pub async fn serve_until(
         connections.clone(),
         clock.clone(),
         settings.run.clone(),
+        &settings.limits,
         public_url.clone(),
         memory.clone(),
     );

@@ -52,6 +52,12 @@ const STEPS: &[(i64, &str, &str, &str)] = &[
         include_str!("../../migrations/postgres/0007_store_probe.sql"),
     ),
     (
+        9,
+        "holders",
+        include_str!("../../migrations/sqlite/0009_holders.sql"),
+        include_str!("../../migrations/postgres/0009_holders.sql"),
+    ),
+    (
         11,
         "logins",
         include_str!("../../migrations/sqlite/0011_logins.sql"),

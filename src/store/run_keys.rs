@@ -1,6 +1,6 @@
 //! What must not happen twice: the first run that names a key has it, until the key has expired or is given back.
 
-use super::{Error, Transaction, values};
+use super::{Error, Store, Transaction, values};
 
 /// Attempts to take a key. Each that fails means that somebody has just given it back.
 const MOST_TRIES: usize = 20;
@@ -25,6 +25,25 @@ pub enum Claimed {
     New,
     /// This run, which was asked for with a body of this SHA-256.
     Taken { run: String, body_hash: Vec<u8> },
+}
+
+impl Store {
+    /// The run that has a key now, and the SHA-256 of what was asked with it.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn find_key(
+        &self,
+        project: &str,
+        kind: &str,
+        hash: &[u8; 32],
+        now: i64,
+    ) -> Result<Option<(String, Vec<u8>)>, Error> {
+        let sql = "SELECT run, body_hash FROM run_keys
+            WHERE project = $1 AND kind = $2 AND key_hash = $3 AND expires_at > $4";
+        let row = self.row(sql, values![project, kind, hash, now]).await?;
+        row.map(|row| Ok((row.text("run")?, row.bytes("body_hash")?))).transpose()
+    }
 }
 
 impl Transaction {

@@ -50,6 +50,18 @@ pub struct RunRow {
     pub ended_at: Option<i64>,
     pub expires_at: Option<i64>,
     pub usage: RunUsage,
+    /// Whose it is, as far as there are bounds for that: see [`Store::find_holding`]. Empty in lists.
+    pub holder_group: String,
+    pub holder_member: String,
+    /// What it takes up, in bytes. 0 in lists.
+    pub bytes: i64,
+}
+
+/// What a principal has stored.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Holding {
+    pub runs: i64,
+    pub bytes: i64,
 }
 
 /// What of a run changes while it is read.
@@ -85,6 +97,8 @@ pub struct RunChange {
     pub used_logins: bool,
     /// It is kept for good from now on, whatever was decided when it began.
     pub keep: bool,
+    /// What was added to what it takes up, in bytes.
+    pub more_bytes: i64,
 }
 
 /// What a person wrote, and what a model answered, is nothing for a log.
@@ -114,7 +128,14 @@ impl RunUsage {
 impl RunRow {
     pub(super) fn read(row: &Row) -> Result<Self, Error> {
         let (request, state) = (row.bytes("request")?, row.bytes("state")?);
-        Ok(RunRow { request, state, ..RunRow::read_listed(row)? })
+        Ok(RunRow {
+            request,
+            state,
+            holder_group: row.text("holder_group")?,
+            holder_member: row.text("holder_member")?,
+            bytes: row.int("bytes")?,
+            ..RunRow::read_listed(row)?
+        })
     }
 
     /// All but `request` and `state`, which are empty.
@@ -144,6 +165,9 @@ impl RunRow {
             ended_at: row.opt_int("ended_at")?,
             expires_at: row.opt_int("expires_at")?,
             usage: RunUsage::read(row)?,
+            holder_group: String::new(),
+            holder_member: String::new(),
+            bytes: 0,
         })
     }
 }
@@ -153,7 +177,8 @@ impl RunChange {
     fn then(&mut self, later: RunChange) {
         if self.ended_at.is_none() {
             let visibility = later.visibility.clone().or(self.visibility.take());
-            *self = RunChange { visibility, ..later };
+            let more_bytes = self.more_bytes + later.more_bytes;
+            *self = RunChange { visibility, more_bytes, ..later };
         }
     }
 
@@ -172,6 +197,7 @@ impl RunChange {
             self.visibility,
             i64::from(self.used_logins),
             i64::from(self.keep),
+            self.more_bytes,
         ]);
     }
 }
@@ -179,7 +205,7 @@ impl RunChange {
 /// Changes in one statement; what is over goes one at a time.
 const TOGETHER: usize = 16;
 /// Parameters of one change.
-const WIDTH: usize = 12;
+const WIDTH: usize = 13;
 
 static CHANGE_MANY: LazyLock<String> = LazyLock::new(|| change(TOGETHER));
 static CHANGE_ONE: LazyLock<String> = LazyLock::new(|| change(1));
@@ -190,7 +216,7 @@ fn change(number: usize) -> String {
         "UPDATE runs SET status = v.column3, reason = v.column4, ended_at = v.column5,
             prompt_tokens = v.column6, completion_tokens = v.column7, turns = v.column8, tool_calls = v.column9,
             visibility = COALESCE(v.column10, visibility), used_logins = v.column11,
-            expires_at = CASE WHEN v.column12 = 1 THEN NULL ELSE expires_at END,
+            expires_at = CASE WHEN v.column12 = 1 THEN NULL ELSE expires_at END, bytes = bytes + v.column13,
             changed_at = CASE WHEN changed_at < ${now} THEN ${now} ELSE changed_at END
          FROM (VALUES {}) AS v
          WHERE runs.project = v.column1 AND runs.id = v.column2 AND runs.ended_at IS NULL AND runs.owner = ${}",
@@ -208,9 +234,10 @@ impl Transaction {
         self.execute(
             "INSERT INTO runs (project, id, user_name, profile, person, kind, model, title, status, reason,
                 visibility, stored, metadata, request, state, owner, takeovers, cancel_requested, created_at,
-                changed_at, ended_at, expires_at, prompt_tokens, completion_tokens, turns, tool_calls, search, used_logins)
+                changed_at, ended_at, expires_at, prompt_tokens, completion_tokens, turns, tool_calls, search, used_logins,
+                holder_group, holder_member, bytes)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
-                $21, $22, $23, $24, $25, $26, $27, $28)",
+                $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31)",
             values![
                 &run.project,
                 &run.id,
@@ -240,6 +267,9 @@ impl Transaction {
                 run.usage.tool_calls,
                 run.title.to_lowercase().into_bytes(),
                 i64::from(run.used_logins),
+                &run.holder_group,
+                &run.holder_member,
+                run.bytes,
             ],
         )
         .await
@@ -277,6 +307,29 @@ impl Transaction {
 }
 
 impl Store {
+    /// What a group has stored, or a member of it.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn find_holding(&self, group: &str, member: Option<&str>) -> Result<Holding, Error> {
+        let (sql, values) = match member {
+            Some(member) => (
+                "SELECT COUNT(*) AS number, CAST(COALESCE(SUM(bytes), 0) AS BIGINT) AS bytes FROM runs
+                 WHERE holder_group <> '' AND holder_group = $1 AND holder_member = $2",
+                values![group, member],
+            ),
+            None => (
+                "SELECT COUNT(*) AS number, CAST(COALESCE(SUM(bytes), 0) AS BIGINT) AS bytes FROM runs
+                 WHERE holder_group <> '' AND holder_group = $1",
+                values![group],
+            ),
+        };
+        let row = self.row(sql, values).await?;
+        row.map_or(Ok(Holding::default()), |row| {
+            Ok(Holding { runs: row.int("number")?, bytes: row.int("bytes")? })
+        })
+    }
+
     /// Up to `most` runs of an owner that have not ended, by id.
     ///
     /// # Errors

@@ -92,6 +92,8 @@ pub(super) struct State {
     pub visibility: Visibility,
     pub usage: RunUsage,
     pub bytes: usize,
+    /// Bytes of events in the store that its row does not count yet.
+    pub uncounted_bytes: i64,
     /// `status` and the like are not in the store yet.
     pub is_changed: bool,
     pub told: Option<Told>,
@@ -148,6 +150,9 @@ impl Log {
             state.told = told;
             // The row knows only what was used when its status last changed.
             state.usage = usage_of(&state.events);
+            let asked = row.metadata.len() + row.request.len() + row.state.len();
+            let all = i64::try_from(asked + state.bytes).unwrap_or(i64::MAX);
+            state.uncounted_bytes = (all - row.bytes).max(0);
         }
         log.settled.send_modify(|settled| {
             settled.created = true;
@@ -189,6 +194,7 @@ impl Log {
             visibility,
             usage: row.usage,
             bytes,
+            uncounted_bytes: 0,
             is_changed: false,
             told: None,
             is_queued: false,

@@ -7,6 +7,7 @@
 
 mod creation;
 mod follow;
+mod holdings;
 mod journal;
 mod keeper;
 mod kept;

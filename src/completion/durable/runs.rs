@@ -9,12 +9,14 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use tokio::sync::{broadcast, mpsc};
 
+use super::holdings::{StoredHoldings, StoredReservation};
 use super::journal::{Journal, Writer};
 use super::log::{Log, Stop};
 use super::record::{Reader, Record, ShownSharing, Status, Visibility};
 use super::resume::Resume;
 use super::tell::Told;
 use super::viewer::Viewer;
+use crate::bounds::{LimitReached, Principal};
 use crate::clock::Clock;
 use crate::completion::event::{RunError, RunEvent};
 use crate::completion::memory::HiddenTurns;
@@ -60,6 +62,8 @@ pub(super) struct Inner {
     strangers: RateLimit,
     /// As above, of those whose place is not known.
     strangers_together: RateLimit,
+    /// Bounds for what principals store.
+    pub holdings: StoredHoldings,
     /// Runs that were this process's in the store alone when it last looked.
     pub absent: Mutex<HashSet<String>>,
     /// When that was, in milliseconds since 1970.
@@ -115,6 +119,7 @@ impl Runs {
         connections: Connections,
         clock: Clock,
         settings: config::Run,
+        limits: &config::Limits,
         public_url: String,
         memory: HiddenTurns,
     ) -> (Self, Work) {
@@ -122,6 +127,7 @@ impl Runs {
         let news = broadcast::Sender::new(NEWS_AHEAD);
         let followed = Mutex::default();
         let (ended, to_tidy) = mpsc::unbounded_channel();
+        let holdings = StoredHoldings::new(store.clone(), limits);
         let is_stopping = AtomicBool::new(false);
         let inner = Inner {
             store,
@@ -139,6 +145,7 @@ impl Runs {
             taking_up: Mutex::default(),
             strangers: RateLimit::default(),
             strangers_together: RateLimit::default(),
+            holdings,
         };
         (Runs(Arc::new(inner)), Work { writer, to_tidy })
     }
@@ -154,6 +161,30 @@ impl Runs {
             return inner.strangers.check(&format!("{place}").into(), STRANGERS_RUNS);
         }
         inner.strangers_together.check(&"together".into(), STRANGERS_TOGETHER)
+    }
+
+    /// Room for a run of so many bytes; nothing where nothing is counted.
+    pub(in crate::completion) async fn reserve(
+        &self,
+        principal: &Principal,
+        bytes: i64,
+    ) -> Result<Result<Option<StoredReservation>, LimitReached>, Error> {
+        self.0.holdings.reserve(principal, bytes).await
+    }
+
+    /// The run that has one of these keys already.
+    pub(in crate::completion) async fn find_claim(
+        &self,
+        project: &str,
+        keys: &[Key],
+    ) -> Result<Option<Claim>, Error> {
+        let now = self.0.clock.unix_milliseconds();
+        for (kind, hash, body_hash, _) in keys {
+            if let Some((run, claimed_hash)) = self.0.store.find_key(project, kind, hash, now).await? {
+                return Ok(Some(Claim { run, is_same: claimed_hash == body_hash }));
+            }
+        }
+        Ok(None)
     }
 
     /// Takes a run's keys, and makes the run, unless another one has them: then that one is given.
@@ -276,6 +307,7 @@ impl Runs {
             visibility: None,
             used_logins: row.used_logins,
             keep: false,
+            more_bytes: 0,
         };
         let mut open = inner.store.begin().await?;
         if open.still_alive(&own, now).await? {
@@ -487,6 +519,7 @@ impl Runs {
             }
         }
         self.0.store.delete_run(&row.project, id).await?;
+        self.0.holdings.forget(&row.holder_group, &row.holder_member);
         self.0.memory.forget_run(&row.project, id).await?;
         self.0.store.notify(&format!("{}{} {id}", super::keeper::FORGET, row.project)).await;
         Ok(Changed::Done(Box::new(record)))

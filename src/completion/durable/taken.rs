@@ -43,7 +43,7 @@ impl Log {
             events: Vec::new(),
             steps: (!state.steps.is_empty()).then(|| encode(state.steps.iter())),
         });
-        let change = state.is_changed.then(|| RunChange {
+        let mut change = state.is_changed.then(|| RunChange {
             project: self.project.to_string(),
             run: self.id.to_string(),
             status: state.status.as_str().to_owned(),
@@ -53,6 +53,7 @@ impl Log {
             visibility: state.is_hiding.then(|| Visibility::Private.as_str().to_owned()),
             used_logins: state.used_logins,
             keep: state.is_on_trial && state.status == Status::Completed,
+            more_bytes: state.uncounted_bytes,
         });
         (state.is_changed, state.is_hiding) = (false, false);
         let after = Settled {
@@ -70,6 +71,9 @@ impl Log {
         drop(state);
         if let Some(batch) = &mut batch {
             batch.events = encode(new.iter().map(|event| &**event));
+            if let Some(change) = &mut change {
+                change.more_bytes += length(batch);
+            }
         }
         Taken { row, batch, change, told, failed, after }
     }
@@ -83,6 +87,8 @@ impl Log {
             let written = taken.after.steps - state.steps_written;
             state.steps.drain(..written);
             state.steps_written = taken.after.steps;
+            let written = taken.batch.as_ref().map_or(0, length);
+            state.uncounted_bytes = if taken.change.is_some() { 0 } else { state.uncounted_bytes + written };
         }
         self.settled.send_if_modified(|settled| {
             let after = Settled { lost: settled.lost, refused: settled.refused, ..taken.after };
@@ -110,6 +116,11 @@ impl Log {
         // The store has just refused it: nobody's hurry helps.
         self.queue(false);
     }
+}
+
+/// Bytes of events, as the row of a run counts them.
+fn length(batch: &RunBatch) -> i64 {
+    i64::try_from(batch.events.len()).unwrap_or(i64::MAX)
 }
 
 fn encode<'e, T: serde::Serialize + 'e>(records: impl Iterator<Item = &'e T>) -> Vec<u8> {

@@ -8,8 +8,8 @@ use toolgate::config::{EgressAllow, Limits, Settings};
 
 use crate::runs::outside::{RIVAL, SHOP, as_key, hosted};
 use crate::support::{
-    Answer, FakeProvider, FakeTool, Gate, Gateway, PATIENCE, Piece, Protected, Reply, Stream, ask, text,
-    whole, with,
+    Answer, FakeProvider, FakeTool, Gate, Gateway, PATIENCE, Piece, Place, Protected, Reply, Stream, ask,
+    text, whole, with,
 };
 
 /// A gateway whose principals may hold two of everything, projects forty.
@@ -259,4 +259,148 @@ async fn a_relayed_stream_that_falls_silent_ends_with_an_error_event_where_the_o
     assert_eq!(last["error"]["code"], "provider_stream_error", "{last}");
     assert!(!answer.text().contains("[DONE]"));
     provider.peer.until_abandoned(1).await;
+}
+
+/// Headers of the shop with an `Idempotency-Key`.
+fn repeating(key: &str) -> Vec<(&'static str, String)> {
+    [as_key(SHOP), vec![("idempotency-key", key.to_owned())]].concat()
+}
+
+#[tokio::test]
+async fn stored_runs_are_bounded_over_all_instances_and_room_is_there_again_when_one_is_deleted() {
+    let provider = FakeProvider::answering(|_| text("a")).await;
+    let place = Place::new().await;
+    let two_runs = async || {
+        narrow(&provider, |settings| {
+            settings.limits.stored_runs_per_principal = 2;
+            settings.limits.runs_per_principal = 0;
+            settings.limits.streams_per_principal = 0;
+            place.give_to(settings);
+        })
+        .await
+    };
+    let mut gateways = vec![two_runs().await];
+    if place.is_shared() {
+        gateways.push(two_runs().await);
+    }
+    let (first, last) = (&gateways[0], gateways.last().unwrap());
+    let shop = as_key(SHOP);
+    let ann = with(ask(&[]), json!({ "user": "ann", "store": true }));
+    let kept = post(first, &shop, "/v1/chat/completions", &ann).await;
+    assert_eq!(kept.status, 200, "{}", kept.text());
+    let task = post(first, &repeating("once"), "/v1/tasks", &ann).await;
+    assert_eq!(task.status, 202, "{}", task.text());
+    let asked = provider.peer.requests().len();
+    for (path, body) in [
+        ("/v1/chat/completions", ann.clone()),
+        ("/v1/chat/completions", with(ann.clone(), json!({ "stream": true }))),
+        ("/v1/tasks", ann.clone()),
+        ("/v1/tasks", with(ask(&[]), json!({ "user": "ann" }))),
+        (
+            "/v1/chat/completions",
+            with(ask(&[]), json!({ "user": "ann", "toolgate": { "cache_seconds": 9 } })),
+        ),
+    ] {
+        let refused = post(last, &shop, path, &body).await;
+        assert_eq!(
+            (refused.status, &refused.json()["error"]["code"]),
+            (429, &json!("limit_reached")),
+            "{path}"
+        );
+        assert_eq!(refused.json()["error"]["param"], "stored_runs_per_principal");
+        assert!(refused.text().contains("delete some"), "{}", refused.text());
+        assert!(refused.header("retry-after").is_none(), "time alone does not help");
+    }
+    let again = post(first, &repeating("once"), "/v1/tasks", &ann).await;
+    assert_eq!((again.status, &again.json()["id"]), (202, &task.json()["id"]), "who repeats needs no room");
+    let without = with(ask(&[]), json!({ "user": "ann" }));
+    assert_eq!(post(last, &shop, "/v1/chat/completions", &without).await.status, 200, "nothing is stored");
+    assert!(provider.peer.requests().len() <= asked + 2, "no refused run was carried out");
+    for other in [with(ann.clone(), json!({ "user": "bob" })), with(ask(&[]), json!({ "store": true }))] {
+        assert_eq!(post(last, &shop, "/v1/chat/completions", &other).await.status, 200);
+    }
+    let id = kept.json()["id"].as_str().unwrap().to_owned();
+    let key = as_key(SHOP);
+    let headers = [(key[0].0, key[0].1.as_str())];
+    let deleted = whole(first.client.send("DELETE", &format!("/v1/runs/{id}"), &headers, "").await).await;
+    assert_eq!(deleted.status, 200, "{}", deleted.text());
+    let there = post(first, &shop, "/v1/chat/completions", &ann).await;
+    assert_eq!(there.status, 200, "there is room at once where it was deleted: {}", there.text());
+}
+
+#[tokio::test]
+async fn a_burst_gets_no_further_than_the_bound_and_bytes_are_bounded_too() {
+    let provider = FakeProvider::answering(|_| text(&"a".repeat(2000))).await;
+    let gateway = narrow(&provider, |settings| {
+        settings.limits.runs_per_principal = 0;
+        settings.limits.streams_per_principal = 0;
+        settings.limits.stored_runs_per_principal = 5;
+        settings.limits.stored_bytes_per_principal = 20_000;
+    })
+    .await;
+    let shop = as_key(SHOP);
+    let ann = with(ask(&[]), json!({ "user": "ann", "store": true }));
+    let burst = (0..30).map(|_| post(&gateway, &shop, "/v1/chat/completions", &ann));
+    let answers = futures_util::future::join_all(burst).await;
+    assert_eq!(answers.iter().filter(|answer| answer.status == 200).count(), 5);
+    assert!(answers.iter().all(|answer| [200, 429].contains(&answer.status)));
+    let large = json!({ "user": "bob", "messages": [{ "role": "user", "content": "x".repeat(15_000) }] });
+    let large = with(ann, large);
+    assert_eq!(post(&gateway, &shop, "/v1/chat/completions", &large).await.status, 200);
+    let refused = post(&gateway, &shop, "/v1/chat/completions", &large).await;
+    assert_eq!(refused.json()["error"]["param"], "stored_bytes_per_principal", "{}", refused.text());
+}
+
+#[tokio::test]
+async fn the_row_of_a_run_counts_every_byte_of_its_events_however_often_it_was_written() {
+    let gate = Gate::new();
+    let provider = holding(&gate).await;
+    let place = Place::new().await;
+    let gateway = narrow(&provider, |settings| place.give_to(settings)).await;
+    let store = place.store().await;
+    let number =
+        async |sql: &'static str| store.row(sql, Vec::new()).await.unwrap().unwrap().int("number").unwrap();
+    let started = post(&gateway, &as_key(SHOP), "/v1/tasks", &with(ask(&[]), json!({ "user": "ann" }))).await;
+    let id = started.json()["id"].as_str().unwrap().to_owned();
+    let written = async {
+        while number("SELECT COUNT(*) AS number FROM run_events WHERE number > 0").await == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, written).await.expect("the first words are written");
+    gate.open();
+    assert_eq!(gateway.client.get(&format!("/v1/runs/{id}/events")).await.status, 200);
+    let wrong = "SELECT bytes - length(metadata) - length(request) - length(state)
+        - (SELECT SUM(length(events)) FROM run_events) AS number FROM runs";
+    let wrong: &'static str =
+        format!("SELECT CAST(number AS BIGINT) AS number FROM ({wrong}) AS difference").leak();
+    // Two sequences that are put together lose the brackets between them.
+    assert!((0..=64).contains(&number(wrong).await), "{}", number(wrong).await);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn what_strangers_store_is_counted_by_their_address_and_takes_nothing_from_others() {
+    let provider = FakeProvider::answering(|_| text("a")).await;
+    let gateway = narrow(&provider, |settings| {
+        settings.limits.stored_runs_per_principal = 2;
+        settings.limits.runs_per_principal = 0;
+        settings.limits.streams_per_principal = 0;
+    })
+    .await;
+    let from = |place: &str, key: usize| {
+        vec![("authorization", format!("Bearer sk-{key}")), ("x-forwarded-for", place.to_owned())]
+    };
+    let body = with(ask(&[]), json!({ "store": true }));
+    for key in 0..2 {
+        let kept = post(&gateway, &from("203.0.113.7", key), "/v1/chat/completions", &body).await;
+        assert_eq!(kept.status, 200, "{}", kept.text());
+    }
+    let refused = post(&gateway, &from("203.0.113.7", 3), "/v1/chat/completions", &body).await;
+    assert_eq!(
+        (refused.status, &refused.json()["error"]["param"]),
+        (429, &json!("stored_runs_per_principal"))
+    );
+    assert_eq!(post(&gateway, &from("203.0.113.8", 4), "/v1/chat/completions", &body).await.status, 200);
+    assert_eq!(post(&gateway, &as_key(SHOP), "/v1/chat/completions", &body).await.status, 200);
 }

@@ -83,6 +83,7 @@ pub fn change(run: &str, status: &str, ended_at: Option<i64>) -> RunChange {
         visibility: None,
         used_logins: false,
         keep: false,
+        more_bytes: 0,
     }
 }
 
