@@ -18,6 +18,7 @@ use std::time::Instant;
 use serde_json::{Map, Value, json};
 use toolgate::config::{self, Secret};
 use toolgate::egress::{Egress, system_lookup};
+use toolgate::memory_budget::MemoryBudget;
 use toolgate::tools::{Progress, Server, Tool, ToolList, Tools};
 
 #[tokio::main]
@@ -27,8 +28,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let [command, url, rest @ ..] = arguments.as_slice() else {
         return Err("usage: mcp list|call|drive URL [TOOL JSON]".into());
     };
-    let tools =
-        Tools::new(Egress::new(&config::Egress::default(), true, system_lookup())?, &config::Mcp::default());
+    let tools = Tools::new(
+        Egress::new(&config::Egress::default(), true, system_lookup())?,
+        &config::Mcp::default(),
+        MemoryBudget::unlimited(),
+    );
     let server = Server {
         connection: None,
         resource: None,

@@ -138,6 +138,11 @@ impl MemoryReservation {
         if self.take_unless_others_wait(bytes) {
             return Ok(());
         }
+        if self.held().saturating_add(bytes) > self.budget.0.limit - self.budget.0.limit / 4 {
+            // It would not fit if everybody else let go.
+            self.budget.0.metrics.refused();
+            return Err(MemoryExhausted);
+        }
         let waiting = Waiting::join(self.line(bytes));
         let got = tokio::time::timeout(self.budget.0.patience, async {
             let _head = waiting.0.head.lock().await;

@@ -22,11 +22,13 @@ use super::memory::AskedMessages;
 use super::options::{OnAuth, Options, StopWhen};
 use super::pictures;
 use super::prepare::fail;
+use super::run_budget::{BudgetExceeded, RunBudget, weigh_value};
 use super::sink::{Gone, Sink};
 use super::toolset::{Owner, Toolset};
 use super::turn::{Broken, Call, Reader, Turn};
 use crate::clean_json;
 use crate::egress;
+use crate::memory_budget::{MemoryExhausted, RETRY_AFTER_SECONDS};
 use crate::openai::{ErrorBody, ErrorKind, read_provider_error};
 use crate::upstream::{self, Target};
 
@@ -52,6 +54,7 @@ pub struct Agent {
     /// Shown, like `missing`, when the provider has taken the request.
     pub notices: Vec<Notice>,
     pub sink: Sink,
+    pub budget: RunBudget,
     /// Where the caller's own messages end.
     pub start: usize,
     /// What the caller asked, under which the run's turns are found again.
@@ -80,7 +83,14 @@ enum Progress {
 enum End {
     Finished(FinishReason),
     Failed(RunError),
+    OverBudget(BudgetExceeded),
     Gone,
+}
+
+impl From<BudgetExceeded> for End {
+    fn from(why: BudgetExceeded) -> Self {
+        End::OverBudget(why)
+    }
 }
 
 impl From<Gone> for End {
@@ -99,6 +109,12 @@ impl Agent {
             Ok(End::Finished(reason)) => RunEvent::Finish { reason },
             Ok(End::Failed(error)) => RunEvent::Error(self.sink.called().explain_provider(error)),
             Ok(End::Gone) => return,
+            Ok(End::OverBudget(why)) => {
+                if self.sink.send(over_budget(why)).await.is_err() {
+                    return;
+                }
+                RunEvent::Finish { reason: FinishReason::ByteBudget }
+            }
             Err(_) => {
                 let message = format!("The run took longer than {} s and was ended.", limit.as_secs());
                 if self.sink.send(notice("time_limit", message)).await.is_err() {
@@ -113,6 +129,13 @@ impl Agent {
 
     async fn turns(&mut self) -> End {
         let (mut number, mut used) = (1, Used::default());
+        let request = self.conversation.bytes();
+        if let Err(why) = self.budget.take(request, 2 * request).await {
+            return match why {
+                BudgetExceeded::Memory => End::Failed(no_memory()),
+                BudgetExceeded::Bytes(_) => End::OverBudget(why),
+            };
+        }
         if let Some(messages) = self.begun.take()
             && self.sink.step(|| Step::Begun { messages }).await.is_err()
         {
@@ -150,6 +173,7 @@ impl Agent {
     /// One provider call and the tool calls it asks for. Gives the reason when it was the last.
     async fn turn(&mut self, number: u32, used: &mut Used) -> Result<Option<FinishReason>, End> {
         self.sink.until_watched().await?;
+        self.budget.settle(self.conversation.bytes()).await?;
         let response = self.call_provider(number, used).await?;
         self.parts.metrics.provider(&self.target.provider.name).turn();
         self.sink.send(RunEvent::Accepted).await?;
@@ -313,9 +337,11 @@ impl Agent {
             idle: self.parts.upstream.idle_timeout(),
             number,
             callers_so_far: used.caller_calls,
+            budget: &self.budget,
         };
         reader.read(response).await.map_err(|broken| match broken {
             Broken::Gone => End::Gone,
+            Broken::OverBudget(why) => End::OverBudget(why),
             Broken::Failed(error) => {
                 tracing::warn!(provider = %self.target.provider.name, "the provider failed in the middle of an answer");
                 End::Failed(RunError { status: 502, error: error.into_value(), retry_after: None, login: None })
@@ -334,12 +360,17 @@ impl Agent {
         let (mut stopping, mut missing) = (false, Vec::<Missing>::new());
         self.sink.until_watched().await?;
         for (place, call) in calls.iter().enumerate() {
-            let (event, tool) = self.describe(call);
+            let (mut event, tool) = self.describe(call);
             stopping |=
                 self.options.stop_when.iter().any(
                     |when| matches!(when, StopWhen::Tool(name) if *name == tool || *name == call.function),
                 );
             if place >= pending.shown {
+                let _reading = self.budget.hold_for_reading(call.arguments.as_bytes()).await?;
+                event.arguments = clean_json::exact(&call.arguments)
+                    .unwrap_or_else(|_| Value::String(call.arguments.clone()));
+                // Viewers may hold it until the next turn.
+                self.budget.take(0, weigh_value(&event.arguments).1).await?;
                 self.sink.send(RunEvent::ToolCall(event)).await?;
             }
         }
@@ -405,7 +436,7 @@ impl Agent {
         call: &Call,
         allowed: bool,
         pending: &Pending,
-    ) -> Result<Executed, Gone> {
+    ) -> Result<Executed, End> {
         let started = Instant::now();
         match pending.known.get(place) {
             Some(Known::Ended { result, missing: false }) => {
@@ -442,6 +473,7 @@ impl Agent {
                     call,
                     place,
                     task,
+                    budget: &self.budget,
                     sent: AtomicBool::new(task.is_some()),
                 };
                 let made = Box::pin(execute::call(&calling, started));
@@ -451,6 +483,10 @@ impl Agent {
         if let Some(counted) = &mut counted {
             counted.ended(executed.outcome);
         }
+        // As it is, as the model is given it, and as viewers are shown it.
+        let weight = executed.result.weight();
+        self.budget.take(weight, 2 * weight).await?;
+        self.budget.show(weight);
         Ok(executed)
     }
 
@@ -496,8 +532,8 @@ impl Agent {
             function: call.function.clone(),
             server_label: found.map(|(server, _)| server.spec.label.clone()).unwrap_or_default(),
             host: found.map_or_else(|| "unknown".to_owned(), |(server, _)| server.spec.host().to_owned()),
-            arguments: clean_json::exact(&call.arguments)
-                .unwrap_or_else(|_| Value::String(call.arguments.clone())),
+            // Filled in where the call is shown.
+            arguments: Value::Null,
         };
         (event, tool)
     }
@@ -505,6 +541,26 @@ impl Agent {
 
 fn notice(code: &str, message: String) -> RunEvent {
     RunEvent::Notice(Notice { code: code.to_owned(), message })
+}
+
+/// What is said when the run may not take more.
+fn over_budget(why: BudgetExceeded) -> RunEvent {
+    match why {
+        BudgetExceeded::Bytes(most) => {
+            notice("byte_budget", format!("The run has reached its limit of bytes: {most}."))
+        }
+        BudgetExceeded::Memory => notice(
+            "memory_exhausted",
+            "The run ended early: the gateway had no memory left for it.".to_owned(),
+        ),
+    }
+}
+
+/// A run that cannot begin for want of memory.
+fn no_memory() -> RunError {
+    let body = ErrorBody::new(ErrorKind::Server, Some("memory_exhausted"), MemoryExhausted.to_string());
+    let retry_after = Some(RETRY_AFTER_SECONDS.to_string());
+    RunError { status: 503, error: body.into_value(), retry_after, login: None }
 }
 
 /// A provider that gave no answer at all.

@@ -163,6 +163,11 @@ impl Conversation {
         body.into()
     }
 
+    /// Bytes of the next body, nearly.
+    pub fn bytes(&self) -> usize {
+        self.head.len() + self.messages.len()
+    }
+
     /// Where the messages end now, for [`Conversation::since`].
     pub fn mark(&self) -> usize {
         self.messages.len()

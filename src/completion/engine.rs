@@ -18,6 +18,7 @@ use crate::clock::Clock;
 use crate::config::{self, Settings};
 use crate::connections::Connections;
 use crate::egress::{Egress, Refusal};
+use crate::memory_budget::MemoryBudget;
 use crate::openai::{ChatRequest, InvalidField};
 use crate::telemetry::Metrics;
 use crate::tools::{Tools, has_gateway_tools};
@@ -35,6 +36,7 @@ pub(super) struct Parts {
     pub connections: Connections,
     pub egress: Egress,
     pub memory: HiddenTurns,
+    pub memory_budget: MemoryBudget,
     pub metrics: Arc<Metrics>,
     pub bounds: PrincipalBounds,
     pub run: config::Run,
@@ -62,6 +64,7 @@ pub struct EngineParts {
     pub runs: Runs,
     pub providers: Arc<Providers>,
     pub memory: HiddenTurns,
+    pub memory_budget: MemoryBudget,
 }
 
 /// A run under way. Dropping it cancels a run that is not kept: nobody else sees it.
@@ -96,13 +99,24 @@ impl Drop for CancelOnDrop {
 impl Engine {
     /// An engine on the given parts.
     pub fn new(settings: &Settings, parts: EngineParts) -> Self {
-        let EngineParts { egress, upstream, connections, metrics, clock, runs, providers, memory } = parts;
+        let EngineParts {
+            egress,
+            upstream,
+            connections,
+            metrics,
+            clock,
+            runs,
+            providers,
+            memory,
+            memory_budget,
+        } = parts;
         let parts = Parts {
             upstream,
-            tools: Tools::new(egress.clone(), &settings.mcp),
+            tools: Tools::new(egress.clone(), &settings.mcp, memory_budget.clone()),
             connections,
             egress,
             memory,
+            memory_budget,
             metrics,
             bounds: PrincipalBounds::new(&settings.limits),
             run: settings.run.clone(),

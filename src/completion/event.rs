@@ -171,6 +171,8 @@ pub enum FinishReason {
     MaxToolCalls,
     /// `max_tokens` over all turns is used up.
     TokenBudget,
+    /// The run's bytes over all turns are used up, or the memory of the process.
+    ByteBudget,
     /// The run's wall clock.
     Time,
     /// A login is missing; the model was not asked, or not again.
@@ -189,6 +191,7 @@ impl FinishReason {
             FinishReason::MaxTurns
             | FinishReason::MaxToolCalls
             | FinishReason::TokenBudget
+            | FinishReason::ByteBudget
             | FinishReason::Time => "length",
         }
     }
@@ -202,6 +205,7 @@ impl FinishReason {
             FinishReason::MaxTurns => "max_turns",
             FinishReason::MaxToolCalls => "max_tool_calls",
             FinishReason::TokenBudget => "token_budget",
+            FinishReason::ByteBudget => "byte_budget",
             FinishReason::Time => "time_limit",
             FinishReason::AuthorizationRequired => "authorization_required",
             FinishReason::Cancelled => "cancelled",

@@ -18,6 +18,7 @@ use super::held::explain as explain_wait;
 use super::logins::{Came, Logins, Missing, Refused, expired};
 use super::options::OnAuth;
 use super::pages::{Pages, Patience};
+use super::run_budget::RunBudget;
 use super::sink::{Gone, Sink};
 use super::turn::Call;
 use crate::clean_json;
@@ -31,6 +32,10 @@ const MOST_LOGINS: u32 = 2;
 
 /// What is said of a task that is not waited for any more.
 const BEGUN: &str = "The call has begun; what becomes of it is unknown.";
+
+/// What is said of a call whose arguments are too much right now.
+const NO_MEMORY: &str =
+    "Not called: the gateway has no memory left for these arguments. Call again with less.";
 
 /// So much of a result is looked at for words that mean something else, in bytes.
 const LOOKED_AT: usize = 16 << 10;
@@ -127,6 +132,7 @@ pub struct Calling<'a> {
     pub place: usize,
     /// The task that the call has become in another process.
     pub task: Option<&'a TaskRef>,
+    pub budget: &'a RunBudget,
     /// It may have been carried out.
     pub sent: AtomicBool,
 }
@@ -157,6 +163,9 @@ impl From<Gone> for Kept {
 /// [`Gone`] when the viewer left.
 pub async fn call(calling: &Calling<'_>, started: Instant) -> Result<Executed, Gone> {
     let host = calling.server.spec.host();
+    let Ok(_reading) = calling.budget.hold_for_reading(calling.call.arguments.as_bytes()).await else {
+        return Ok(Executed::refused(NO_MEMORY, started));
+    };
     let arguments: Map<String, Value> = match clean_json::exact(&calling.call.arguments) {
         Ok(arguments) => arguments,
         Err(error) => {
@@ -174,7 +183,7 @@ pub async fn call(calling: &Calling<'_>, started: Instant) -> Result<Executed, G
     let ended = calling.to_the_end(&arguments, &task).await;
     let begun = if task.is_unsettled() { BEGUN } else { "The call was not made." };
     let (result, outcome) = match ended {
-        Ok(raw) => match ToolResult::parse(&raw) {
+        Ok(raw) => match read_result(calling.budget, &raw).await {
             Ok(result) if result.is_error => (result, Outcome::ToolError),
             Ok(result) => (result, Outcome::Ok),
             Err(error) => {
@@ -213,6 +222,13 @@ pub async fn call(calling: &Calling<'_>, started: Instant) -> Result<Executed, G
     let result = parts.links.broken_in_result(result).cut(parts.mcp.result_bytes);
     let sent = calling.sent.load(Ordering::Relaxed);
     Ok(Executed { result, outcome, took: started.elapsed(), missing, sent })
+}
+
+/// Reads what a server returned. The memory for that is needed until the result was cut.
+async fn read_result(budget: &RunBudget, raw: &Bytes) -> Result<ToolResult, Error> {
+    let no_memory = |_| Error::Protocol("the gateway has no memory left for so large a result".to_owned());
+    let _reading = budget.hold(2 * raw.len()).await.map_err(no_memory)?;
+    ToolResult::parse(raw)
 }
 
 impl Calling<'_> {

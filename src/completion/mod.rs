@@ -27,6 +27,7 @@ mod prepare;
 pub mod relay;
 pub mod render;
 mod repeated_requests;
+mod run_budget;
 mod shared_run;
 mod sink;
 mod start_kept;

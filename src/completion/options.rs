@@ -45,6 +45,9 @@ pub struct Options {
     pub stop_when: Vec<StopWhen>,
     pub max_turns: u32,
     pub max_tool_calls: u32,
+    /// Bytes over all turns; `None` is the operator's bound.
+    #[serde(default)]
+    pub max_bytes: Option<usize>,
     pub profile: Option<String>,
     /// Who may read a run that is kept.
     pub visibility: Option<Visibility>,
@@ -57,7 +60,7 @@ pub struct Options {
     pub given: bool,
 }
 
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 12] = [
     "on_auth",
     "wait_seconds",
     "authorization_callback_url",
@@ -65,6 +68,7 @@ const NAMES: [&str; 11] = [
     "stop_when",
     "max_turns",
     "max_tool_calls",
+    "max_bytes",
     "profile",
     "visibility",
     "webhook_url",
@@ -97,6 +101,7 @@ impl Options {
             stop_when: Vec::new(),
             max_turns: defaults.max_turns,
             max_tool_calls: defaults.max_tool_calls,
+            max_bytes: None,
             profile: None,
             visibility: None,
             webhook_url: None,
@@ -180,6 +185,12 @@ impl Options {
             "max_tool_calls" => {
                 self.max_tool_calls =
                     within(&value, 1, 1000).ok_or_else(|| wrong("a number from 1 to 1000"))?;
+            }
+            "max_bytes" => {
+                let most = defaults.max_bytes;
+                let bytes = value.as_u64().and_then(|bytes| usize::try_from(bytes).ok());
+                let bytes = bytes.filter(|bytes| (1..=most).contains(bytes));
+                self.max_bytes = Some(bytes.ok_or_else(|| wrong(&format!("a number from 1 to {most}")))?);
             }
             "profile" => {
                 let name = value

@@ -18,6 +18,7 @@ use super::logins::{Logins, Missing, UsedLogins};
 use super::memory::{AskedMessages, Seen};
 use super::options::{OnAuth, Options};
 use super::repeated_requests::{RepeatKey, Repeated};
+use super::run_budget::RunBudget;
 use super::sink::Sink;
 use super::start_kept::{broke_off, conflict};
 use super::toolset::Toolset;
@@ -372,6 +373,7 @@ impl Prepared {
         if let Some(resume) = &resume {
             conversation.push_text(&resume.added);
         }
+        let budget = RunBudget::new(options.max_bytes.unwrap_or(parts.run.max_bytes), &parts.memory_budget);
         Ok(Agent {
             parts,
             target,
@@ -385,6 +387,7 @@ impl Prepared {
             missing,
             notices: found.notices,
             sink,
+            budget,
             start,
             asked: AskedMessages::of(&caller_saw),
             begun,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use serde_json::{Map, Value, json};
@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::durable::KeptCall;
 use super::event::RunEvent;
+use super::run_budget::{BudgetExceeded, HeldBytes, RunBudget, weigh, weigh_value};
 use super::sink::{Gone, Sink};
 use super::toolset::{Owner, Toolset};
 use crate::clean_json;
@@ -27,6 +28,8 @@ const MAX_STREAM_BYTES: usize = 128 << 20;
 /// How long the rest of a stream is waited for once the provider has said why the answer ends. Counts of tokens may
 /// still come then; some providers send no `[DONE]` and keep the connection open.
 const AFTER_FINISH: Duration = Duration::from_secs(3);
+/// Events up to this size are put together without asking for memory.
+const SMALL_EVENT: usize = 64 << 10;
 
 /// Most function calls in one answer.
 const MAX_CALLS: usize = 1000;
@@ -106,6 +109,14 @@ pub enum Broken {
     Gone,
     /// The provider said so, or broke off.
     Failed(ErrorBody),
+    /// The run may not take more.
+    OverBudget(BudgetExceeded),
+}
+
+impl From<BudgetExceeded> for Broken {
+    fn from(why: BudgetExceeded) -> Self {
+        Broken::OverBudget(why)
+    }
 }
 
 impl From<Gone> for Broken {
@@ -124,6 +135,7 @@ pub struct Reader<'a> {
     pub number: u32,
     /// Calls already handed to the caller, so that their indices have no gaps.
     pub callers_so_far: u32,
+    pub budget: &'a RunBudget,
 }
 
 impl Reader<'_> {
@@ -145,13 +157,30 @@ impl Reader<'_> {
         }
     }
 
+    /// All bytes of an answer that is not streamed.
+    async fn collect(&self, body: DecodedBody, held: &mut HeldBytes<'_>) -> Result<Bytes, Broken> {
+        let mut body = Limited::new(body, MAX_ANSWER_BYTES);
+        let mut bytes = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| self.failed(format!("the answer broke off: {error}")))?;
+            let Ok(data) = frame.into_data() else { continue };
+            // Twice, for the buffer that grows.
+            held.set(2 * (bytes.len() + data.len())).await?;
+            if bytes.len() + data.len() > self.budget.left() {
+                return Err(self.budget.exceeded().into());
+            }
+            bytes.extend_from_slice(&data);
+        }
+        Ok(bytes.freeze())
+    }
+
     async fn whole(&self, body: DecodedBody) -> Result<Turn, Broken> {
-        let collected = tokio::time::timeout(self.idle, Limited::new(body, MAX_ANSWER_BYTES).collect()).await;
-        let bytes = match collected {
-            Ok(Ok(body)) => body.to_bytes(),
-            Ok(Err(error)) => return Err(self.failed(format!("the answer broke off: {error}"))),
+        let mut held = self.budget.hold(0).await?;
+        let bytes = match tokio::time::timeout(self.idle, self.collect(body, &mut held)).await {
+            Ok(bytes) => bytes?,
             Err(_) => return Err(self.silent()),
         };
+        let _reading = self.budget.hold_for_reading(&bytes).await?;
         let (answer, repaired): (Value, bool) = clean_json::from_slice_noting(&bytes)
             .map_err(|error| self.failed(format!("the answer is not JSON: {error}")))?;
         let Value::Object(mut answer) = answer else { return Err(self.refused(answer)) };
@@ -180,6 +209,8 @@ impl Reader<'_> {
         let mut started = false;
         let mut bytes = 0;
         let mut over = None;
+        // Of an event that is not whole yet.
+        let (mut unread, mut held) = (0, self.budget.hold(0).await?);
         'stream: loop {
             let idle = Instant::now() + self.idle;
             let until = over.map_or(idle, |over| idle.min(over));
@@ -198,8 +229,18 @@ impl Reader<'_> {
             if bytes > MAX_STREAM_BYTES {
                 return Err(self.failed(format!("the answer is larger than {MAX_STREAM_BYTES} bytes")));
             }
+            unread += data.len();
+            if unread > SMALL_EVENT {
+                if unread > self.budget.left() {
+                    return Err(self.budget.exceeded().into());
+                }
+                held.set(2 * unread).await?;
+            }
             decoder.feed(&data);
             while let Some(event) = decoder.next_event().map_err(|error| self.failed(error.to_string()))? {
+                if std::mem::take(&mut unread) > SMALL_EVENT {
+                    held.set(0).await?;
+                }
                 if event.data.trim_ascii() == b"[DONE]" {
                     break 'stream;
                 }
@@ -224,6 +265,7 @@ impl Reader<'_> {
         if data.trim_ascii().is_empty() {
             return Ok(());
         }
+        let _reading = self.budget.hold_for_reading(data).await?;
         let (chunk, repaired): (Value, bool) = clean_json::from_slice_noting(data)
             .map_err(|error| self.failed(format!("the stream has an event that is not JSON: {error}")))?;
         let Value::Object(mut chunk) = chunk else { return Err(self.refused(chunk)) };
@@ -354,6 +396,11 @@ impl<'a> Assembly<'a> {
         if delta.is_empty() && logprobs.is_none() {
             return Ok(());
         }
+        let (text, held) = weigh(&delta);
+        let (more_text, more_held) = logprobs.as_ref().map_or((0, 0), weigh_value);
+        // Once in the message, and once for its viewers.
+        self.reader.budget.take(text + more_text, 2 * held + more_held).await?;
+        self.reader.budget.show(held + more_held);
         for (key, value) in &delta {
             merge(&mut self.message, key, value);
         }
@@ -392,6 +439,8 @@ impl<'a> Assembly<'a> {
             Some(value @ (Value::Object(_) | Value::Array(_))) => value.to_string(),
             _ => String::new(),
         };
+        let (text, held) = weigh(&call);
+        self.reader.budget.take(arguments.len() + text, arguments.len() + held).await?;
         growing.arguments.push_str(&arguments);
         for (key, value) in call {
             growing.rest.insert(key, value);
@@ -430,6 +479,7 @@ impl<'a> Assembly<'a> {
         if owner != Owner::Caller {
             return Ok(());
         }
+        self.reader.budget.show(call.arguments.len() - call.shown.map_or(0, |(_, shown)| shown));
         let event = match &mut call.shown {
             None => {
                 let place = self.callers;
@@ -458,6 +508,9 @@ impl<'a> Assembly<'a> {
 
     async fn end(mut self) -> Result<Turn, Broken> {
         self.settle_all().await?;
+        // The call as it is made, as it is kept, and as it is given back; until the run comes to its next turn.
+        let arguments: usize = self.calls.values().map(|call| call.arguments.len()).sum();
+        self.reader.budget.take(0, 2 * arguments).await?;
         let calls: Vec<Call> = self.calls.into_values().map(Growing::into_call).collect();
         let mut message = Map::new();
         message.insert("role".into(), "assistant".into());
@@ -481,7 +534,7 @@ impl Growing {
         raw.insert("id".into(), self.id.clone().into());
         raw.insert("type".into(), "function".into());
         // A provider refuses its own malformed arguments when they come back; the error result tells the model.
-        let valid = clean_json::exact::<Map<String, Value>>(&arguments).is_ok();
+        let valid = is_object(&arguments);
         raw.insert(
             "function".into(),
             json!({ "name": self.function, "arguments": if valid { arguments.as_str() } else { "{}" } }),
@@ -495,6 +548,14 @@ impl Growing {
             raw,
         }
     }
+}
+
+/// Whether a text is a JSON object. A large one is not built up for that: it would take many times its text.
+fn is_object(text: &str) -> bool {
+    if text.len() <= SMALL_EVENT {
+        return clean_json::exact::<Map<String, Value>>(text).is_ok();
+    }
+    text.trim_start().starts_with('{') && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
 }
 
 /// Joins what a field has brought so far with its next part: texts and lists grow, other values are replaced.

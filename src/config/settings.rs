@@ -370,6 +370,8 @@ pub struct Run {
     /// Most turns that a request may ask for.
     pub max_turns_cap: u32,
     pub max_tool_calls: u32,
+    /// Bytes that one run takes over all its turns: conversation, calls, results, answer.
+    pub max_bytes: usize,
     /// Wall clock of one run.
     pub max_seconds: u64,
     /// Silence on a stream after which a keep-alive comment is sent.
@@ -388,10 +390,11 @@ impl Default for Run {
             max_turns: 10,
             max_turns_cap: 100,
             max_tool_calls: 100,
+            max_bytes: 64 << 20,
             max_seconds: 3600,
             keep_alive_seconds: 15,
             hidden_turn_seconds: 24 * 3600,
-            hidden_turn_bytes: 256 << 20,
+            hidden_turn_bytes: 32 << 20,
             lease_seconds: 15,
         }
     }

@@ -222,6 +222,7 @@ fn numbers(settings: &Settings) -> Result<(), Problem> {
         ("mcp.session_idle_seconds", mcp.session_idle_seconds),
         ("run.max_turns", run.max_turns.into()),
         ("run.max_turns_cap", run.max_turns_cap.into()),
+        ("run.max_bytes", run.max_bytes as u64),
         ("run.max_seconds", run.max_seconds),
         ("run.keep_alive_seconds", run.keep_alive_seconds),
         ("connections.audit_days", connections.audit_days),

@@ -136,6 +136,7 @@ pub async fn serve_until(
         runs: runs.clone(),
         providers: Arc::clone(&providers),
         memory,
+        memory_budget: memory_budget.clone(),
     };
     let engine = Arc::new(Engine::new(&settings, parts));
     let rate_limit = Arc::new(RateLimit::default());

@@ -12,6 +12,7 @@ use super::protocol::{Client, Peer};
 use super::{Error, Follower, PageRequired, TaskRef};
 use crate::config::{self, Secret};
 use crate::egress::Egress;
+use crate::memory_budget::MemoryBudget;
 
 /// An MCP server as one request names it, with what it may be told.
 #[derive(Debug, Clone)]
@@ -70,9 +71,9 @@ pub struct Tools {
 }
 
 impl Tools {
-    /// A client that sends through `egress`, within `settings`.
-    pub fn new(egress: Egress, settings: &config::Mcp) -> Self {
-        Tools { client: Arc::new(Client::new(egress, settings)) }
+    /// A client that sends through `egress`, within `settings`. What it reads is counted in `memory`.
+    pub fn new(egress: Egress, settings: &config::Mcp, memory: MemoryBudget) -> Self {
+        Tools { client: Arc::new(Client::new(egress, settings, memory)) }
     }
 
     /// The server's tools, from the cache where its scope and age allow.

@@ -45,6 +45,7 @@ fn status_of(reason: &FinishReason) -> Status {
         FinishReason::MaxTurns
         | FinishReason::MaxToolCalls
         | FinishReason::TokenBudget
+        | FinishReason::ByteBudget
         | FinishReason::Time
         | FinishReason::AuthorizationRequired => Status::Incomplete,
         FinishReason::Cancelled => Status::Cancelled,

@@ -26,6 +26,7 @@ use super::task::Created;
 use crate::clean_json;
 use crate::config;
 use crate::egress::Egress;
+use crate::memory_budget::MemoryBudget;
 use crate::tools::{Error, Follower, Progress, TaskRef, Tool, ToolList};
 
 /// Told of what happens during a call.
@@ -86,9 +87,9 @@ enum First {
 }
 
 impl Client {
-    pub(crate) fn new(egress: Egress, settings: &config::Mcp) -> Self {
+    pub(crate) fn new(egress: Egress, settings: &config::Mcp, memory: MemoryBudget) -> Self {
         let core = Core {
-            link: Link { egress, limit: settings.response_bytes },
+            link: Link { egress, limit: settings.response_bytes, memory },
             lists: Arc::new(Lists::new(Duration::from_secs(settings.tool_list_seconds))),
             ids: AtomicU64::new(1),
         };

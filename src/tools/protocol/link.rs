@@ -12,6 +12,7 @@ use super::peer::Peer;
 use super::reading::Messages;
 
 use crate::egress::{self, DecodedBody, Egress, Reach};
+use crate::memory_budget::MemoryBudget;
 use crate::tools::{Challenge, Error};
 
 /// The session's name (MCP 2025-11-25, session management).
@@ -27,6 +28,8 @@ pub(crate) struct Link {
     pub(crate) egress: Egress,
     /// Largest answer, and largest event of a stream.
     pub(crate) limit: usize,
+    /// Counts what is being read.
+    pub(crate) memory: MemoryBudget,
 }
 
 /// What came back.
@@ -147,7 +150,7 @@ impl Link {
         }
         if status.is_success() {
             let session = response.headers().get(SESSION).cloned();
-            if let Some(messages) = Messages::new(response, self.limit)? {
+            if let Some(messages) = Messages::new(response, self.limit, self.memory.reserve())? {
                 return Ok(Answer::Messages(Box::new(messages), session));
             }
             return Ok(Answer::Rejected(Rejection {

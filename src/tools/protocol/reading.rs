@@ -12,6 +12,7 @@ use http_body_util::BodyExt;
 use super::link::cut;
 use super::message::{Message, parse};
 use crate::egress::DecodedBody;
+use crate::memory_budget::{MemoryExhausted, MemoryReservation};
 use crate::sse;
 use crate::tools::Error;
 
@@ -23,6 +24,8 @@ pub(crate) struct Messages {
     body: DecodedBody,
     form: Form,
     limit: usize,
+    /// What is being read, and was read last.
+    memory: MemoryReservation,
     queue: VecDeque<Message>,
     ended: bool,
     /// The id of the last event, to resume after it.
@@ -41,7 +44,11 @@ impl Messages {
     ///
     /// # Errors
     /// [`Error::TooLarge`] when it announces more than `limit` bytes.
-    pub(crate) fn new(response: Response<DecodedBody>, limit: usize) -> Result<Option<Self>, Error> {
+    pub(crate) fn new(
+        response: Response<DecodedBody>,
+        limit: usize,
+        memory: MemoryReservation,
+    ) -> Result<Option<Self>, Error> {
         let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
         let kind = header(CONTENT_TYPE).unwrap_or_default();
         let kind = kind.split(';').next().unwrap_or_default().trim();
@@ -60,6 +67,7 @@ impl Messages {
             body: response.into_body(),
             form,
             limit,
+            memory,
             queue: VecDeque::new(),
             ended: false,
             last_event_id: None,
@@ -81,16 +89,20 @@ impl Messages {
             }
             match &mut self.form {
                 Form::Json => {
-                    let whole = read_all(&mut self.body, self.limit).await?;
+                    let whole = read_all(&mut self.body, self.limit, &self.memory).await?;
                     self.ended = true;
                     self.queue.extend(parse(&whole)?);
                 }
                 Form::Events(decoder) => {
                     match decoder.next_event().map_err(|_| Error::TooLarge { limit: self.limit })? {
-                        Some(event) => self.take(event)?,
+                        Some(event) => {
+                            self.take(event)?;
+                            self.memory.shrink(usize::MAX);
+                        }
                         None => match self.body.frame().await {
                             Some(frame) => {
                                 if let Ok(data) = frame.map_err(cut)?.into_data() {
+                                    self.memory.grow(2 * data.len()).await.map_err(no_memory)?;
                                     decoder.feed(&data);
                                 }
                             }
@@ -146,7 +158,7 @@ impl Messages {
     }
 }
 
-async fn read_all(body: &mut DecodedBody, limit: usize) -> Result<Bytes, Error> {
+async fn read_all(body: &mut DecodedBody, limit: usize, memory: &MemoryReservation) -> Result<Bytes, Error> {
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     while let Some(frame) = body.frame().await {
@@ -154,6 +166,7 @@ async fn read_all(body: &mut DecodedBody, limit: usize) -> Result<Bytes, Error> 
         if first.len() + rest.len() + data.len() > limit {
             return Err(Error::TooLarge { limit });
         }
+        memory.grow(2 * data.len()).await.map_err(no_memory)?;
         if first.is_empty() && rest.is_empty() {
             first = data;
         } else {
@@ -164,4 +177,8 @@ async fn read_all(body: &mut DecodedBody, limit: usize) -> Result<Bytes, Error> 
         }
     }
     Ok(if rest.is_empty() { first } else { rest.freeze() })
+}
+
+fn no_memory(_: MemoryExhausted) -> Error {
+    Error::Protocol("its answer is larger than the gateway has memory for right now".to_owned())
 }

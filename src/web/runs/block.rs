@@ -294,6 +294,9 @@ impl Notice {
             FinishReason::MaxToolCalls => {
                 "Stopped after `max_tool_calls` tool calls. Allow more to let it go on.".into()
             }
+            FinishReason::ByteBudget => {
+                "Stopped at the limit of bytes for one run. Ask for less at a time.".into()
+            }
             FinishReason::TokenBudget => {
                 "Cut off: `max_tokens` over all turns is used up. Allow more to let it go on.".into()
             }

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::config::{self, Secret};
 use crate::egress::{Egress, system_lookup};
+use crate::memory_budget::MemoryBudget;
 use crate::tools::{Error, Follower, Progress, Server, ToolList, Tools};
 
 /// One request as the server read it.
@@ -242,7 +243,11 @@ async fn read_request(connection: &mut BufReader<TcpStream>) -> Option<Seen> {
 pub(super) fn client(change: impl FnOnce(&mut config::Mcp)) -> Tools {
     let mut settings = config::Mcp::default();
     change(&mut settings);
-    Tools::new(Egress::new(&config::Egress::default(), true, system_lookup()).unwrap(), &settings)
+    Tools::new(
+        Egress::new(&config::Egress::default(), true, system_lookup()).unwrap(),
+        &settings,
+        MemoryBudget::unlimited(),
+    )
 }
 
 /// Calls the tool `name` of `list` and gives the text of its result.
