@@ -75,11 +75,14 @@ impl Sink {
 
     /// Takes into account what another process has shown.
     pub fn note_so_far(&self) {
-        let (Some(seen), Some(log)) = (&self.seen, self.log()) else { return };
-        let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-        for event in log.events(0, usize::MAX, usize::MAX) {
-            seen.note(&event);
+        let Some(log) = self.log() else { return };
+        if let Some(seen) = &self.seen {
+            let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+            for event in log.all_events() {
+                seen.note(&event);
+            }
         }
+        log.let_go_of_stored();
     }
 
     /// Adds an event, waiting for room.

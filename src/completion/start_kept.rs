@@ -483,7 +483,11 @@ async fn carry_out(
             let _ = log.push(RunEvent::Notice(notice));
             Some(RunEvent::Finish { reason: FinishReason::Cancelled })
         }
-        Some(Stop::TooLarge) => Some(RunEvent::Error(too_large())),
+        Some(Stop::TooLarge(most)) => {
+            let message = format!("The run has reached its limit of bytes: {most}.");
+            let _ = log.push(RunEvent::Notice(Notice { code: "byte_budget".into(), message }));
+            Some(RunEvent::Finish { reason: FinishReason::ByteBudget })
+        }
         Some(Stop::Unwritable) => Some(RunEvent::Error(unwritable())),
         Some(Stop::HandedOver) => None,
     };
@@ -512,9 +516,4 @@ async fn carry_out(
 /// A run that ended without saying how: a defect of ours.
 pub(super) fn broke_off() -> RunError {
     ended(500, ErrorBody::new(ErrorKind::Server, None, "the run ended unexpectedly; please report this"))
-}
-
-fn too_large() -> RunError {
-    let message = "the run has become larger than what is kept of one; ask for less at a time";
-    ended(502, ErrorBody::new(ErrorKind::Server, Some("run_too_large"), message))
 }

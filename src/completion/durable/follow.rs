@@ -17,6 +17,8 @@ use crate::store::{Error, RunRow, RunState};
 
 /// Rows of events that are read at once.
 const ROWS: i64 = 500;
+/// And of a run that is carried out here, for one viewer.
+const FEW_ROWS: i64 = 20;
 /// How often a run of another process is looked at when nobody tells of it.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -42,7 +44,7 @@ impl Runs {
     /// # Errors
     /// When the store fails.
     pub async fn events(&self, record: &Record) -> Result<Vec<Arc<RunEvent>>, Error> {
-        Ok(self.follow(record, 0).await?.so_far())
+        self.follow(record, 0).await?.so_far().await
     }
 
     async fn log(&self, record: &Record) -> Result<Arc<Log>, Error> {
@@ -169,7 +171,24 @@ impl Inner {
         }
         let last = self.store.last_batch(&row.project, &row.id).await?;
         let place = last.map_or(0, |(place, _, _)| place + 1);
-        Ok((log.events(0, usize::MAX, usize::MAX), steps, place))
+        Ok((log.all_events(), steps, place))
+    }
+}
+
+impl Log {
+    /// Some events from this number on, of those that are in the store alone; none when the run was deleted.
+    pub(super) async fn read_stored(&self, first: usize) -> Result<Vec<Arc<RunEvent>>, Error> {
+        let Some(journal) = self.journal() else { return Ok(Vec::new()) };
+        let from = i64::try_from(first).unwrap_or(i64::MAX);
+        let rows = journal.store().list_run_events(&self.project, &self.id, from, FEW_ROWS).await?;
+        let mut events = Vec::new();
+        for batch in rows {
+            let begins = usize::try_from(batch.first).unwrap_or(usize::MAX);
+            let known = (first + events.len()).saturating_sub(begins);
+            let batch: Vec<RunEvent> = read_all(&batch.events)?;
+            events.extend(batch.into_iter().skip(known).map(Arc::new));
+        }
+        Ok(events)
     }
 }
 

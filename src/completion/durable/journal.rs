@@ -40,6 +40,8 @@ struct Inner {
     store: Store,
     connections: Connections,
     clock: Clock,
+    /// Most bytes of the events of one run.
+    most_bytes: usize,
     /// This process's name among those that carry out runs. A new one when it was declared dead.
     instance: RwLock<Arc<str>>,
     /// The runs of this process.
@@ -57,12 +59,13 @@ pub struct Writer {
 }
 
 impl Journal {
-    pub fn new(store: Store, connections: Connections, clock: Clock) -> (Self, Writer) {
+    pub fn new(store: Store, connections: Connections, clock: Clock, most_bytes: usize) -> (Self, Writer) {
         let (queue, queued) = mpsc::unbounded_channel();
         let inner = Inner {
             store,
             connections,
             clock,
+            most_bytes,
             instance: RwLock::new(random_id("gw_").into()),
             live: Mutex::default(),
             queue,
@@ -74,6 +77,15 @@ impl Journal {
 
     pub fn clock(&self) -> Clock {
         self.0.clock.clone()
+    }
+
+    /// Most bytes of the events of one run.
+    pub(super) fn most_bytes(&self) -> usize {
+        self.0.most_bytes
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.0.store
     }
 
     /// This process's name in the store.

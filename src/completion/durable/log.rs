@@ -4,28 +4,29 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use futures_util::future::AbortHandle;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use super::journal::Journal;
 use super::record::{ShownSharing, Status, Visibility};
 use super::step::Step;
 use super::tally::{count, reason_of, status_after, usage_of};
 use super::tell::Told;
+use super::viewer::LiveSender;
 use crate::clock::Clock;
 use crate::completion::event::RunEvent;
 use crate::completion::sink::Gone;
 use crate::store::{RunRow, RunUsage};
 
-/// Largest text of all events of a run, in bytes.
-const MOST_BYTES: usize = 64 << 20;
+/// What the last events that are in the store may take in memory while somebody reads there, in bytes.
+const WINDOW_BYTES: usize = 128 << 10;
 
 /// Why a run is to end before its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
     /// Somebody who may asked for it.
     Cancelled,
-    /// Its events are more than is kept.
-    TooLarge,
+    /// Its events are more than is kept: so many bytes.
+    TooLarge(usize),
     /// The store has taken nothing for too long.
     Unwritable,
     /// The process stops; another one goes on.
@@ -68,9 +69,14 @@ pub struct Log {
 }
 
 pub(super) struct State {
+    /// The last events: those that are not in the store, and some that are. Never without the last one.
     pub events: Vec<Arc<RunEvent>>,
+    /// The number of the first of them; those before it are read from the store.
+    pub first: usize,
+    /// All events are kept in memory: whoever goes on with the run reads them, or nobody writes them.
+    pub keeps_all: bool,
     /// Who is given each event as it happens; the last one once it is in the store.
-    pub live: Vec<mpsc::UnboundedSender<Arc<RunEvent>>>,
+    pub live: Vec<LiveSender>,
     /// Not in the store yet.
     pub new: Option<Box<RunRow>>,
     pub steps: Vec<Step>,
@@ -153,6 +159,7 @@ impl Log {
             let asked = row.metadata.len() + row.request.len() + row.state.len();
             let all = i64::try_from(asked + state.bytes).unwrap_or(i64::MAX);
             state.uncounted_bytes = (all - row.bytes).max(0);
+            state.keeps_all = true;
         }
         log.settled.send_modify(|settled| {
             settled.created = true;
@@ -164,6 +171,7 @@ impl Log {
     /// The log of a run that is only read here.
     pub fn followed(row: &RunRow, clock: Clock) -> Arc<Self> {
         let log = Log::new(row, Vec::new(), Visibility::Private, clock, None);
+        log.state().keeps_all = true;
         log.settled.send_modify(|settled| settled.created = true);
         Arc::new(log)
     }
@@ -178,6 +186,8 @@ impl Log {
         let bytes = events.iter().map(|event| event.weight()).sum();
         let state = State {
             events,
+            first: 0,
+            keeps_all: false,
             live: Vec::new(),
             new: None,
             steps: Vec::new(),
@@ -231,19 +241,20 @@ impl Log {
     /// [`Gone`] when the run is another process's now.
     pub fn push(&self, event: impl Into<Arc<RunEvent>>) -> Result<(), Gone> {
         let event = event.into();
-        let is_last = event.is_last();
+        let (is_last, weight) = (event.is_last(), event.weight());
+        let most = self.journal.as_ref().map_or(usize::MAX, Journal::most_bytes);
         let (is_too_large, is_new) = {
             let mut state = self.state();
             if state.ended_at.is_some() || state.is_closed {
                 return Err(Gone);
             }
-            state.note(&event, &self.clock);
+            state.note(&event, weight, &self.clock);
             if !is_last {
-                state.live.retain(|viewer| viewer.send(Arc::clone(&event)).is_ok());
+                state.live.retain(|viewer| viewer.send(&event, weight));
             }
             state.events.push(event);
             let is_new = !std::mem::replace(&mut state.is_queued, true);
-            (state.bytes > MOST_BYTES, is_new)
+            (state.bytes > most, is_new)
         };
         if is_last {
             self.calls.send_replace(());
@@ -253,7 +264,7 @@ impl Log {
             }
         }
         if is_too_large && !is_last {
-            self.end_early(Stop::TooLarge);
+            self.end_early(Stop::TooLarge(most));
         }
         if let Some(journal) = &self.journal {
             journal.queue(&self.id, is_new, is_last);
@@ -266,9 +277,9 @@ impl Log {
     pub fn follow(&self, first: usize, events: Vec<RunEvent>) {
         let number = {
             let mut state = self.state();
-            let known = state.events.len().saturating_sub(first);
+            let known = state.number().saturating_sub(first);
             state.events.extend(events.into_iter().skip(known).map(Arc::new));
-            state.events.len()
+            state.number()
         };
         self.settled.send_modify(|settled| settled.events = settled.events.max(number));
     }
@@ -432,16 +443,51 @@ impl Log {
         self.state().ended_at.is_some()
     }
 
-    /// The event of this number.
+    /// The event of this number, when it is in memory.
     pub fn event(&self, number: usize) -> Option<Arc<RunEvent>> {
-        self.state().events.get(number).cloned()
+        let state = self.state();
+        number.checked_sub(state.first).and_then(|at| state.events.get(at)).cloned()
     }
 
-    /// Up to `most` events from `first`, before `end`.
-    pub fn events(&self, first: usize, end: usize, most: usize) -> Vec<Arc<RunEvent>> {
-        let state = self.state();
-        let end = end.min(state.events.len()).min(first.saturating_add(most));
-        state.events.get(first..end).unwrap_or_default().to_vec()
+    /// Whether the event of this number is in the store alone.
+    pub(super) fn is_let_go(&self, number: usize) -> bool {
+        number < self.state().first
+    }
+
+    /// All events of a log that keeps them in memory: what is followed, and what has just been taken over.
+    pub fn all_events(&self) -> Vec<Arc<RunEvent>> {
+        self.state().events.clone()
+    }
+
+    /// Events that are in the store are let go from now on.
+    pub fn let_go_of_stored(&self) {
+        self.state().keeps_all = self.is_followed();
+    }
+
+    /// Lets go of events that are in the store, but for the last few where somebody reads what comes into it.
+    pub(super) fn trim(&self) {
+        let (stored, window) =
+            (self.settled.borrow().events, if self.is_watched() { WINDOW_BYTES } else { 0 });
+        let mut state = self.state();
+        if state.keeps_all {
+            return;
+        }
+        let stored = stored.min(state.number().saturating_sub(1)).saturating_sub(state.first);
+        let mut kept = 0;
+        let needed = state.events[..stored].iter().rev().take_while(|event| {
+            kept += event.weight();
+            kept <= window
+        });
+        let gone = stored - needed.count();
+        state.events.drain(..gone);
+        state.first += gone;
+        if state.events.capacity() > 4 * state.events.len().max(16) {
+            state.events.shrink_to_fit();
+        }
+    }
+
+    pub(super) fn journal(&self) -> Option<&Journal> {
+        self.journal.as_ref()
     }
 
     pub(super) fn watch_settled(&self) -> watch::Receiver<Settled> {
@@ -469,6 +515,11 @@ impl Log {
 }
 
 impl State {
+    /// How many events there are, in memory or not.
+    pub fn number(&self) -> usize {
+        self.first + self.events.len()
+    }
+
     fn follow_calls(&mut self, step: &Step) {
         match step {
             Step::Calling { place, repeatable: false } => self.uncertain.push(*place),
@@ -481,8 +532,8 @@ impl State {
     }
 
     /// What an event means for the run.
-    fn note(&mut self, event: &RunEvent, clock: &Clock) {
-        self.bytes += event.weight();
+    fn note(&mut self, event: &RunEvent, weight: usize, clock: &Clock) {
+        self.bytes += weight;
         count(&mut self.usage, event);
         let status = status_after(event, self.status);
         if let Some(reason) = reason_of(event) {

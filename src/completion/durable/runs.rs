@@ -123,7 +123,7 @@ impl Runs {
         public_url: String,
         memory: HiddenTurns,
     ) -> (Self, Work) {
-        let (journal, writer) = Journal::new(store.clone(), connections, clock.clone());
+        let (journal, writer) = Journal::new(store.clone(), connections, clock.clone(), settings.max_bytes);
         let news = broadcast::Sender::new(NEWS_AHEAD);
         let followed = Mutex::default();
         let (ended, to_tidy) = mpsc::unbounded_channel();

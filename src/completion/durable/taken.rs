@@ -33,7 +33,8 @@ impl Log {
         let mut state = self.state();
         state.is_queued = false;
         // Written as text below, where the run does not wait for it.
-        let new = state.events.get(settled.events..).unwrap_or_default().to_vec();
+        let unwritten = settled.events.saturating_sub(state.first);
+        let new = state.events.get(unwritten..).unwrap_or_default().to_vec();
         let mut batch = (!new.is_empty() || !state.steps.is_empty()).then(|| RunBatch {
             project: self.project.to_string(),
             run: self.id.to_string(),
@@ -58,7 +59,7 @@ impl Log {
         (state.is_changed, state.is_hiding) = (false, false);
         let after = Settled {
             created: true,
-            events: state.events.len(),
+            events: state.number(),
             steps: state.steps_written + state.steps.len(),
             ended: state.ended_at.is_some(),
             lost: false,
@@ -97,6 +98,7 @@ impl Log {
         if taken.after.ended {
             self.end_live();
         }
+        self.trim();
     }
 
     /// Whatever was taken may not have been written: all that is not known to be in the store is written once more.

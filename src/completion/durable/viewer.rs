@@ -1,7 +1,8 @@
 //! Reading a run: the only viewer of one that is not kept, or one of many.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::sync::{mpsc, watch};
 
@@ -9,6 +10,7 @@ use super::creation::Creation;
 use super::log::{Log, Settled};
 use crate::completion::event::RunEvent;
 use crate::completion::shared_run::SharedViewer;
+use crate::store::Error;
 
 /// Reads events one after the other.
 pub enum Viewer {
@@ -22,16 +24,50 @@ pub enum Viewer {
     Settled(LogViewer),
 }
 
+/// What may wait for a request that is answered by a run as it goes, in bytes; who is further behind reads on in the store.
+const WAITING_BYTES: usize = 128 << 10;
+
 /// A request that is answered by a run as it goes.
 pub struct LiveViewer {
     log: Arc<Log>,
     events: mpsc::UnboundedReceiver<Arc<RunEvent>>,
+    queue: Arc<LiveQueue>,
+    /// The number of the next event.
+    next: usize,
+    /// Reads on where this viewer was too slow.
+    behind: Option<Box<LogViewer>>,
+}
+
+/// What waits for a live viewer.
+#[derive(Default)]
+pub(super) struct LiveQueue {
+    bytes: AtomicUsize,
+    is_cut: AtomicBool,
+}
+
+/// The end that a run writes to.
+pub(super) struct LiveSender {
+    events: mpsc::UnboundedSender<Arc<RunEvent>>,
+    queue: Arc<LiveQueue>,
+}
+
+impl LiveSender {
+    /// Sends an event; false when the viewer has left, or is to read on in the store.
+    pub(super) fn send(&self, event: &Arc<RunEvent>, weight: usize) -> bool {
+        if self.queue.bytes.fetch_add(weight, Ordering::Relaxed) > WAITING_BYTES {
+            self.queue.is_cut.store(true, Ordering::Release);
+            return false;
+        }
+        self.events.send(Arc::clone(event)).is_ok()
+    }
 }
 
 /// A place in a run's log. Reads what is in the store alone, so that a number never means two events.
 pub struct LogViewer {
     pub(super) log: Arc<Log>,
     next: usize,
+    /// Events from `next` on that were read from the store.
+    stored: VecDeque<Arc<RunEvent>>,
     settled: watch::Receiver<Settled>,
     /// Whether it may go on when the run becomes private.
     is_own: bool,
@@ -41,13 +77,14 @@ impl Viewer {
     /// Reads from the event `first`: what is in the store alone.
     pub(super) fn of_settled(log: Arc<Log>, first: usize, is_own: bool) -> LogViewer {
         let settled = log.watch_settled();
-        LogViewer { next: first, settled, is_own, log }
+        LogViewer { next: first, stored: VecDeque::new(), settled, is_own, log }
     }
 
     /// Reads from the beginning, each event as soon as it happens, but the last one when it is in the store.
     pub(in crate::completion) fn live(log: Arc<Log>) -> Self {
         log.live_viewers.fetch_add(1, Ordering::Relaxed);
-        Viewer::Live(LiveViewer { events: log.watch_live(), log })
+        let (events, queue) = log.watch_live();
+        Viewer::Live(LiveViewer { events, queue, next: 0, behind: None, log })
     }
 
     /// The next event; `None` after the last one, and when there will be none.
@@ -55,7 +92,7 @@ impl Viewer {
         match self {
             Viewer::Only(events) => events.recv().await,
             Viewer::Shared(viewer) => viewer.next().await,
-            Viewer::Live(viewer) => viewer.events.recv().await,
+            Viewer::Live(viewer) => viewer.next().await,
             Viewer::Settled(viewer) => viewer.next().await.map(|(_, event)| event),
         }
     }
@@ -65,7 +102,7 @@ impl Viewer {
         match self {
             Viewer::Only(events) => events.try_recv().ok(),
             Viewer::Shared(viewer) => viewer.ready(),
-            Viewer::Live(viewer) => viewer.events.try_recv().ok(),
+            Viewer::Live(viewer) => viewer.ready(),
             Viewer::Settled(viewer) => viewer.ready().map(|(_, event)| event),
         }
     }
@@ -80,6 +117,34 @@ impl Viewer {
     }
 }
 
+impl LiveViewer {
+    async fn next(&mut self) -> Option<Arc<RunEvent>> {
+        if self.behind.is_none() {
+            if let Some(event) = self.events.recv().await {
+                return Some(self.took(event));
+            }
+            if !self.queue.is_cut.load(Ordering::Acquire) {
+                return None;
+            }
+            self.behind = Some(Box::new(Viewer::of_settled(Arc::clone(&self.log), self.next, true)));
+        }
+        self.behind.as_mut()?.next().await.map(|(_, event)| event)
+    }
+
+    fn ready(&mut self) -> Option<Arc<RunEvent>> {
+        match &mut self.behind {
+            Some(behind) => behind.ready().map(|(_, event)| event),
+            None => self.events.try_recv().ok().map(|event| self.took(event)),
+        }
+    }
+
+    fn took(&mut self, event: Arc<RunEvent>) -> Arc<RunEvent> {
+        self.next += 1;
+        self.queue.bytes.fetch_sub(event.weight(), Ordering::Relaxed);
+        event
+    }
+}
+
 impl Drop for LiveViewer {
     fn drop(&mut self) {
         self.log.live_viewers.fetch_sub(1, Ordering::Relaxed);
@@ -88,21 +153,30 @@ impl Drop for LiveViewer {
 
 impl Log {
     /// All events so far, and each as it happens; the last one once it may be told. Ends when there will be no more here.
-    pub(super) fn watch_live(&self) -> mpsc::UnboundedReceiver<Arc<RunEvent>> {
+    pub(super) fn watch_live(&self) -> (mpsc::UnboundedReceiver<Arc<RunEvent>>, Arc<LiveQueue>) {
         let (viewer, events) = mpsc::unbounded_channel();
+        let queue = Arc::new(LiveQueue::default());
+        let viewer = LiveSender { events: viewer, queue: Arc::clone(&queue) };
         {
             let mut state = self.state();
-            for event in state.events.iter().filter(|event| !event.is_last()) {
-                // The other end is in this function.
-                let _ = viewer.send(Arc::clone(event));
+            let all_sent = state.first == 0
+                && state
+                    .events
+                    .iter()
+                    .filter(|event| !event.is_last())
+                    .all(|event| viewer.send(event, event.weight()));
+            if all_sent {
+                state.live.push(viewer);
+            } else {
+                // What is in the store alone is read there.
+                queue.is_cut.store(true, Ordering::Release);
             }
-            state.live.push(viewer);
         }
         // Whoever ended the others may have done so before this one was among them.
         if self.is_handed_over() || (self.is_over() && self.may_tell_end()) {
             self.end_live();
         }
-        events
+        (events, queue)
     }
 
     /// Lets go of those who see each event as it happens, with the last one if it may be told.
@@ -113,7 +187,7 @@ impl Log {
         for viewer in state.live.drain(..) {
             if let Some(last) = last {
                 // It may have left.
-                let _ = viewer.send(Arc::clone(last));
+                let _ = viewer.events.send(Arc::clone(last));
             }
         }
     }
@@ -133,6 +207,13 @@ impl LogViewer {
             if let Some(found) = self.ready() {
                 return Some(found);
             }
+            if self.log.is_let_go(self.next) && self.may_read() {
+                if self.read_on().await {
+                    continue;
+                }
+                // Its reader comes back.
+                return None;
+            }
             if lost
                 || (hopeless && self.log.is_over())
                 || self.log.is_handed_over()
@@ -150,22 +231,50 @@ impl LogViewer {
         if self.next >= self.settled.borrow().events || !self.may_read() {
             return None;
         }
-        let event = self.log.event(self.next)?;
+        let event = match self.stored.front() {
+            Some(event) => Arc::clone(event),
+            None => self.log.event(self.next)?,
+        };
         // Who has read the end finds it in the store.
         if event.is_last() && !self.log.may_tell_end() {
             return None;
         }
+        self.stored.pop_front();
         self.next += 1;
         Some((self.next - 1, self.shown(event)))
     }
 
-    /// All events up to what is there now, without moving on.
-    pub fn so_far(&self) -> Vec<Arc<RunEvent>> {
-        if !self.may_read() {
-            return Vec::new();
+    /// All events from here up to what is there now.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn so_far(&mut self) -> Result<Vec<Arc<RunEvent>>, Error> {
+        let end = self.settled.borrow().events;
+        let mut events = Vec::new();
+        while self.next < end {
+            if let Some((_, event)) = self.ready() {
+                events.push(event);
+            } else if !self.may_read() || !self.log.is_let_go(self.next) {
+                break;
+            } else {
+                self.stored = self.log.read_stored(self.next).await?.into();
+                if self.stored.is_empty() {
+                    break;
+                }
+            }
         }
-        let events = self.log.events(0, self.settled.borrow().events, usize::MAX);
-        events.into_iter().map(|event| self.shown(event)).collect()
+        Ok(events)
+    }
+
+    /// Reads from the store what is not in memory any more; false when nothing is to be had.
+    async fn read_on(&mut self) -> bool {
+        match self.log.read_stored(self.next).await {
+            Ok(events) => self.stored = events.into(),
+            Err(error) => {
+                tracing::warn!(%error, run.id = &*self.log.id, "events of a run could not be read");
+            }
+        }
+        !self.stored.is_empty()
     }
 
     /// The event as this viewer may see it.

@@ -46,7 +46,7 @@ impl Log {
     pub async fn settled_or_lost(&self) {
         let (events, steps) = {
             let state = self.state();
-            (state.events.len(), state.steps_written + state.steps.len())
+            (state.number(), state.steps_written + state.steps.len())
         };
         let mut settled = self.settled.subscribe();
         let is_there =
