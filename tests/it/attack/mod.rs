@@ -9,6 +9,7 @@ mod held_by_one;
 mod hidden_turns;
 mod json;
 mod lost_commit;
+mod memory;
 mod protocol;
 mod stale_pages;
 mod wire;
