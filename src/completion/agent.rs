@@ -22,13 +22,12 @@ use super::memory::AskedMessages;
 use super::options::{OnAuth, Options, StopWhen};
 use super::pictures;
 use super::prepare::fail;
-use super::run_budget::{BudgetExceeded, RunBudget, weigh_value};
+use super::run_budget::{BudgetExceeded, RunBudget, no_memory, weigh_value};
 use super::sink::{Gone, Sink};
 use super::toolset::{Owner, Toolset};
 use super::turn::{Broken, Call, Reader, Turn};
 use crate::clean_json;
 use crate::egress;
-use crate::memory_budget::{MemoryExhausted, RETRY_AFTER_SECONDS};
 use crate::openai::{ErrorBody, ErrorKind, read_provider_error};
 use crate::upstream::{self, Target};
 
@@ -110,7 +109,7 @@ impl Agent {
             Ok(End::Failed(error)) => RunEvent::Error(self.sink.called().explain_provider(error)),
             Ok(End::Gone) => return,
             Ok(End::OverBudget(why)) => {
-                if self.sink.send(over_budget(why)).await.is_err() {
+                if self.sink.send(why.notice()).await.is_err() {
                     return;
                 }
                 RunEvent::Finish { reason: FinishReason::ByteBudget }
@@ -541,26 +540,6 @@ impl Agent {
 
 fn notice(code: &str, message: String) -> RunEvent {
     RunEvent::Notice(Notice { code: code.to_owned(), message })
-}
-
-/// What is said when the run may not take more.
-fn over_budget(why: BudgetExceeded) -> RunEvent {
-    match why {
-        BudgetExceeded::Bytes(most) => {
-            notice("byte_budget", format!("The run has reached its limit of bytes: {most}."))
-        }
-        BudgetExceeded::Memory => notice(
-            "memory_exhausted",
-            "The run ended early: the gateway had no memory left for it.".to_owned(),
-        ),
-    }
-}
-
-/// A run that cannot begin for want of memory.
-fn no_memory() -> RunError {
-    let body = ErrorBody::new(ErrorKind::Server, Some("memory_exhausted"), MemoryExhausted.to_string());
-    let retry_after = Some(RETRY_AFTER_SECONDS.to_string());
-    RunError { status: 503, error: body.into_value(), retry_after, login: None }
 }
 
 /// A provider that gave no answer at all.

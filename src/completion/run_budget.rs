@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Map, Value};
 
-use crate::memory_budget::{MemoryBudget, MemoryExhausted, MemoryReservation};
+use super::event::{Notice, RunError, RunEvent};
+use crate::memory_budget::{MemoryBudget, MemoryExhausted, MemoryReservation, RETRY_AFTER_SECONDS};
+use crate::openai::{ErrorBody, ErrorKind};
 
 /// What a node of a JSON value takes besides its text.
 const NODE_BYTES: usize = 64;
@@ -38,6 +40,29 @@ impl From<MemoryExhausted> for BudgetExceeded {
     fn from(_: MemoryExhausted) -> Self {
         BudgetExceeded::Memory
     }
+}
+
+impl BudgetExceeded {
+    /// What the run says when it ends for that.
+    pub fn notice(self) -> RunEvent {
+        let (code, message) = match self {
+            BudgetExceeded::Bytes(most) => {
+                ("byte_budget", format!("The run has reached its limit of bytes: {most}."))
+            }
+            BudgetExceeded::Memory => {
+                let message = "The run ended early: the gateway had no memory left for it.";
+                ("memory_exhausted", message.to_owned())
+            }
+        };
+        RunEvent::Notice(Notice { code: code.to_owned(), message })
+    }
+}
+
+/// The 503 of a run that cannot begin for want of memory.
+pub fn no_memory() -> RunError {
+    let body = ErrorBody::new(ErrorKind::Server, Some("memory_exhausted"), MemoryExhausted.to_string());
+    let retry_after = Some(RETRY_AFTER_SECONDS.to_string());
+    RunError { status: 503, error: body.into_value(), retry_after, login: None }
 }
 
 impl RunBudget {

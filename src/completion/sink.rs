@@ -45,7 +45,7 @@ impl Sink {
 
     /// A sink into the log of a run that is kept.
     pub fn to_log(log: Arc<Log>) -> Self {
-        let called = CalledTools::of(&log.all_events());
+        let called = log.called.clone();
         Sink { out: Out::Log(log), seen: None, called }
     }
 

@@ -7,7 +7,6 @@ use futures_util::future::{AbortHandle, Abortable, Aborted};
 use http::HeaderMap;
 use serde_json::Value;
 
-use super::called_tools::CalledTools;
 use super::durable::{
     ClaimFailure, Creation, Idempotency, Keep, KeptApplication, KeptState, Kind, Log, Resume, Runs, Stop,
     Told, Viewer, Visibility, has_credentials, kept_request, title,
@@ -493,10 +492,7 @@ async fn carry_out(
     };
     if let Some(last) = last {
         let last = match last {
-            RunEvent::Error(error) => {
-                let called = CalledTools::of(&log.events(0, usize::MAX, usize::MAX));
-                RunEvent::Error(called.explain(error))
-            }
+            RunEvent::Error(error) => RunEvent::Error(log.called.explain(error)),
             other => other,
         };
         // Lost in the last moment: another process ends it.

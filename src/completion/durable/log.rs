@@ -13,6 +13,7 @@ use super::tally::{count, reason_of, status_after, usage_of};
 use super::tell::Told;
 use super::viewer::LiveSender;
 use crate::clock::Clock;
+use crate::completion::called_tools::CalledTools;
 use crate::completion::event::RunEvent;
 use crate::completion::sink::Gone;
 use crate::store::{RunRow, RunUsage};
@@ -61,6 +62,8 @@ pub struct Log {
     pub(super) stop: watch::Sender<Option<Stop>>,
     /// Ends what carries it out.
     pub(super) ending: OnceLock<AbortHandle>,
+    /// The tools that it has called, as its sink notes them.
+    pub(in crate::completion) called: CalledTools,
     /// Requests that are answered by it as it goes.
     pub(super) live_viewers: AtomicUsize,
     clock: Clock,
@@ -184,6 +187,7 @@ impl Log {
         journal: Option<Journal>,
     ) -> Self {
         let bytes = events.iter().map(|event| event.weight()).sum();
+        let called = CalledTools::of(&events);
         let state = State {
             events,
             first: 0,
@@ -220,6 +224,7 @@ impl Log {
             settled: watch::Sender::default(),
             stop: watch::Sender::new(None),
             ending: OnceLock::new(),
+            called,
             live_viewers: AtomicUsize::new(0),
             clock,
             journal,
