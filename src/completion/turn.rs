@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
@@ -158,8 +158,7 @@ impl Reader<'_> {
     }
 
     /// All bytes of an answer that is not streamed.
-    async fn collect(&self, body: DecodedBody, held: &mut HeldBytes<'_>) -> Result<Bytes, Broken> {
-        let mut body = Limited::new(body, MAX_ANSWER_BYTES);
+    async fn collect(&self, mut body: DecodedBody, held: &mut HeldBytes<'_>) -> Result<Bytes, Broken> {
         let mut bytes = BytesMut::new();
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| self.failed(format!("the answer broke off: {error}")))?;
@@ -168,6 +167,9 @@ impl Reader<'_> {
             held.set(2 * (bytes.len() + data.len())).await?;
             if bytes.len() + data.len() > self.budget.left() {
                 return Err(self.budget.exceeded().into());
+            }
+            if bytes.len() + data.len() > MAX_ANSWER_BYTES {
+                return Err(self.failed(format!("the answer is larger than {MAX_ANSWER_BYTES} bytes")));
             }
             bytes.extend_from_slice(&data);
         }
@@ -398,8 +400,8 @@ impl<'a> Assembly<'a> {
         }
         let (text, held) = weigh(&delta);
         let (more_text, more_held) = logprobs.as_ref().map_or((0, 0), weigh_value);
-        // Once in the message, and once for its viewers.
-        self.reader.budget.take(text + more_text, 2 * held + more_held).await?;
+        // In the message, for its viewers, and for an answer in one piece as text and as JSON.
+        self.reader.budget.take(text + more_text, 4 * held + more_held).await?;
         self.reader.budget.show(held + more_held);
         for (key, value) in &delta {
             merge(&mut self.message, key, value);

@@ -110,7 +110,7 @@ async fn a_request_may_lower_the_bytes_of_its_run_and_not_raise_them() {
 async fn many_runs_wait_for_one_another_and_all_come_to_their_end() {
     let answer = || stream(&[delta(&json!({ "content": bytes(400 * KIB) })), finish("stop")]);
     let provider = FakeProvider::answering(move |_| answer()).await;
-    let gateway = Gateway::configured(&provider, |settings| settings.limits.memory_bytes = 4 * MIB).await;
+    let gateway = Gateway::configured(&provider, |settings| settings.limits.memory_bytes = 16 * MIB).await;
     let body = with(ask(&[]), json!({ "toolgate": { "output": "text" } }));
     let answers = join_all((0..12).map(|_| gateway.client.chat(&body))).await;
     assert!(answers.iter().all(|answer| answer.content().len() == 400 * KIB));
