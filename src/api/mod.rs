@@ -41,6 +41,7 @@ pub use relay::by_model as relay_by_model;
 pub use result::{Form, show as show_result};
 pub use runs::{
     cancel as cancel_run, change as change_run, delete as delete_run, events as follow_run, find as find_run,
+    resume as resume_run,
 };
 pub use stored::{
     delete as delete_stored_completion, find as find_stored_completion, list as list_stored_completions,

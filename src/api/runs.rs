@@ -86,6 +86,25 @@ pub async fn cancel(
     Ok(json_response(StatusCode::OK, &view))
 }
 
+/// `POST /v1/runs/{id}/resume`: continues a run that was interrupted, under a new id.
+///
+/// # Errors
+/// 401, 403, 404, 409, 429, 503.
+pub async fn resume(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    head: Parts,
+) -> Result<Response, ApiError> {
+    let reader = app.reader(&head).await?;
+    let record = done(app.runs().resume_interrupted(&id, &reader).await?)?;
+    let view = view(&app, &record).await?;
+    let mut response = json_response(StatusCode::ACCEPTED, &view);
+    if let Ok(location) = HeaderValue::try_from(app.run_url(&record.id)) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    Ok(response)
+}
+
 /// `DELETE /v1/runs/{id}`.
 ///
 /// # Errors
@@ -216,6 +235,16 @@ pub(super) fn done(changed: Changed) -> Result<Record, ApiError> {
         Changed::Stale => {
             let message = "the run has changed meanwhile; read it again";
             Err(ApiError::new(StatusCode::CONFLICT, ErrorKind::InvalidRequest, Some("stale"), message))
+        }
+        Changed::NotInterrupted => {
+            let message =
+                "only a run that ended as `interrupted` can be resumed; send the request again instead";
+            Err(ApiError::new(
+                StatusCode::CONFLICT,
+                ErrorKind::InvalidRequest,
+                Some("not_interrupted"),
+                message,
+            ))
         }
         Changed::StillRunning => {
             let message = "the run has not ended yet; try again in a moment";

@@ -62,6 +62,11 @@ pub(super) enum Command {
     Audit(AuditArgs),
     /// Show what a login at an address would be like, and if there can be none, why
     Doctor(DoctorArgs),
+    /// Interrupt the unfinished runs of a restored database, so that no action is repeated
+    ///
+    /// A gateway does this by itself where it can see that its database was restored or copied. Use this command before
+    /// starting one where it cannot, such as after restoring a snapshot of a whole machine.
+    Restore(RestoreArgs),
     /// Print the version
     Version,
 }
@@ -270,6 +275,15 @@ impl StoreArgs {
     pub(super) fn for_serve(&self) -> ServeArgs {
         ServeArgs { config: self.config.clone(), data: self.data.clone(), ..ServeArgs::default() }
     }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RestoreArgs {
+    /// Continue unfinished runs instead: the database was moved here, and nothing else continues them
+    #[arg(long)]
+    pub(super) resume: bool,
+    #[command(flatten)]
+    pub(super) store: StoreArgs,
 }
 
 #[derive(Debug, Args)]

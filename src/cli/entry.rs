@@ -6,7 +6,9 @@ use clap::Parser;
 use clap::error::{Error as ArgsError, ErrorKind};
 
 use super::args::{Cli, Command, KeyCommand, ServeArgs};
-use super::{Output, audit, connections, demo, doctor, init, key, key_hash, keys, migrate, project, serve};
+use super::{
+    Output, audit, connections, demo, doctor, init, key, key_hash, keys, migrate, project, restore, serve,
+};
 use crate::config::{self, Environment};
 use crate::{server, store};
 
@@ -110,6 +112,7 @@ fn run(cli: Cli, environment: &Environment, output: Output) -> Result<ExitCode, 
         Command::Keys { command } => keys::run(command, environment, output),
         Command::Connections { command } => connections::run(command, environment, output),
         Command::Audit(args) => audit::run(&args, environment, output),
+        Command::Restore(args) => restore::run(&args, environment, output),
         Command::Version => {
             output.line(concat!("toolgate ", env!("CARGO_PKG_VERSION")));
             Ok(())

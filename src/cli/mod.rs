@@ -17,6 +17,7 @@ mod migrate;
 mod moment;
 mod output;
 mod project;
+mod restore;
 mod serve;
 
 pub use banner::banner;

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::durable::{
     ClaimFailure, Creation, Idempotency, Keep, KeptApplication, KeptState, Kind, Log, Resume, Runs, Stop,
-    Told, Viewer, Visibility, has_credentials, kept_request, title,
+    Told, Viewer, Visibility, has_credentials, is_interrupted, kept_request, title,
 };
 use super::engine::Started;
 use super::event::{FinishReason, Notice, RunError, RunEvent};
@@ -26,7 +26,7 @@ use crate::crypto::sha256;
 use crate::id::{random_id, random_id_of};
 use crate::openai::{ChatRequest, ErrorBody, ErrorKind};
 use crate::rate_limit::RetryAfterSeconds;
-use crate::store::{self, Claimed, NewKey, RunRow, RunUsage};
+use crate::store::{self, Claimed, INTERRUPTED, NewKey, RunRow, RunUsage};
 use crate::telemetry::{Metrics, PanicSite, catch_panic};
 
 /// How long a task that is not stored is kept after it was made, in milliseconds: a day.
@@ -294,6 +294,7 @@ impl Engine {
             if row.cancel_requested {
                 log.end_early(Stop::Cancelled);
             }
+            let is_interrupted = is_interrupted(&row);
             let left = LeftTasks::of(&row, &resume);
             let sink = Sink::to_log(Arc::clone(&log));
             let body = async move {
@@ -302,7 +303,8 @@ impl Engine {
                 }
             };
             carry_out(parts.runs.clone(), Arc::clone(&parts.metrics), Arc::clone(&log), body).await;
-            if log.has_ended() {
+            // Those of an interrupted run may be another process's: of the database that this one was copied from.
+            if log.has_ended() && !is_interrupted {
                 // It may have ended before it asked about them again.
                 left.cancel(&parts).await;
             }
@@ -323,6 +325,9 @@ impl Engine {
         let failed = |code: &str, message: &str| {
             RunEvent::Error(ended(500, ErrorBody::new(ErrorKind::Server, Some(code), message)))
         };
+        if is_interrupted(row) {
+            return Err(RunEvent::Error(interrupted()));
+        }
         if row.takeovers > MOST_TAKEOVERS {
             let message = "the gateway was lost again and again during this run; send the request again";
             return Err(failed("run_given_up", message));
@@ -512,4 +517,11 @@ async fn carry_out(
 /// A run that ended without saying how: a defect of ours.
 pub(super) fn broke_off() -> RunError {
     ended(500, ErrorBody::new(ErrorKind::Server, None, "the run ended unexpectedly; please report this"))
+}
+
+/// The database was restored, or copied: nobody knows what the run did since.
+fn interrupted() -> RunError {
+    let message = "this run was unfinished when the gateway's database was restored from a backup or copied, and was \
+                   stopped so that no action is repeated; check what its tools have done, then resume it";
+    ended(500, ErrorBody::new(ErrorKind::Server, Some(INTERRUPTED), message))
 }

@@ -91,7 +91,7 @@ impl Inner {
                 return Ok(Renewed::LoginNeeded { reason: Reason::Revoked });
             };
             let until = self.now() + LEASE;
-            let taken = self.store.take_lease(&row, generation, &self.instance, now, until).await?;
+            let taken = self.store.take_lease(&row, generation, &self.instance, now, LEASE).await?;
             if !taken {
                 tokio::time::sleep(LOOK).await;
                 continue;

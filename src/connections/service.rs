@@ -150,6 +150,11 @@ impl Connections {
         })))
     }
 
+    /// What this process is called in leases.
+    pub fn instance(&self) -> &str {
+        &self.0.instance
+    }
+
     /// What this gateway is as a client, as JSON: the document behind its client id (CIMD).
     pub fn client_document(&self) -> String {
         self.0.clients.document()

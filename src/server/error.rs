@@ -19,6 +19,9 @@ pub enum Error {
     NoDataDirectory,
     #[error("cannot write `{}`: {reason}", .path.display())]
     Data { path: PathBuf, reason: String },
+    /// Another process serves from this directory.
+    #[error("{holder} already uses the data directory `{}`", .path.display())]
+    DirectoryInUse { path: PathBuf, holder: store::Holder },
     #[error("{0}")]
     Keys(keys::Error),
     #[error("the store: {0}")]
@@ -46,6 +49,11 @@ impl Error {
             Error::Settings(_) => None,
             Error::NoDataDirectory => Some("give a directory with `--data DIR`".to_owned()),
             Error::Data { .. } => Some("choose a directory that can be written with `--data DIR`".to_owned()),
+            Error::DirectoryInUse { .. } => Some(
+                "stop it, or give this one a directory of its own with `--data DIR`; several gateways share one \
+                 database in PostgreSQL (`store.url`)"
+                    .to_owned(),
+            ),
             Error::Keys(error) => error.hint(),
             Error::Store(store::Error::Unavailable(_)) => {
                 Some("is the database there, and do `store.url` and `data` name it?".to_owned())

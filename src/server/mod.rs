@@ -14,6 +14,6 @@ mod serve;
 mod started;
 
 pub use error::Error;
-pub use open::{DATABASE_FILE, Opened, WithoutKeys, open};
+pub use open::{DATABASE_FILE, Opened, WithoutKeys, lock, open};
 pub use serve::{World, serve, serve_until};
 pub use started::Started;

@@ -1,13 +1,14 @@
 //! Opening what is kept: the data directory, the store, the keyring that belongs to it.
 
 use std::fs::{self, OpenOptions};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::Error;
 use crate::config::{Environment, Settings};
 use crate::crypto::Keyring;
 use crate::keys::{self, Pepper, Source};
-use crate::store::{self, Location, Store};
+use crate::store::{self, DirectoryLock, Location, LockError, Store};
 
 /// The database's name in the data directory.
 pub const DATABASE_FILE: &str = "toolgate.db";
@@ -22,6 +23,8 @@ pub struct Opened {
     pub location: Location,
     /// Makes the namespaces of pass-through callers.
     pub pepper: Pepper,
+    /// Of a database in a file that this process serves from.
+    pub lock: Option<DirectoryLock>,
 }
 
 /// What to do when there is no keyring.
@@ -41,6 +44,28 @@ pub async fn open(
     settings: &Settings,
     environment: &Environment,
     without_keys: WithoutKeys,
+) -> Result<Opened, Error> {
+    open_with(settings, environment, without_keys, None).await
+}
+
+/// As [`open`], for the process that serves at `address`. A database in a file has one at a time.
+///
+/// # Errors
+/// See [`open`]; [`Error::DirectoryInUse`].
+pub(super) async fn open_to_serve(
+    settings: &Settings,
+    environment: &Environment,
+    without_keys: WithoutKeys,
+    address: SocketAddr,
+) -> Result<Opened, Error> {
+    open_with(settings, environment, without_keys, Some(address)).await
+}
+
+async fn open_with(
+    settings: &Settings,
+    environment: &Environment,
+    without_keys: WithoutKeys,
+    address: Option<SocketAddr>,
 ) -> Result<Opened, Error> {
     let source = Source::of(settings, environment)?;
     let location = location(settings, environment)?;
@@ -62,6 +87,10 @@ pub async fn open(
     if let Location::File(path) = &location {
         make_private_file(path)?;
     }
+    let lock = match (&location, address) {
+        (Location::File(path), Some(address)) => Some(lock(path, Some(address)).await?),
+        _ => None,
+    };
     let store = Store::open(&location).await?;
     let keys = match found {
         Some(keys) => keys,
@@ -75,7 +104,19 @@ pub async fn open(
     keys::check_before_migrating(&store, &keyring).await?;
     store.migrate().await?;
     let pepper = keys::unlock(&store, &keyring).await?;
-    Ok(Opened { store, keyring, source, location, pepper })
+    Ok(Opened { store, keyring, source, location, pepper, lock })
+}
+
+/// Locks the directory of a database in a file, for a process that serves at `address` or for a command.
+///
+/// # Errors
+/// [`Error::DirectoryInUse`], [`Error::Data`].
+pub async fn lock(database: &Path, address: Option<SocketAddr>) -> Result<DirectoryLock, Error> {
+    let folder = database.parent().unwrap_or(database).to_owned();
+    DirectoryLock::acquire(database, address).await.map_err(|error| match error {
+        LockError::Held(holder) => Error::DirectoryInUse { path: folder, holder },
+        LockError::Failed(error) => cannot_write(folder.join(store::LOCK_FILE), &error),
+    })
 }
 
 fn location(settings: &Settings, environment: &Environment) -> Result<Location, Error> {

@@ -30,6 +30,7 @@ pub fn router(app: Arc<api::App>, demo: Option<Router>, site: Arc<web::Site>) ->
         .route("/v1/runs/{id}", get(api::find_run).post(api::change_run).delete(api::delete_run))
         .route("/v1/runs/{id}/events", get(api::follow_run))
         .route("/v1/runs/{id}/cancel", post(api::cancel_run))
+        .route("/v1/runs/{id}/resume", post(api::resume_run))
         .route("/{id}", get(result::show).fallback(api::any_host))
         // models
         .route("/v1/models", get(api::list_models))

@@ -7,8 +7,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::front::Front;
+use super::open::open_to_serve;
 use super::router::router;
-use super::{Error, Opened, Started, WithoutKeys, listen, open};
+use super::{Error, Opened, Started, WithoutKeys, listen};
 use crate::api::{App, BodyShares};
 use crate::clock::Clock;
 use crate::completion::{Engine, EngineParts, HiddenTurns, Runs};
@@ -68,9 +69,9 @@ pub async fn serve_until(
     settings.listen = address;
     let public_url = settings.public_url();
 
-    let opened =
-        open(&settings, environment, if local { WithoutKeys::Make } else { WithoutKeys::Refuse }).await?;
-    let Opened { store, keyring, source, location, pepper } = opened;
+    let without_keys = if local { WithoutKeys::Make } else { WithoutKeys::Refuse };
+    let opened = open_to_serve(&settings, environment, without_keys, address).await?;
+    let Opened { store, keyring, source, location, pepper, lock } = opened;
 
     let metrics = Arc::new(Metrics::default());
     let memory_budget = MemoryBudget::new(settings.limits.memory_bytes, metrics.memory());
@@ -125,7 +126,7 @@ pub async fn serve_until(
         public_url.clone(),
         memory.clone(),
     );
-    runs.register().await?;
+    runs.register(lock).await?;
     let providers = Arc::new(providers);
     let parts = EngineParts {
         egress,

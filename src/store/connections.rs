@@ -258,8 +258,9 @@ impl Store {
             .collect()
     }
 
-    /// Takes the right to renew the tokens of `generation`, and says that an attempt begins. False when somebody
-    /// else has it, or the tokens are newer.
+    /// Takes the right to renew the tokens of `generation` for so many milliseconds, and says that an attempt begins.
+    /// False when somebody else has it, or the tokens are newer. PostgreSQL measures it by its own clock, since those of
+    /// two instances may differ by more than the time of a lease.
     ///
     /// # Errors
     /// See [`Error`]: then the token must not be spent.
@@ -269,17 +270,20 @@ impl Store {
         generation: i64,
         owner: &str,
         now: i64,
-        until: i64,
+        lease: i64,
     ) -> Result<bool, Error> {
-        let changed = self
-            .execute(
-                "UPDATE connection_secrets SET lease_owner = $4, lease_until = $6, attempt_started_at = $5
-                 WHERE project = $1 AND connection = $2 AND generation = $3
-                    AND (lease_owner IS NULL OR lease_until <= $5)",
-                values![&connection.project, &connection.id, generation, owner, now, until],
-            )
-            .await?;
-        Ok(changed == 1)
+        let sql = if self.is_shared() {
+            "UPDATE connection_secrets SET lease_owner = $4, attempt_started_at = $5,
+                lease_until = CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) + $6
+             WHERE project = $1 AND connection = $2 AND generation = $3 AND (lease_owner IS NULL
+                OR lease_until <= CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT))"
+        } else {
+            "UPDATE connection_secrets SET lease_owner = $4, lease_until = $5 + $6, attempt_started_at = $5
+             WHERE project = $1 AND connection = $2 AND generation = $3
+                AND (lease_owner IS NULL OR lease_until <= $5)"
+        };
+        let values = values![&connection.project, &connection.id, generation, owner, now, lease];
+        Ok(self.execute(sql, values).await? == 1)
     }
 
     /// Gives the lease back after an attempt that brought nothing, and says when the next may be. `in_doubt`: the token

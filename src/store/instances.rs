@@ -5,7 +5,13 @@ use super::meta::raise_revision;
 use super::{Error, RunRow, Store, Transaction, values};
 
 /// The revision of runs that change hands. Raising it lets one do so at a time, so that no two wait for each other.
-const HANDS: &str = "runs_adopted";
+pub(super) const HANDS: &str = "runs_adopted";
+
+const ALIVE_SQLITE: &str = "UPDATE instances SET seen_at = MAX(seen_at, $2), writes = writes + 1
+    WHERE id = $1 AND dead = 0 RETURNING writes";
+const ALIVE_POSTGRES: &str = "UPDATE instances SET writes = writes + 1, seen_at = GREATEST(seen_at,
+        COALESCE($2, CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)))
+    WHERE id = $1 AND dead = 0 RETURNING writes";
 
 /// A process whose runs others may have to take over.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,19 +24,26 @@ pub struct QuietInstance {
 
 impl Transaction {
     /// Says that this instance lives, unless it was declared dead or is unknown: then nothing may be written. Comes
-    /// first in every transaction that writes to runs of this instance.
+    /// first in every transaction that writes to runs of this instance. `None` is the database's own time.
     ///
     /// # Errors
     /// See [`Error`].
-    pub async fn still_alive(&mut self, instance: &str, now: i64) -> Result<bool, Error> {
-        let touched = self
-            .execute(
-                "UPDATE instances SET seen_at = CASE WHEN seen_at < $2 THEN $2 ELSE seen_at END
-                 WHERE id = $1 AND dead = 0",
-                values![instance, now],
-            )
-            .await?;
-        Ok(touched == 1)
+    pub async fn still_alive(&mut self, instance: &str, now: impl Into<Option<i64>>) -> Result<bool, Error> {
+        Ok(self.count_write(instance, now).await?.is_some())
+    }
+
+    /// As [`Transaction::still_alive`]; gives how often the instance has written now.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn count_write(
+        &mut self,
+        instance: &str,
+        now: impl Into<Option<i64>>,
+    ) -> Result<Option<i64>, Error> {
+        let sql = if self.is_sqlite() { ALIVE_SQLITE } else { ALIVE_POSTGRES };
+        let now: Option<i64> = now.into();
+        self.row(sql, values![instance, now]).await?.map(|row| row.int("writes")).transpose()
     }
 
     /// Makes the writers of these instances wait until this transaction has ended, and waits for them. Comes before
@@ -47,6 +60,24 @@ impl Transaction {
 }
 
 impl Store {
+    /// The time that leases are measured by: `now`, or nothing where the database has a clock that all instances share.
+    pub fn lease_clock(&self, now: i64) -> Option<i64> {
+        (!self.is_shared()).then_some(now)
+    }
+
+    /// As [`Store::lease_clock`], in milliseconds since 1970.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn lease_time(&self, now: i64) -> Result<i64, Error> {
+        if let Some(now) = self.lease_clock(now) {
+            return Ok(now);
+        }
+        let sql = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) AS now";
+        let row = self.row(sql, values![]).await?;
+        row.map_or(Ok(now), |row| row.int("now"))
+    }
+
     /// Adds this instance. Its id is new with every process.
     ///
     /// # Errors
@@ -120,7 +151,7 @@ impl Store {
             return Ok(Vec::new());
         }
         let mut open = self.begin().await?;
-        if !open.still_alive(to, now).await? {
+        if !open.still_alive(to, 0).await? {
             return Ok(Vec::new());
         }
         raise_revision(&mut open, HANDS).await?;

@@ -52,6 +52,12 @@ const STEPS: &[(i64, &str, &str, &str)] = &[
         include_str!("../../migrations/postgres/0007_store_probe.sql"),
     ),
     (
+        8,
+        "restored",
+        include_str!("../../migrations/sqlite/0008_restored.sql"),
+        include_str!("../../migrations/postgres/0008_restored.sql"),
+    ),
+    (
         9,
         "holders",
         include_str!("../../migrations/sqlite/0009_holders.sql"),

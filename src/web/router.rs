@@ -34,6 +34,7 @@ pub fn router(site: Arc<Site>) -> Router {
         .route("/{id}/live", get(runs::live))
         .route("/{id}/share", post(runs::share))
         .route("/{id}/cancel", post(runs::cancel))
+        .route("/{id}/resume", post(runs::resume))
         .route("/{id}/delete", post(runs::delete))
         .route_layer(from_fn_with_state(Arc::clone(&site), limits::check))
         // what pages load, and authorization servers

@@ -4,6 +4,8 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
 
+use crate::support::{Place, Program, free_address, on_postgres};
+
 /// Exit code, stdout and stderr of one run, in one text.
 fn run(arguments: &[&str], variables: &[(&str, &str)], input: &str) -> String {
     let mut child = Command::new(env!("CARGO_BIN_EXE_toolgate"))
@@ -48,6 +50,7 @@ fn the_help_is_short() {
       connections  Users' logins at the servers they use
       audit        What happened to users' logins, newest first
       doctor       Show what a login at an address would be like, and if there can be none, why
+      restore      Interrupt the unfinished runs of a restored database, so that no action is repeated
       version      Print the version
 
     Options:
@@ -129,7 +132,7 @@ fn mistakes_on_the_command_line_get_one_line_and_a_hint() {
             "unexpected argument `--lisen` found",
             "a similar argument exists: `--listen`",
         ),
-        (&["sevre"], "unrecognized subcommand `sevre`", "a similar subcommand exists: `serve`"),
+        (&["migrat"], "unrecognized subcommand `migrat`", "a similar subcommand exists: `migrate`"),
         (
             &["--log-format", "xml"],
             "invalid value `xml` for `--log-format <FORMAT>`",
@@ -256,4 +259,28 @@ fn with_json_logs_every_line_is_an_object() {
         let object: serde_json::Value = serde_json::from_str(&line).expect("the line is JSON");
         assert_eq!(object["level"], "INFO", "{line}");
     }
+}
+
+#[tokio::test]
+async fn a_second_process_on_one_directory_is_refused_and_told_who_has_it() {
+    let place = Place::new().await;
+    let program = Program::at(&place);
+    let address = free_address();
+    let mut running = program.serve(&place, address, "").await;
+    let beside = program.run(&["key", "list"]).await;
+    assert_eq!(beside.code, 0, "commands go beside it: {}", beside.stderr);
+    if on_postgres() {
+        return;
+    }
+    let second = program.run(&["serve", "--listen", "127.0.0.1:0"]).await;
+    assert_eq!(second.code, 2);
+    assert!(second.stderr.contains(&format!("the gateway at {address} (process ")), "{}", second.stderr);
+    assert!(second.stderr.contains("--data DIR") && second.stderr.contains("store.url"), "{}", second.stderr);
+    // A crash frees it, and so does the end of the one before, which is waited for.
+    running.kill();
+    let next = program.serve(&place, free_address(), "").await;
+    assert_eq!(next.client.get("/readyz").await.status, 200);
+    let waiting = program.serve(&place, free_address(), "");
+    next.terminate();
+    assert_eq!(waiting.await.client.get("/readyz").await.status, 200);
 }

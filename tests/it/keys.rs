@@ -9,7 +9,7 @@ use toolgate::crypto::{KeySet, key_id_of};
 use toolgate::keys::KEYRING_FILE;
 use toolgate::store::{META_VALUE, PROJECT_WEBHOOK_SECRET};
 
-use crate::support::{FakeProvider, Gateway, Place, Program, ask, settings, text, whole};
+use crate::support::{FakeProvider, Gateway, Place, Program, ask, on_postgres, settings, text, whole};
 
 /// A gateway that is not local, which keeps everything in `place`.
 async fn shared(provider: &FakeProvider, place: &Place) -> Gateway {
@@ -140,6 +140,9 @@ async fn in_local_mode_a_keyring_is_made_and_without_a_place_for_files_everythin
 
 #[tokio::test]
 async fn two_that_start_at_once_with_nothing_agree_on_one_keyring_and_one_database() {
+    if !on_postgres() {
+        return;
+    }
     let provider = FakeProvider::answering(|_| text("hi")).await;
     let place = Place::new().await;
     fs::remove_file(place.folder().join(KEYRING_FILE)).unwrap();
@@ -172,6 +175,9 @@ async fn sealed_with(place: &Place) -> Vec<String> {
 
 #[tokio::test]
 async fn keys_are_exchanged_while_gateways_run_and_a_key_in_use_cannot_be_retired() {
+    if !on_postgres() {
+        return;
+    }
     let provider = FakeProvider::answering(|_| text("hi")).await;
     let place = Place::new().await;
     let program = Program::at(&place).with("TOOLGATE_PUBLIC_URL", "https://gateway.example");

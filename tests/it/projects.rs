@@ -85,6 +85,9 @@ async fn the_first_project_ends_pass_through_beside_running_gateways() {
     }
     let key = make_key(&program, &[]).await;
     assert_eq!(chat(&gateways[0], &key).await.0, 200);
+    for gateway in gateways {
+        gateway.stop().await;
+    }
     let later = unset().await;
     assert_eq!(chat(&later, "sk-mine").await.0, 401, "from the start");
 }

@@ -30,9 +30,18 @@ impl Runs {
     pub async fn follow(&self, record: &Record, first: usize) -> Result<LogViewer, Error> {
         let log = self.log(record).await?;
         let there = || log.watch_settled().borrow().events;
-        if first > there() && log.is_followed() {
-            // Its reader may have seen more at the process that carries the run out.
+        let lacks_end = || {
+            let last = there().checked_sub(1).and_then(|last| log.event(last));
+            record.ended_at.is_some() && !last.is_some_and(|last| last.is_last())
+        };
+        if log.is_followed() && (first > there() || lacks_end()) {
+            // Its reader may have seen more at the process that carries the run out; and what its record says of its end
+            // is to be found among its events.
             self.0.catch_up(&log).await?;
+        }
+        if !log.is_followed() && lacks_end() {
+            // It is in the store; that the log knows so takes a moment.
+            let _ = tokio::time::timeout(LOOK, log.ended()).await;
         }
         let there = there();
         let first = if first > there { 0 } else { first };

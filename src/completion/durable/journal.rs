@@ -2,7 +2,8 @@
 //! somebody waits for it, and half as often while nobody reads what is in the store.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -15,7 +16,7 @@ use super::taken::Taken;
 use crate::clock::Clock;
 use crate::connections::Connections;
 use crate::id::random_id;
-use crate::store::{Error, Store};
+use crate::store::{DirectoryLock, Error, Store, Transaction};
 
 /// New events are written after so long at the latest while somebody watches.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -29,6 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const MOST_REFUSED: usize = 3;
 /// What instances are told by: runs that have something new follow it.
 pub(super) const NEWS: &str = "runs ";
+/// How long an interrupted run that is not stored can at least be resumed, in milliseconds: a day.
+const TO_RESUME: i64 = 24 * 3_600_000;
 /// Runs named in one notification; PostgreSQL takes less than 8,000 bytes.
 const NAMED: usize = 100;
 
@@ -44,6 +47,10 @@ struct Inner {
     most_bytes: usize,
     /// This process's name among those that carry out runs. A new one when it was declared dead.
     instance: RwLock<Arc<str>>,
+    /// How often it has written: a store that knows of less was brought back to an earlier state.
+    writes: AtomicI64,
+    /// Beside a database in a file, where that number is kept as well.
+    lock: OnceLock<DirectoryLock>,
     /// The runs of this process.
     live: Mutex<HashMap<Arc<str>, Arc<Log>>>,
     queue: mpsc::UnboundedSender<Arc<str>>,
@@ -61,12 +68,15 @@ pub struct Writer {
 impl Journal {
     pub fn new(store: Store, connections: Connections, clock: Clock, most_bytes: usize) -> (Self, Writer) {
         let (queue, queued) = mpsc::unbounded_channel();
+        let instance = RwLock::new(connections.instance().into());
         let inner = Inner {
             store,
             connections,
             clock,
             most_bytes,
-            instance: RwLock::new(random_id("gw_").into()),
+            instance,
+            writes: AtomicI64::new(0),
+            lock: OnceLock::new(),
             live: Mutex::default(),
             queue,
             hurry: Notify::new(),
@@ -133,14 +143,65 @@ impl Journal {
         }
     }
 
+    /// Keeps the lock until the process ends, and notes there what is written.
+    pub(super) fn hold(&self, lock: DirectoryLock) {
+        // There is one.
+        let _ = self.0.lock.set(lock);
+    }
+
+    /// Says that this process lives; false when it was declared dead, or the store was brought back to an earlier state.
+    pub(super) async fn say_alive(&self) -> Result<bool, Error> {
+        let mut open = self.0.store.begin().await?;
+        let Some(writes) = self.count_write(&mut open).await? else { return Ok(false) };
+        open.commit().await?;
+        self.note_writes(writes);
+        Ok(true)
+    }
+
+    async fn count_write(&self, open: &mut Transaction) -> Result<Option<i64>, Error> {
+        let now = self.0.store.lease_clock(self.0.clock.unix_milliseconds());
+        let writes = open.count_write(&self.instance(), now).await?;
+        Ok(writes.filter(|writes| *writes > self.0.writes.load(Ordering::Relaxed)))
+    }
+
+    /// So much is in the store. Comes before anything is done that may not be done twice.
+    fn note_writes(&self, writes: i64) {
+        let known = self.0.writes.fetch_max(writes, Ordering::Relaxed);
+        if known < writes
+            && let Some(lock) = self.0.lock.get()
+        {
+            lock.record(&self.instance(), writes);
+        }
+    }
+
+    /// Interrupts all unfinished runs of a database that was restored or copied.
+    pub(super) async fn interrupt_all(&self, own: &str) -> Result<(), Error> {
+        let now = self.0.clock.unix_milliseconds();
+        let runs = self.0.store.interrupt_runs(own, now, now + TO_RESUME).await?;
+        tracing::warn!(
+            runs,
+            "this database was restored from a backup, or copied: its unfinished runs are interrupted, so that nothing \
+             they did since is done twice; their owners can resume them"
+        );
+        Ok(())
+    }
+
     /// Another process has declared this one dead: its runs are lost, and it begins anew under another name.
     pub(super) async fn start_anew(&self) -> Result<(), Error> {
         for log in self.all() {
             log.lose();
             self.remove(&log.id);
         }
+        let (store, old) = (&self.0.store, self.instance());
         let name: Arc<str> = random_id("gw_").into();
-        self.0.store.register_instance(&name, self.0.clock.unix_milliseconds()).await?;
+        store.register_instance(&name, store.lease_time(self.0.clock.unix_milliseconds()).await?).await?;
+        if store.is_shared()
+            && (store.is_set_back(&old, self.0.writes.load(Ordering::Relaxed)).await?
+                || store.is_elsewhere(i64::MAX).await?)
+        {
+            self.interrupt_all(&name).await?;
+        }
+        self.0.writes.store(0, Ordering::Relaxed);
         *self.0.instance.write().unwrap_or_else(PoisonError::into_inner) = name;
         Ok(())
     }
@@ -161,9 +222,7 @@ impl Journal {
         let now = self.0.clock.unix_milliseconds();
         let instance = self.instance();
         let mut open = self.0.store.begin().await?;
-        if !open.still_alive(&instance, now).await? {
-            return Ok(false);
-        }
+        let Some(writes) = self.count_write(&mut open).await? else { return Ok(false) };
         let mut batches = Vec::with_capacity(taken.len());
         let mut changes = Vec::new();
         for (log, part) in taken.iter() {
@@ -200,6 +259,7 @@ impl Journal {
             }
             return Err(error);
         }
+        self.note_writes(writes);
         Ok(true)
     }
 

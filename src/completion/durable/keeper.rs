@@ -38,15 +38,6 @@ const TO_SETTLE: Duration = Duration::from_secs(5);
 const NAMES_KEPT: i64 = 24 * 3_600_000;
 
 impl Runs {
-    /// Registers this process.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn register(&self) -> Result<(), Error> {
-        let inner = &self.0;
-        inner.store.register_instance(&inner.journal.instance(), inner.now()).await
-    }
-
     /// Keeps runs alive until the process ends. `resume` goes on with one that was taken over.
     pub async fn keep(&self, resume: impl Fn(RunRow)) {
         let inner = &self.0;
@@ -63,6 +54,9 @@ impl Runs {
                 swept = inner.now();
                 if let Err(error) = self.forget_old().await {
                     tracing::debug!(%error, "old runs could not be forgotten yet");
+                }
+                if let Err(error) = inner.look_where().await {
+                    tracing::debug!(%error, "the database does not say which one it is");
                 }
             }
             tokio::time::sleep(beat.min(Duration::from_secs(1))).await;
@@ -156,15 +150,28 @@ impl Runs {
 }
 
 impl Inner {
-    fn now(&self) -> i64 {
+    pub(super) fn now(&self) -> i64 {
         self.clock.unix_milliseconds()
+    }
+
+    /// Silence after which a process is taken for dead, in milliseconds.
+    pub(super) fn lease(&self) -> i64 {
+        i64::try_from(self.settings.lease_seconds.saturating_mul(1000)).unwrap_or(i64::MAX / 2)
+    }
+
+    /// Notices a database that was put in the place of this one while the process runs.
+    async fn look_where(&self) -> Result<(), Error> {
+        if self.store.is_shared()
+            && self.store.is_elsewhere(self.store.lease_time(self.now()).await? - self.lease()).await?
+        {
+            self.journal.start_anew().await?;
+        }
+        Ok(())
     }
 
     async fn beat(&self, resume: &impl Fn(RunRow)) -> Result<(), Error> {
         let (now, own) = (self.now(), self.journal.instance());
-        let mut open = self.store.begin().await?;
-        let is_alive = open.still_alive(&own, now).await?;
-        open.commit().await?;
+        let is_alive = self.journal.say_alive().await?;
         let is_stopping = self.is_stopping.load(Ordering::Relaxed);
         if !is_alive {
             return if is_stopping { Ok(()) } else { self.journal.start_anew().await };
@@ -177,13 +184,18 @@ impl Inner {
         if is_stopping {
             return Ok(());
         }
-        let lease = i64::try_from(self.settings.lease_seconds.saturating_mul(1000)).unwrap_or(i64::MAX);
+        let lease = self.lease();
         // Where nobody else should be, nobody is waited for long: only as long as a process that lives is never silent.
         let lease = if self.store.is_shared() { lease } else { lease.min(ALONE) };
+        // Not by this machine's clock, which may be ahead of the others'.
+        let now = self.store.lease_time(now).await?;
         let seen_before = now - lease;
         for other in self.store.list_dead_candidates(&own, seen_before).await? {
             let seen_before = other.seen_at.map(|_| seen_before);
             if other.is_dead || self.store.declare_dead(&other.id, seen_before, now).await? {
+                if !other.is_dead {
+                    self.store.release_leases(&other.id).await?;
+                }
                 self.adopt(&other.id, &own, resume).await?;
             }
         }

@@ -443,6 +443,11 @@ impl Log {
         settled.ended && !settled.lost
     }
 
+    /// Why it ended as it did.
+    pub(super) fn reason(&self) -> Option<String> {
+        self.state().reason.clone()
+    }
+
     /// Whether its last event is there.
     pub fn is_over(&self) -> bool {
         self.state().ended_at.is_some()

@@ -2,8 +2,9 @@
 //!
 //! A run writes its events to a `log`; viewers read there, from any place and at their own pace. The `journal` brings
 //! what is new into the store, many runs at a time. `keeper` says that this process is alive, and takes over the runs
-//! of those that are not; `resume` goes on with one of them. `runs` is what the edges see, `record` one run as they
-//! see it, `follow` how it is read, `wait` what one may wait for, `creation` how one begins.
+//! of those that are not; `resume` goes on with one of them, `restoration` keeps it from those of a restored database.
+//! `runs` is what the edges see, `record` one run as they see it, `follow` how it is read, `wait` what one may wait for,
+//! `creation` how one begins.
 
 mod creation;
 mod follow;
@@ -13,6 +14,7 @@ mod keeper;
 mod kept;
 mod log;
 mod record;
+mod restoration;
 mod resume;
 mod runs;
 mod state;
@@ -27,6 +29,7 @@ pub use creation::Creation;
 pub use kept::{Idempotency, Keep, Kind};
 pub(super) use log::{Log, Stop};
 pub use record::{NamedProvider, Reader, Record, ShownSharing, Status, Visibility};
+pub(super) use restoration::is_interrupted;
 pub(super) use resume::{Known, Pending, Resume};
 pub(super) use runs::ClaimFailure;
 pub use runs::{Changed, Runs, Work, is_id as is_run_id};

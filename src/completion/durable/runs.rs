@@ -24,7 +24,7 @@ use crate::completion::start_kept::{Claim, Key};
 use crate::config;
 use crate::connections::Connections;
 use crate::rate_limit::{RateLimit, RetryAfterSeconds};
-use crate::store::{Error, NewKey, RunBatch, RunChange, RunFilter, RunRow, Store};
+use crate::store::{Error, INTERRUPTED, NewKey, RunBatch, RunChange, RunFilter, RunRow, Store};
 
 /// How long a run that is to be deleted may take to end.
 const TO_END: Duration = Duration::from_secs(15);
@@ -110,6 +110,8 @@ pub enum Changed {
     Stale,
     /// It does not end; it can be deleted when it has.
     StillRunning,
+    /// It was not interrupted, so there is nothing to resume.
+    NotInterrupted,
 }
 
 impl Runs {
@@ -197,7 +199,7 @@ impl Runs {
         let instance = self.0.journal.instance();
         row.owner = instance.to_string();
         let mut open = self.0.store.begin().await?;
-        if !open.still_alive(&instance, now).await? {
+        if !open.still_alive(&instance, self.0.store.lease_clock(now)).await? {
             return Err(Error::Unavailable("this process was taken for dead".to_owned()).into());
         }
         for (kind, hash, body_hash, expires_at) in keys {
@@ -310,7 +312,7 @@ impl Runs {
             more_bytes: 0,
         };
         let mut open = inner.store.begin().await?;
-        if open.still_alive(&own, now).await? {
+        if open.still_alive(&own, inner.store.lease_clock(now)).await? {
             open.append_events(&own, vec![batch]).await?;
             open.change_runs(&own, &[change], now).await?;
             open.commit().await?;
@@ -340,6 +342,10 @@ impl Runs {
     /// The run has ended: its journal will be made small.
     pub(in crate::completion) fn end(&self, log: &Log) {
         self.0.journal.remove(&log.id);
+        // Whoever resumes it goes on from its steps.
+        if log.reason().as_deref() == Some(INTERRUPTED) {
+            return;
+        }
         // A few rows without steps are as small as they get.
         if log.is_small() {
             return;
@@ -543,12 +549,12 @@ impl Runs {
         Ok(rows.iter().map(|row| Record::of(row, reader)).filter(|record| record.is_own).collect())
     }
 
-    async fn again(&self, id: &str, reader: &Reader) -> Result<Changed, Error> {
+    pub(super) async fn again(&self, id: &str, reader: &Reader) -> Result<Changed, Error> {
         Ok(self.find(id, reader).await?.map_or(Changed::Unknown, |record| Changed::Done(Box::new(record))))
     }
 
     /// The run, when `reader` may change it.
-    async fn own(&self, id: &str, reader: &Reader) -> Result<Result<RunRow, Changed>, Error> {
+    pub(super) async fn own(&self, id: &str, reader: &Reader) -> Result<Result<RunRow, Changed>, Error> {
         let row = self.row(id).await?.filter(|row| reader.may_read(row));
         Ok(match row {
             None => Err(Changed::Unknown),

@@ -31,6 +31,7 @@ impl Told {
         let data = json!({
             "id": &*log.id,
             "status": status.as_str(),
+            "reason": log.reason(),
             "model": self.model,
             "user": (!self.user.is_empty()).then_some(&self.user),
             "created_at": self.created_at / 1000,

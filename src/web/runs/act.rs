@@ -1,4 +1,4 @@
-//! What the owner of a run does to it: share, stop, delete.
+//! What the owner of a run does to it: share, stop, resume, delete.
 
 use std::sync::Arc;
 
@@ -43,6 +43,20 @@ pub(in crate::web) async fn cancel(
     after(&site, &visitor, &id, changed, &path)
 }
 
+/// `POST /{id}/resume`: continues an interrupted run, at an address of its own.
+pub(in crate::web) async fn resume(
+    State(site): State<Arc<Site>>,
+    Path(id): Path<String>,
+    Sent { visitor, .. }: Sent,
+) -> Response {
+    let changed = site.runs().resume_interrupted(&id, &site.reader(&visitor)).await;
+    let path = match &changed {
+        Ok(Changed::Done(resumed)) => format!("/{}", resumed.id),
+        _ => format!("/{id}"),
+    };
+    after(&site, &visitor, &id, changed, &path)
+}
+
 /// `POST /{id}/delete` and `POST /runs/{id}/delete`: deletes it, for everybody.
 pub(in crate::web) async fn delete(
     State(site): State<Arc<Site>>,
@@ -70,6 +84,8 @@ fn after(site: &Site, visitor: &Visitor, id: &str, changed: Result<Changed, Erro
         Ok(Changed::Unknown) => site.unknown_run(visitor, id),
         Ok(Changed::NotYours) => site.message(visitor, StatusCode::FORBIDDEN, Message::not_your_run(id)),
         Ok(Changed::Stale) => site.see(visitor, &format!("/{id}")),
+        // Its page shows no such button.
+        Ok(Changed::NotInterrupted) => site.see(visitor, path),
         Ok(Changed::StillRunning) => site.message(visitor, StatusCode::CONFLICT, Message::still_running(id)),
         Err(error) => broken(site, visitor, &error),
     }

@@ -17,7 +17,7 @@ mod show;
 mod start;
 mod view;
 
-pub(super) use act::{cancel, delete, share};
+pub(super) use act::{cancel, delete, resume, share};
 pub(super) use list::show as list;
 pub(super) use live::Live;
 pub(super) use page::*;

@@ -33,6 +33,8 @@ pub(in crate::web) struct RunPage {
     pub is_waiting: bool,
     /// Whether the visitor may change who reads it, stop and delete it.
     pub is_owner: bool,
+    /// It was interrupted, and its owner may continue it.
+    pub can_resume: bool,
     pub visibility: Visibility,
     /// Whether tools were used in a person's name.
     pub used_logins: bool,

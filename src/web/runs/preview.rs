@@ -200,6 +200,7 @@ fn run(text: Option<&str>, frame: &Frame, events: &[RunEvent], kind: (&str, bool
         is_live,
         is_waiting: status == "requires_action",
         is_owner,
+        can_resume: is_owner && status == "failed",
         visibility,
         used_logins: true,
         kept_until: is_live.then(|| or("in 23 hours")),

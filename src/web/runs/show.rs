@@ -92,6 +92,7 @@ fn drawn(site: &Site, visitor: Visitor, record: Record, events: &[Arc<RunEvent>]
         is_live: !record.status.is_over(),
         is_waiting: record.status == Status::RequiresAction,
         is_owner: record.is_own,
+        can_resume: record.is_own && record.can_be_resumed(),
         visibility: record.visibility,
         used_logins: record.used_logins,
         kept_until: record.expires_at.map(|at| words::ago(site.now(), at)),

@@ -11,5 +11,6 @@ mod json;
 mod lost_commit;
 mod memory;
 mod protocol;
+mod restored_copy;
 mod stale_pages;
 mod wire;

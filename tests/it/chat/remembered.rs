@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::support::provider::function_call;
 use crate::support::{
     FakeMcp, FakeProvider, FakeTool, Gateway, PATIENCE, Place, Program, Reply, ask, calls, free_address,
-    text, whole, with,
+    on_postgres, text, whole, with,
 };
 
 /// What stands in no question, and so is in a file only if a hidden turn is.
@@ -156,6 +156,9 @@ async fn stored_turns_are_found_by_their_own_user_and_profile_only() {
 
 #[tokio::test]
 async fn when_the_store_fails_the_process_still_remembers_and_others_read_the_text() {
+    if !on_postgres() {
+        return;
+    }
     let place = Place::new().await;
     let (provider, mcp) = (FakeProvider::start(script()).await, server().await);
     let (first, second) = (at(&place, &provider).await, at(&place, &provider).await);
@@ -229,6 +232,9 @@ async fn is_put_back(gateway: &Gateway, provider: &FakeProvider, mcp: &FakeMcp, 
 
 #[tokio::test]
 async fn the_hidden_turns_of_a_stored_run_are_forgotten_with_it_everywhere() {
+    if !on_postgres() {
+        return;
+    }
     let place = Place::new().await;
     let (provider, mcp) = (answering().await, server().await);
     let (first, second) = (at(&place, &provider).await, at(&place, &provider).await);

@@ -4,17 +4,13 @@ use serde_json::{Value, json};
 use toolgate::store::{OutboxRow, Value as Stored};
 
 use super::house::{House, SOON, is_done, link, until_blocked};
-use crate::support::{Answer, Cluster, Gate, PATIENCE, Person, Place, Program, Running, ask, whole, with};
+use crate::support::{
+    Answer, Cluster, Gate, PATIENCE, Person, Place, Program, Running, ask, on_postgres, whole, with,
+};
 
 /// Statements on which a gateway hears of changes.
 const LISTENING: &str = "SELECT COUNT(*) AS number FROM pg_stat_activity WHERE query LIKE 'LISTEN %'
     AND application_name = current_setting('application_name')";
-
-/// Whether the tests are about PostgreSQL. Elsewhere there is nothing to show here.
-#[expect(clippy::disallowed_methods, reason = "tests are told by the environment which database to use")]
-fn on_postgres() -> bool {
-    std::env::var("TOOLGATE_TEST_POSTGRES").is_ok_and(|url| !url.is_empty())
-}
 
 /// `body`, waiting for the logins it needs.
 fn waiting(body: Value) -> Value {
@@ -42,7 +38,7 @@ async fn a_database_that_is_stopped_is_said_and_when_it_is_back_everything_goes_
     let programs = [Program::at(&place), Program::at(&place)];
     let house = House::open(place, programs).await;
     // One waits at the second process, one is about to come back to the first, one has a link only.
-    let mut stream = house.second.client.stream(&waiting(house.body("bob"))).await;
+    let mut stream = house.second().client.stream(&waiting(house.body("bob"))).await;
     let shown = stream.until(|chunk| chunk["toolgate"]["event"] == "authorization_required").await;
     let bobs = shown["toolgate"]["connect_url"].as_str().unwrap().to_owned();
     stream.until(|chunk| chunk["toolgate"]["event"] == "waiting").await;
@@ -59,7 +55,7 @@ async fn a_database_that_is_stopped_is_said_and_when_it_is_back_everything_goes_
 
     let mut stranger = Person::new();
     let (one, other, page) =
-        tokio::join!(said(&house, &house.first), said(&house, &house.second), stranger.open(&cleos));
+        tokio::join!(said(&house, &house.first), said(&house, house.second()), stranger.open(&cleos));
     for (refused, plain, ready) in [one, other] {
         assert_eq!(refused.status, 503, "{}", refused.text());
         assert_eq!(refused.json()["error"]["code"], "connections_unavailable");
@@ -76,7 +72,7 @@ async fn a_database_that_is_stopped_is_said_and_when_it_is_back_everything_goes_
     tokio::time::timeout(PATIENCE, woken).await.expect("the request that waited wakes");
     assert_eq!(stream.read_to_end().await.finish_reason(), Some("stop"));
     assert_eq!(Person::new().log_in(&cleos).await.status, 200, "the link is still good");
-    for process in [&house.first, &house.second] {
+    for process in [&house.first, house.second()] {
         house.assert_done(&process.client).await;
         assert_eq!(process.client.get("/readyz").await.status, 200);
     }
@@ -109,11 +105,11 @@ async fn a_login_whose_notification_is_lost_wakes_a_request_at_the_other_all_the
     let deaf = Program::new(place.variables_with_path("public,silent,pg_catalog"));
     let programs = [deaf, Program::at(&place)];
     let house = House::open(place, programs).await;
-    let mut stream = house.second.client.stream(&waiting(house.body("bob"))).await;
+    let mut stream = house.second().client.stream(&waiting(house.body("bob"))).await;
     let shown = stream.until(|chunk| chunk["toolgate"]["event"] == "authorization_required").await;
     stream.until(|chunk| chunk["toolgate"]["event"] == "waiting").await;
     Person::new().log_in(shown["toolgate"]["connect_url"].as_str().unwrap()).await;
-    let repeated = house.chat_as("bob", &house.second.client).await.unwrap();
+    let repeated = house.chat_as("bob", &house.second().client).await.unwrap();
     assert!(is_done(&repeated), "who asks anew need not wait: {}", repeated.text());
     let woken = stream.until(|chunk| chunk["toolgate"]["event"] == "authorized");
     tokio::time::timeout(SOON, woken).await.expect("it wakes in time");
@@ -126,7 +122,7 @@ async fn who_cannot_listen_any_more_listens_again_and_misses_nothing() {
         return;
     }
     let house = House::new().await;
-    let mut stream = house.second.client.stream(&waiting(house.body("bob"))).await;
+    let mut stream = house.second().client.stream(&waiting(house.body("bob"))).await;
     let shown = stream.until(|chunk| chunk["toolgate"]["event"] == "authorization_required").await;
     stream.until(|chunk| chunk["toolgate"]["event"] == "waiting").await;
     let ended = "SELECT CAST(SUM(CASE WHEN pg_terminate_backend(pid) THEN 1 ELSE 0 END) AS BIGINT) AS number
@@ -166,7 +162,7 @@ async fn a_login_that_meets_the_end_of_its_connection_makes_a_new_one() {
     // Not by a change: who has waited for a row that was changed looks for its new version, and may be overtaken there.
     let locked = "SELECT 1 AS one FROM connection_secrets FOR UPDATE";
     assert!(held.row(locked, Vec::new()).await.unwrap().is_some());
-    let client = house.second.client.clone();
+    let client = house.second().client.clone();
     let ending = tokio::spawn(async move { whole(client.send("DELETE", &path, &[], "").await).await });
     house.until_blocked(1).await;
     let logging_in = tokio::spawn(async move { Person::new().log_in(&link).await });
@@ -177,7 +173,7 @@ async fn a_login_that_meets_the_end_of_its_connection_makes_a_new_one() {
     let page = logging_in.await.unwrap();
     assert!(page.status == 200 && page.text.contains("authorised"), "{}", page.text);
     house.assert_done(&house.first.client).await;
-    house.soon(&house.second.client, is_done).await;
+    house.soon(&house.second().client, is_done).await;
     assert_eq!(house.number("SELECT COUNT(*) AS number FROM connections").await, 2);
 }
 
@@ -214,7 +210,7 @@ async fn two_logins_of_one_user_at_one_server_that_end_at_once_share_a_connectio
     for page in [one.await.unwrap(), other.await.unwrap()] {
         assert!(page.status == 200 && page.text.contains("authorised"), "{}", page.text);
     }
-    assert!(is_done(&house.chat_as("bob", &house.second.client).await.unwrap()));
+    assert!(is_done(&house.chat_as("bob", &house.second().client).await.unwrap()));
     assert_eq!(house.number("SELECT COUNT(*) AS number FROM connections").await, 2, "ann's and bob's");
     let generation = "SELECT MAX(generation) AS number FROM connection_secrets";
     assert_eq!(house.number(generation).await, 2, "the second login went into the first one's");
@@ -244,7 +240,7 @@ async fn a_no_that_comes_when_the_login_is_already_on_its_way_is_not_called_one(
     let told = ["is being connected", "is connected"].iter().any(|words| page.text.contains(words));
     assert!(told, "{}", page.text);
     assert_eq!(coming_back.await.unwrap().status, 200);
-    assert!(is_done(&house.chat_as("bob", &house.second.client).await.unwrap()));
+    assert!(is_done(&house.chat_as("bob", &house.second().client).await.unwrap()));
     assert_eq!(house.number("SELECT COUNT(*) AS number FROM audit WHERE event = 'flow.declined'").await, 0);
 }
 

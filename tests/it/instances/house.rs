@@ -23,7 +23,8 @@ pub struct House {
     programs: [Program; 2],
     pub addresses: [SocketAddr; 2],
     pub first: Running,
-    pub second: Running,
+    /// Not where a database in a file has one process at a time.
+    second: Option<Running>,
 }
 
 impl House {
@@ -36,6 +37,17 @@ impl House {
 
     /// As [`House::new`], with this place and these programs.
     pub async fn open(place: Place, programs: [Program; 2]) -> House {
+        House::open_with(place, programs, true).await
+    }
+
+    /// As [`House::new`], with the first process alone.
+    pub async fn alone() -> House {
+        let place = Place::new().await;
+        let programs = [Program::at(&place), Program::at(&place)];
+        House::open_with(place, programs, false).await
+    }
+
+    async fn open_with(place: Place, programs: [Program; 2], both: bool) -> House {
         let mcp = Protected::start(vec![FakeTool::text("t", "x")]).await;
         let provider = FakeProvider::answering(|request| {
             let body = request.json();
@@ -51,22 +63,39 @@ impl House {
             provider.peer.url("/v1")
         );
         // Both at once: on an empty database, too, that must go well.
-        let (first, second) = tokio::join!(
-            programs[0].serve(&place, addresses[0], &configuration),
-            programs[1].serve(&place, addresses[1], &configuration)
-        );
+        let second = async {
+            if both { Some(programs[1].serve(&place, addresses[1], &configuration).await) } else { None }
+        };
+        let (first, second) = tokio::join!(programs[0].serve(&place, addresses[0], &configuration), second);
         let house =
             House { mcp, _provider: provider, place, configuration, programs, addresses, first, second };
-        // The second listens, but its tables may have to wait for those of other tests: the lock is the database's.
-        assert_eq!(house.second.client.get("/readyz").await.status, 200);
+        if both {
+            // The second listens, but its tables may have to wait for those of other tests: the lock is the database's.
+            assert_eq!(house.second().client.get("/readyz").await.status, 200);
+        }
         house.log_in().await;
         house
+    }
+
+    /// The second process.
+    pub fn second(&self) -> &Running {
+        self.second.as_ref().expect("there are two")
+    }
+
+    pub fn second_mut(&mut self) -> &mut Running {
+        self.second.as_mut().expect("there are two")
+    }
+
+    /// The first process is lost, and started again.
+    pub async fn restart_first(&mut self) {
+        self.first.kill();
+        self.first = self.programs[0].serve(&self.place, self.addresses[0], &self.configuration).await;
     }
 
     /// Starts both again, the access token being over meanwhile.
     pub async fn grow_old(&mut self) {
         self.first.kill();
-        self.second.kill();
+        self.second_mut().kill();
         self.change("UPDATE connection_secrets SET issued_at = 1, expires_at = 2").await;
         self.start().await;
     }
@@ -77,14 +106,14 @@ impl House {
     }
 
     pub async fn start_second(&mut self) {
-        self.second = self.programs[1].serve(&self.place, self.addresses[1], &self.configuration).await;
+        self.second = Some(self.programs[1].serve(&self.place, self.addresses[1], &self.configuration).await);
     }
 
     /// Lets the second process ask for a renewal, and ends it at once.
     pub async fn crash_when_renewing(&mut self) {
-        let asking = self.chat(&self.second.client);
+        let asking = self.chat(&self.second().client);
         self.mcp.until_renewals(1).await;
-        self.second.kill();
+        self.second_mut().kill();
         asking.abort();
     }
 
@@ -109,13 +138,13 @@ impl House {
     pub async fn stop_second(&self, statement: &'static str) {
         let store = self.place.store().await;
         loop {
-            self.second.pause();
+            self.second().pause();
             let end = store.execute(statement, Vec::new());
             if let Ok(ended) = tokio::time::timeout(Duration::from_millis(500), end).await {
                 assert_eq!(ended.unwrap(), 1);
                 break;
             }
-            self.second.resume();
+            self.second().resume();
         }
         store.close().await;
     }

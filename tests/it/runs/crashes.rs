@@ -11,7 +11,7 @@ use super::watcher::{self, Watcher, named, text_of};
 use crate::support::provider::{delta, event, finish, usage};
 use crate::support::{
     FakeMcp, FakeProvider, FakeTool, Gate, PATIENCE, Person, Piece, Protected, Reply, Stream, ask, calls,
-    calls_stream, rpc_result, text, text_result, text_stream, with,
+    calls_stream, on_postgres, rpc_result, text, text_result, text_stream, with,
 };
 
 const READ_ONLY: &str = "annotations";
@@ -299,6 +299,9 @@ async fn a_run_with_the_callers_own_key_for_the_provider_fails_elsewhere_and_nev
 
 #[tokio::test]
 async fn a_process_that_stood_still_writes_and_calls_nothing_any_more() {
+    if !on_postgres() {
+        return;
+    }
     let mcp = FakeMcp::start(vec![FakeTool::text("write", "written")]).await;
     let (gate, asked) = (Gate::new(), AtomicUsize::new(0));
     let old = gate.clone();

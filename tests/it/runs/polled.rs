@@ -7,7 +7,7 @@ use super::scene::{Scene, calling, json_of, result};
 use super::watcher::{self, named};
 use crate::support::{
     Client, FakeMcp, FakeProvider, FakeTool, Gate, Peer, Person, Protected, Recorded, Reply, ask, calls,
-    rpc_result, text, with,
+    on_postgres, rpc_result, text, with,
 };
 
 const ID: &str = "786512e2-9e0d-44bd-8f29-789f320fe840";
@@ -101,6 +101,9 @@ async fn a_run_cancelled_while_nobody_carries_it_out_cancels_its_task_when_it_is
 
 #[tokio::test]
 async fn a_task_begun_with_a_login_is_cancelled_with_it() {
+    if !on_postgres() {
+        return;
+    }
     let mcp = Protected::start(vec![endless()]).await;
     let mut scene = Scene::new(model().await).await;
     // Links lead to the second.
@@ -138,6 +141,9 @@ async fn a_run_that_fails_for_want_of_credentials_cancels_its_task_without_them(
 
 #[tokio::test]
 async fn no_login_takes_the_place_of_a_credential_that_came_with_the_request() {
+    if !on_postgres() {
+        return;
+    }
     let mcp = Protected::start(vec![endless()]).await;
     let mut scene = Scene::new(model().await).await;
     scene.other().await;
@@ -179,6 +185,9 @@ async fn a_run_whose_time_is_over_cancels_its_task() {
 
 #[tokio::test]
 async fn a_run_cancelled_elsewhere_ends_where_it_is_and_cancels_its_task() {
+    if !on_postgres() {
+        return;
+    }
     let mcp = open().await;
     let mut scene = Scene::new(model().await).await;
     let far = scene.other().await;
@@ -193,6 +202,9 @@ async fn a_run_cancelled_elsewhere_ends_where_it_is_and_cancels_its_task() {
 
 #[tokio::test]
 async fn a_run_deleted_elsewhere_cancels_its_task_and_is_gone() {
+    if !on_postgres() {
+        return;
+    }
     let mcp = open().await;
     let mut scene = Scene::new(model().await).await;
     let far = scene.other().await;
@@ -208,6 +220,9 @@ async fn a_run_deleted_elsewhere_cancels_its_task_and_is_gone() {
 
 #[tokio::test]
 async fn a_run_cancelled_elsewhere_is_cancelled_for_everybody_and_its_provider_is_let_go() {
+    if !on_postgres() {
+        return;
+    }
     let mut scene = Scene::new(FakeProvider::answering(|_| Reply::Silence).await).await;
     let far = scene.other().await;
     let id = scene.start(&ask(&[])).await;

@@ -52,6 +52,18 @@ impl Cluster {
         self.run("pg_ctl", &["-D", &self.data(), "-m", "immediate", "-w", "stop"]);
     }
 
+    /// Writes all that is in it to a file of this name.
+    pub fn dump(&self, name: &str) {
+        let file = self.folder.join(name).display().to_string();
+        self.run("pg_dump", &["--format=custom", "--file", &file, self.url().expose()]);
+    }
+
+    /// Replaces what is in it by what was dumped to the file of this name.
+    pub fn restore(&self, name: &str) {
+        let file = self.folder.join(name).display().to_string();
+        self.run("pg_restore", &["--clean", "--dbname", self.url().expose(), &file]);
+    }
+
     fn data(&self) -> String {
         self.folder.join("data").display().to_string()
     }

@@ -28,7 +28,7 @@ pub use logs::Logs;
 pub use mcp::{FakeMcp, FakeTool, rpc_result, text_result};
 pub use peer::{PATIENCE, Peer, Piece, Reply};
 pub use person::{Page, Person};
-pub use place::Place;
+pub use place::{Place, on_postgres};
 pub use program::{Program, Running, free_address};
 pub use protected::{Protected, escaped, field};
 pub use provider::{FakeProvider, calls, calls_stream, text, text_stream};

@@ -103,3 +103,9 @@ async fn fresh_schema() -> Option<Secret> {
     // The name of whoever is connected, so that a test finds its own gateways among those of other tests.
     Some(Secret::new(format!("{url}{separator}application_name={schema}&options[search_path]={schema}")))
 }
+
+/// Whether the tests are about PostgreSQL.
+#[expect(clippy::disallowed_methods, reason = "tests are told by the environment which database to use")]
+pub fn on_postgres() -> bool {
+    std::env::var("TOOLGATE_TEST_POSTGRES").is_ok_and(|url| !url.is_empty())
+}
