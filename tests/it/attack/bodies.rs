@@ -86,7 +86,7 @@ async fn parked_bodies_hold_no_more_than_the_budget_and_small_requests_go_on() {
     .await;
     let mut held = Vec::new();
     for key in ["sk-1", "sk-2", "sk-3"] {
-        held.push(parked(&gateway, key, None, 2 * MIB - 40_000, 4 * MIB).await);
+        held.push(parked(&gateway, key, None, 3 * MIB / 2, 4 * MIB).await);
     }
     until_held(&gateway, |bytes| bytes > 5 * MIB).await;
     // The next one waits for room, and is told to come back later.
