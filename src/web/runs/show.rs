@@ -1,10 +1,12 @@
 //! `GET /{id}`: a run's page, and what it says while it is open.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::Response;
+use futures_util::StreamExt as _;
 use http::request::Parts;
 use http::{HeaderValue, StatusCode, header};
 
@@ -21,6 +23,8 @@ use crate::web::{frame, limits, markdown, words};
 
 /// What one could say to a model that has the run's question as its instructions.
 const SAMPLE_QUESTION: &str = "Do that, and answer in one sentence.";
+/// How often an open page asks whether its reader is still signed in.
+const SESSION_LOOK: Duration = Duration::from_secs(5);
 /// Longest text of a preview, in characters.
 const PREVIEW_CHARACTERS: usize = 200;
 
@@ -136,8 +140,19 @@ pub(in crate::web) async fn live(
             return site.message(&visitor, StatusCode::TOO_MANY_REQUESTS, page);
         }
     };
+    // What is there for its owner alone ends when they are signed out.
+    let is_their_own = record.is_own && visitor.person.is_some();
     let stream = site.live.watch(&site, record, site.reader(&visitor), open);
-    let mut response = Response::new(Body::from_stream(stream));
+    let watching = Arc::clone(&site);
+    let signed_out = async move {
+        if !is_their_own {
+            std::future::pending::<()>().await;
+        }
+        while watching.visitor(&head.headers).await.person == visitor.person {
+            tokio::time::sleep(SESSION_LOOK).await;
+        }
+    };
+    let mut response = Response::new(Body::from_stream(stream.take_until(Box::pin(signed_out))));
     let kind = HeaderValue::from_static("text/event-stream; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
     response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
