@@ -7,6 +7,7 @@ use super::{Failure, Output, house};
 use crate::config::{Environment, Settings};
 use crate::connections::doctor::{Choice, Report, ReportStep, examine};
 use crate::egress::{self, Egress, parse_uri};
+use crate::server::{Opened, useless_links};
 
 /// Exit code 0 when a login could be offered, 1 when not.
 pub(super) fn run(args: &DoctorArgs, environment: &Environment, output: Output) -> Result<ExitCode, Failure> {
@@ -29,6 +30,7 @@ pub(super) fn run(args: &DoctorArgs, environment: &Environment, output: Output) 
             output.note(provider_keys(&settings));
         }
     }
+    warn_of_useless_links(args, &settings, environment, output);
     Ok(if report.offered { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
@@ -45,6 +47,20 @@ fn provider_keys(settings: &Settings) -> &'static str {
         (None, true) => {
             "Callers with a provider's own key are let in until there is a project; `[pass_through] enabled` decides it."
         }
+    }
+}
+
+/// Says which projects of this gateway get no login links, where its store can be opened.
+fn warn_of_useless_links(args: &DoctorArgs, settings: &Settings, environment: &Environment, output: Output) {
+    let found = house::with_existing_store(&args.store, environment, async |opened: &Opened| {
+        Ok(useless_links(settings, &opened.store).await?)
+    });
+    for (project, obstacle) in found.unwrap_or_default() {
+        output.note(&format!(
+            "warning: the project `{project}` gets no login links: {}\nhint: {}",
+            obstacle.reason(),
+            obstacle.remedy()
+        ));
     }
 }
 

@@ -50,6 +50,21 @@ pub(super) fn with_store_of<T>(
     })
 }
 
+/// As [`with_store`], where there is a store already: nothing is made for who only looks.
+pub(super) fn with_existing_store<T>(
+    args: &StoreArgs,
+    environment: &Environment,
+    work: impl AsyncFnOnce(&Opened) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let settings = settings(args, environment)?;
+    let is_there = settings.store.url.is_some()
+        || settings.data_directory(environment).is_some_and(|data| data.join(server::DATABASE_FILE).exists());
+    if !is_there {
+        return Err(Failure::new("there is no store yet"));
+    }
+    with_store_of(&settings, environment, WithoutKeys::Refuse, work)
+}
+
 /// Milliseconds since 1970.
 pub(super) fn now() -> i64 {
     Clock::system().unix_milliseconds()

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use super::args::{ChangeProjectArgs, ListArgs, ProjectCommand, ProofArg, StoreArgs, UpdateProjectArgs};
 use super::{Failure, Output, connections, house, key};
-use crate::config::{Environment, Secret, is_name, is_public_or_own_url};
+use crate::config::{Environment, Secret, Settings, is_name, is_public_or_own_url};
 use crate::id::random_bytes;
 use crate::server::{Opened, WithoutKeys};
 use crate::store::{self, DeletedProject, PROJECT_WEBHOOK_SECRET, Project, ProjectProof};
@@ -55,6 +55,7 @@ fn create(args: &ChangeProjectArgs, environment: &Environment, output: Output) -
             updated_at: now,
         };
         let secret = change(&mut project, args, opened)?;
+        check_links(&project, &settings)?;
         match opened.store.create_project(&project).await {
             Ok(()) => {}
             Err(store::Error::Exists) => {
@@ -76,12 +77,14 @@ fn create(args: &ChangeProjectArgs, environment: &Environment, output: Output) -
 
 fn update(args: &UpdateProjectArgs, environment: &Environment, output: Output) -> Result<(), Failure> {
     let name = args.change.name.as_str();
+    let settings = house::settings(&args.change.store, environment)?;
     house::with_store(&args.change.store, environment, async |opened: &Opened| {
         let mut project = opened.store.find_project(name).await?.ok_or_else(|| unknown(name))?;
         if args.no_webhook {
             (project.webhook_url, project.sealed_webhook_secret) = (None, None);
         }
         let mut secret = change(&mut project, &args.change, opened)?;
+        check_links(&project, &settings)?;
         if args.new_webhook_secret && secret.is_none() {
             if project.webhook_url.is_none() {
                 return Err(
@@ -98,6 +101,19 @@ fn update(args: &UpdateProjectArgs, environment: &Environment, output: Output) -
         output.note("Changed.");
         Ok(())
     })
+}
+
+/// Refuses a project whose users could complete no login.
+fn check_links(project: &Project, settings: &Settings) -> Result<(), Failure> {
+    let obstacle = match project.proof {
+        ProjectProof::App => settings.link_obstacle(),
+        ProjectProof::Gateway => settings.gateway_proof_obstacle(),
+    };
+    match obstacle {
+        Some(obstacle) => Err(Failure::new(format!("project `{}`: {}", project.name, obstacle.reason()))
+            .hint(format!("{}; `--config FILE` names the gateway's configuration", obstacle.remedy()))),
+        None => Ok(()),
+    }
 }
 
 /// Puts what was given into `project`, and gives the webhook secret that was made for it.

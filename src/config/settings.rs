@@ -245,11 +245,25 @@ pub struct PassThrough {
     /// How many logins a minute all of them together may begin, and ten times as many as one network address may; 0 is
     /// no limit. A new key costs nothing, so each for itself they would not be limited at all.
     pub logins_per_minute: u32,
+    /// Whether they get login links. Nobody vouches for them, and a link that names somebody else is phishing with the
+    /// gateway's own address.
+    pub logins: PassThroughLogins,
+}
+
+/// Whether callers with a provider's own key get login links.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PassThroughLogins {
+    /// They get the reason instead.
+    #[default]
+    Off,
+    /// They get links for whomever they name.
+    On,
 }
 
 impl Default for PassThrough {
     fn default() -> Self {
-        PassThrough { enabled: None, logins_per_minute: 600 }
+        PassThrough { enabled: None, logins_per_minute: 600, logins: PassThroughLogins::Off }
     }
 }
 

@@ -320,6 +320,9 @@ impl Inner {
             return Ok(known);
         }
         let epoch = self.epoch.load(Ordering::SeqCst);
+        if self.is_outsider(owner).await? {
+            return Ok(Arc::new(Holdings(Vec::new())));
+        }
         let rows = self.store.list_connections_of(&owner.project, &owner.user, &owner.profile).await?;
         let mut held = Vec::with_capacity(rows.len());
         for row in rows {
@@ -333,6 +336,21 @@ impl Inner {
             self.owners.invalidate(owner);
         }
         Ok(holdings)
+    }
+
+    /// Whether the user is a person who has signed in here and is not let in any more: nobody uses their logins for them.
+    pub(super) async fn is_outsider(&self, owner: &Owner) -> Result<bool, Error> {
+        let may_be_person = self.admission.is_selective()
+            && (owner.project.starts_with("project:")
+                || &*owner.project == "person"
+                || owner.project.starts_with("pt:"));
+        if !may_be_person {
+            return Ok(false);
+        }
+        let Some(account) = self.store.find_account(&owner.user).await? else { return Ok(false) };
+        let is_let_in = self.admission.admits(&account.provider, &account.issuer, &account.email_domain);
+        // Where the application proves its users, the name may be its own.
+        Ok(!is_let_in && (!owner.project.starts_with("project:") || self.has_people(&owner.project).await?))
     }
 
     fn hold(&self, owner: &Owner, row: ConnectionRow, secrets: &SecretsRow) -> Result<Held, Error> {

@@ -9,6 +9,7 @@ use super::service::{Connections, Inner};
 use super::vault::Bound;
 use super::{Application, Error, FlowError, Owner, PendingFlow, Reason, Scopes, Wanted};
 use crate::clean_json;
+use crate::config::PassThroughLogins;
 use crate::crypto::sha256;
 use crate::id::{random_bytes, random_id};
 use crate::oauth::{self, split_scopes};
@@ -51,6 +52,12 @@ impl KeptApplication {
 /// What who asks for a deleted project is told.
 const PROJECT_GONE: &str = "the project does not exist any more; ask the gateway's operator for a new key";
 
+/// What who brings no key of the gateway's is told.
+const NO_PASS_THROUGH: &str = "this gateway gives login links only to callers with one of its own API keys; its operator can allow them to everybody with `pass_through.logins = \"on\"`";
+
+/// What is said of somebody who has signed in and is not let in any more.
+const OUTSIDER: &str = "this user may not sign in to the gateway any more; `allowed_domains` of its `[[sign_in]]` leaves them out";
+
 /// How a project's people are proven.
 struct Policy {
     proof: &'static str,
@@ -75,6 +82,12 @@ impl Connections {
     /// Why there can be none, or not now, or when the store fails.
     pub async fn start_flow(&self, owner: &Owner, mut wanted: Wanted) -> Result<PendingFlow, FlowError> {
         let inner = &self.0;
+        let policy = inner.policy(&owner.project).await?;
+        // Before anything is looked up: a link that nobody could complete is not given out.
+        inner.check_link_use(owner, &policy)?;
+        if inner.is_outsider(owner).await? {
+            return Err(FlowError::NotOffered(OUTSIDER.to_owned()));
+        }
         // Nobody waits for a link that ends sooner than the waiting.
         let lasting = i64::try_from(wanted.lasting.as_millis()).unwrap_or(LIFE).clamp(JOIN, LIFE);
         // Who joins a flow begins none. Who can join none is counted before anything is looked up.
@@ -87,7 +100,6 @@ impl Connections {
         inner.forget(owner);
         let holdings = inner.holdings(owner).await?;
         let scopes = wanted_scopes(inner, &holdings, &found, &wanted)?;
-        let policy = inner.policy(&owner.project).await?;
         let now = inner.now();
         let application = KeptApplication {
             name: wanted.application.name.to_string(),
@@ -285,6 +297,25 @@ impl Inner {
             Err(FlowError::Store(error)) => Err(error),
             Err(_) => Ok(false),
         }
+    }
+
+    /// Whether a link for this owner would be of use, to them and to nobody else.
+    fn check_link_use(&self, owner: &Owner, policy: &Policy) -> Result<(), FlowError> {
+        let obstacle = match policy.proof {
+            "local" => None,
+            "app" => self.link_obstacle,
+            _ => self.gateway_proof_obstacle,
+        };
+        if let Some(obstacle) = obstacle {
+            let (reason, remedy) = (obstacle.reason(), obstacle.remedy());
+            return Err(FlowError::NotOffered(format!("{reason}; its operator has to {remedy}")));
+        }
+        // Whoever comes with a key of their own making may name anybody, and the link would be genuine.
+        let is_pass_through = policy.proof == "gateway" && owner.project.starts_with("pt:");
+        if is_pass_through && self.pass_through_logins == PassThroughLogins::Off {
+            return Err(FlowError::NotOffered(NO_PASS_THROUGH.to_owned()));
+        }
+        Ok(())
     }
 
     /// How the people of a project are proven.

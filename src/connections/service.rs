@@ -13,7 +13,7 @@ use super::refresh::HOLD_ON;
 use super::vault::Vault;
 use super::{Error, Owner};
 use crate::clock::Clock;
-use crate::config::Settings;
+use crate::config::{Admission, LinkObstacle, PassThroughLogins, Settings};
 use crate::crypto::Keyring;
 use crate::egress::Egress;
 use crate::id::random_id;
@@ -74,6 +74,13 @@ pub(super) struct Inner {
     /// What was written of strangers in the present minute.
     pub strangers: Mutex<HashMap<&'static str, Strangers>>,
     pub metrics: Arc<Metrics>,
+    /// Why no login link can be opened, and why none that its user must sign in for can be completed.
+    pub link_obstacle: Option<LinkObstacle>,
+    pub gateway_proof_obstacle: Option<LinkObstacle>,
+    /// Whether callers that nobody vouches for get login links.
+    pub pass_through_logins: PassThroughLogins,
+    /// Who of the people who have signed in is let in.
+    pub admission: Admission,
     /// Projects that the configuration makes.
     pub configured_projects: HashSet<String>,
 }
@@ -142,6 +149,10 @@ impl Connections {
             audit_age: settings.connections.audit_days.cast_signed().saturating_mul(24 * 3_600_000),
             strangers: Mutex::default(),
             metrics,
+            link_obstacle: settings.link_obstacle(),
+            gateway_proof_obstacle: settings.gateway_proof_obstacle(),
+            pass_through_logins: settings.pass_through.logins,
+            admission: settings.admission(),
             configured_projects: settings
                 .api_keys
                 .iter()

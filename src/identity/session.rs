@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::clock::Clock;
-use crate::config::Secret;
+use crate::config::{Admission, Secret};
 use crate::crypto::sha256;
 use crate::id::random_id;
 use crate::store::{self, Session, Store};
@@ -47,16 +47,33 @@ impl Person {
 pub struct Sessions {
     store: Store,
     clock: Clock,
-    /// The issuers of the sign-in providers by name, where a provider is one issuer. A person whose provider is not
-    /// there any more, or has become another issuer, is not who the name now says.
-    providers: Arc<[(String, Option<String>)]>,
+    /// Who is let in, which every look asks: settings may have changed since somebody signed in.
+    admission: Arc<Admission>,
 }
 
 impl Sessions {
-    /// Sessions in `store`. `providers` are the configured sign-in providers by name, each with its issuer where it
-    /// is a single one.
-    pub fn new(store: Store, clock: Clock, providers: Vec<(String, Option<String>)>) -> Self {
-        Sessions { store, clock, providers: providers.into() }
+    /// Sessions in `store`, of people whom `admission` lets in.
+    pub fn new(store: Store, clock: Clock, admission: Admission) -> Self {
+        Sessions { store, clock, admission: Arc::new(admission) }
+    }
+
+    /// Ends the sessions of everybody who is not let in any more, at every instance, and says how many people that were.
+    ///
+    /// # Errors
+    /// When the store cannot be used.
+    pub async fn end_of_outsiders(&self) -> Result<usize, store::Error> {
+        let mut number = 0;
+        for account in self.store.list_signed_in().await? {
+            if !self.admission.admits(&account.provider, &account.issuer, &account.email_domain) {
+                self.store.delete_sessions(&account.id).await?;
+                number += 1;
+            }
+        }
+        Ok(number)
+    }
+
+    fn lets_in(&self, account: &store::Account) -> bool {
+        self.admission.admits(&account.provider, &account.issuer, &account.email_domain)
     }
 
     /// Signs a person in, in a browser that calls itself `agent`. What comes back belongs into its cookie.
@@ -102,10 +119,7 @@ impl Sessions {
         let Some((session, account)) = self.store.find_session(&hash, now - SESSION_IDLE_MS).await? else {
             return Ok(None);
         };
-        let known = self.providers.iter().any(|(name, issuer)| {
-            *name == account.provider && issuer.as_ref().is_none_or(|issuer| *issuer == account.issuer)
-        });
-        if !known {
+        if !self.lets_in(&account) {
             return Ok(None);
         }
         if now - session.used_at >= NOTED_EVERY_MS {
@@ -151,17 +165,27 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::config::{Settings, SignIn};
     use crate::store::{Account, Location};
 
     async fn signed_in() -> (Sessions, Store, Clock, Secret) {
         let store = Store::open(&Location::Memory).await.unwrap();
         store.migrate().await.unwrap();
         let clock = Clock::fixed(1_000_000_000_000);
-        let providers = vec![("company".to_owned(), Some("https://a.example".to_owned()))];
-        let sessions = Sessions::new(store.clone(), clock.clone(), providers);
+        let sessions =
+            Sessions::new(store.clone(), clock.clone(), people(&[("company", "https://a.example")]));
         let account = store.put_account(&account("acct_1", "company", "https://a.example")).await.unwrap();
         let cookie = sessions.start(&account, "Browser\u{7}").await.unwrap();
         (sessions, store, clock, cookie)
+    }
+
+    fn people(providers: &[(&str, &str)]) -> Admission {
+        let entry = |(name, issuer): &(&str, &str)| SignIn {
+            name: (*name).to_owned(),
+            issuer: Some((*issuer).to_owned()),
+            ..SignIn::default()
+        };
+        Settings { sign_in: providers.iter().map(entry).collect(), ..Settings::default() }.admission()
     }
 
     fn account(id: &str, provider: &str, issuer: &str) -> Account {
@@ -171,6 +195,7 @@ mod tests {
             issuer: issuer.into(),
             subject: "s".into(),
             label: "Ann\0".into(),
+            email_domain: String::new(),
             created_at: 1,
             signed_in_at: 2,
         }
@@ -215,7 +240,7 @@ mod tests {
         assert!(sessions.find(cookie.expose()).await.unwrap().is_none());
         let stranger = sessions.start(&other, "").await.unwrap();
         assert!(sessions.find(stranger.expose()).await.unwrap().is_none(), "the name means another issuer");
-        let moved = vec![("company".to_owned(), None), ("renamed".to_owned(), None)];
+        let moved = people(&[("company", "https://b.example"), ("renamed", "https://a.example")]);
         let sessions = Sessions::new(store, clock, moved);
         assert!(sessions.find(stranger.expose()).await.unwrap().is_some());
     }

@@ -15,5 +15,5 @@ mod started;
 
 pub use error::Error;
 pub use open::{DATABASE_FILE, Opened, WithoutKeys, lock, open};
-pub use serve::{World, serve, serve_until};
+pub use serve::{World, serve, serve_until, useless_links};
 pub use started::Started;

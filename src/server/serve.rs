@@ -1,5 +1,6 @@
 //! Putting the parts together, and running them.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -13,14 +14,14 @@ use super::{Error, Opened, Started, WithoutKeys, listen};
 use crate::api::{App, BodyShares};
 use crate::clock::Clock;
 use crate::completion::{Engine, EngineParts, HiddenTurns, Runs};
-use crate::config::{Environment, Settings};
+use crate::config::{Environment, LinkObstacle, Settings};
 use crate::connections::{self, Connections};
 use crate::egress::{self, Egress};
 use crate::identity::{Callers, Cookies, Sessions, SignIn};
 use crate::keys;
 use crate::memory_budget::MemoryBudget;
 use crate::rate_limit::RateLimit;
-use crate::store::Location;
+use crate::store::{Location, ProjectProof, Store};
 use crate::telemetry::{Metrics, supervise};
 use crate::upstream::{Providers, Upstream};
 use crate::{demo, web};
@@ -105,16 +106,18 @@ pub async fn serve_until(
     .map_err(Error::Settings)?;
     let callers = Arc::new(Callers::new(&settings, store.clone(), pepper));
     callers.refresh().await?;
-    let sign_in = SignIn::new(
-        &settings.sign_in,
-        &variable,
-        egress.clone(),
-        store.clone(),
-        clock.clone(),
-        public_url.clone(),
-    )
-    .map_err(Error::Settings)?;
-    let sessions = Sessions::new(store.clone(), clock.clone(), sign_in.issuers());
+    let sign_in =
+        SignIn::new(&settings, &variable, egress.clone(), store.clone(), clock.clone(), public_url.clone())
+            .map_err(Error::Settings)?;
+    let sessions = Sessions::new(store.clone(), clock.clone(), settings.admission());
+    let outsiders = sessions.end_of_outsiders().await?;
+    if outsiders > 0 {
+        tracing::warn!(
+            people = outsiders,
+            "people whom `[[sign_in]]` does not let in any more were signed out"
+        );
+    }
+    warn_of_useless_links(&settings, &store).await?;
     let cookies = Cookies::new(&public_url);
     let memory = HiddenTurns::new(&settings.run, clock.clone()).kept_in(store.clone(), keyring.clone());
     let (runs, mut journal) = Runs::new(
@@ -237,6 +240,40 @@ pub async fn serve_until(
     app.connections.close().await;
     app.store.close().await;
     Ok(())
+}
+
+/// Says which projects get no login links, since nobody could complete them.
+async fn warn_of_useless_links(settings: &Settings, store: &Store) -> Result<(), crate::store::Error> {
+    for (project, obstacle) in useless_links(settings, store).await? {
+        tracing::warn!(
+            project,
+            reason = obstacle.reason(),
+            hint = obstacle.remedy(),
+            "no login links for a project"
+        );
+    }
+    Ok(())
+}
+
+/// The projects, of the store and of the configuration, whose users could complete no login, and why.
+///
+/// # Errors
+/// When the store fails.
+pub async fn useless_links(
+    settings: &Settings,
+    store: &Store,
+) -> Result<Vec<(String, LinkObstacle)>, crate::store::Error> {
+    let obstacle_of = |proof| match proof {
+        ProjectProof::App => settings.link_obstacle(),
+        ProjectProof::Gateway => settings.gateway_proof_obstacle(),
+    };
+    let stored = store.list_projects().await?;
+    let configured = settings.api_keys.iter().map(|key| key.project.as_ref().unwrap_or(&key.name));
+    let configured: BTreeSet<&String> =
+        configured.filter(|name| stored.iter().all(|project| project.name != **name)).collect();
+    let of_store = stored.iter().map(|project| (project.name.clone(), project.proof));
+    let all = of_store.chain(configured.into_iter().map(|name| (name.clone(), ProjectProof::Gateway)));
+    Ok(all.filter_map(|(name, proof)| Some((name, obstacle_of(proof)?))).collect())
 }
 
 /// Ready when the process is asked to stop.

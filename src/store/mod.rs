@@ -39,7 +39,7 @@ mod turn;
 mod value;
 mod wipe;
 
-pub use accounts::Account;
+pub use accounts::{Account, AccountOrigin};
 pub use api_keys::ApiKey;
 pub use audit::AuditRow;
 pub use connections::{ChangedConnection, ConnectionRow, NewSecrets, RenewalFailure, SecretsRow};

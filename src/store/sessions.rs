@@ -57,7 +57,7 @@ impl Store {
             .row(
                 "SELECT s.id AS session, s.agent AS agent, s.created_at AS began_at, s.used_at AS used_at, \
                  a.id AS id, a.provider AS provider, a.issuer AS issuer, a.subject AS subject, a.label AS label, \
-                 a.created_at AS created_at, a.signed_in_at AS signed_in_at \
+                 a.created_at AS created_at, a.signed_in_at AS signed_in_at, a.email_domain AS email_domain \
                  FROM sessions s JOIN accounts a ON a.id = s.account WHERE s.hash = $1 AND s.used_at > $2",
                 values![hash, used_after],
             )

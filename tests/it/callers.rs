@@ -1,7 +1,7 @@
 //! Who may call, with whose key, and how often.
 
 use serde_json::json;
-use toolgate::config::{ApiKey, EgressAllow, Models, Provider, Secret, Settings};
+use toolgate::config::{ApiKey, EgressAllow, Models, PassThroughLogins, Provider, Secret, Settings};
 use toolgate::crypto::ApiKeyHash;
 use toolgate::egress::system_lookup;
 
@@ -349,6 +349,7 @@ async fn callers_that_nobody_vouches_for_share_what_they_may_start() {
     let mcp = Protected::start(vec![FakeTool::echo("t")]).await;
     let gateway = shared(&provider, |settings| {
         settings.pass_through.logins_per_minute = 1;
+        settings.pass_through.logins = PassThroughLogins::On;
         settings.egress.allow.push(EgressAllow {
             host: Some("127.0.0.1".into()),
             cidr: Some("127.0.0.0/8".parse().unwrap()),
@@ -406,6 +407,7 @@ async fn one_place_cannot_use_up_the_logins_of_all_callers_that_nobody_vouches_f
     let mcp = Protected::start(vec![FakeTool::echo("t")]).await;
     let gateway = shared(&provider, |settings| {
         settings.pass_through.logins_per_minute = 30;
+        settings.pass_through.logins = PassThroughLogins::On;
         settings.egress.allow.push(EgressAllow {
             host: Some("127.0.0.1".into()),
             cidr: Some("127.0.0.0/8".parse().unwrap()),

@@ -68,7 +68,7 @@ async fn a_keyring_that_others_can_read_is_refused_with_what_to_do() {
 async fn a_keyring_of_another_database_is_refused_before_anything_is_written() {
     let place = Place::new().await;
     let program = Program::at(&place);
-    assert_eq!(program.run(&["project", "create", "shop"]).await.code, 0);
+    assert_eq!(program.with_sign_in().run(&["project", "create", "shop"]).await.code, 0);
     let file = place.folder().join(KEYRING_FILE);
     let own = fs::read_to_string(&file).unwrap();
     let own_id = KeySet::parse(&own).unwrap().active_id().to_owned();
@@ -183,8 +183,10 @@ async fn keys_are_exchanged_while_gateways_run_and_a_key_in_use_cannot_be_retire
     let program = Program::at(&place).with("TOOLGATE_PUBLIC_URL", "https://gateway.example");
     let (one, two) = (shared(&provider, &place).await, shared(&provider, &place).await);
     for name in ["a", "b", "c"] {
-        let made =
-            program.run(&["project", "create", name, "--webhook-url", "https://app.example/hook"]).await;
+        let made = program
+            .with_sign_in()
+            .run(&["project", "create", name, "--webhook-url", "https://app.example/hook"])
+            .await;
         assert!(made.code == 0 && made.stdout.starts_with("whsec_"), "{}", made.stderr);
     }
     // The key of webhooks for a caller without a project is made with the pepper, and so is the caller's namespace.
@@ -208,7 +210,10 @@ async fn keys_are_exchanged_while_gateways_run_and_a_key_in_use_cannot_be_retire
     assert!(refused.stderr.contains("is the active key"), "{}", refused.stderr);
     assert_eq!(program.run(&["keys", "activate", &new_id]).await.code, 0);
     // Sealed with the new key before the running gateways could have noticed it: they ask for it when they meet it.
-    program.run(&["project", "create", "d", "--webhook-url", "https://app.example/hook"]).await;
+    program
+        .with_sign_in()
+        .run(&["project", "create", "d", "--webhook-url", "https://app.example/hook"])
+        .await;
     let refused = program.run(&["keys", "retire", &old_id, "--now"]).await;
     assert_eq!(refused.code, 2);
     assert!(
@@ -223,7 +228,10 @@ async fn keys_are_exchanged_while_gateways_run_and_a_key_in_use_cannot_be_retire
     let writing = async {
         for number in 0..20 {
             let name = format!("w{number}");
-            program.run(&["project", "create", &name, "--webhook-url", "https://app.example/hook"]).await;
+            program
+                .with_sign_in()
+                .run(&["project", "create", &name, "--webhook-url", "https://app.example/hook"])
+                .await;
             program.run(&["project", "update", "a", "--new-webhook-secret"]).await;
         }
     };
@@ -250,7 +258,10 @@ async fn keys_are_exchanged_while_gateways_run_and_a_key_in_use_cannot_be_retire
 async fn what_is_secret_is_nowhere_in_the_database_in_clear() {
     let place = Place::new().await;
     let program = Program::at(&place);
-    let made = program.run(&["project", "create", "shop", "--webhook-url", "https://app.example/hook"]).await;
+    let made = program
+        .with_sign_in()
+        .run(&["project", "create", "shop", "--webhook-url", "https://app.example/hook"])
+        .await;
     let webhook_secret = made.stdout.trim_end().to_owned();
     let key = program.run(&["key", "create", "--project", "shop"]).await.stdout.trim_end().to_owned();
     assert!(webhook_secret.starts_with("whsec_") && key.starts_with("tgk_"));
@@ -336,7 +347,10 @@ async fn a_sealed_value_that_was_moved_to_another_project_does_not_open() {
     let place = Place::new().await;
     let program = Program::at(&place);
     for name in ["victim", "attacker"] {
-        program.run(&["project", "create", name, "--webhook-url", "https://app.example/hook"]).await;
+        program
+            .with_sign_in()
+            .run(&["project", "create", name, "--webhook-url", "https://app.example/hook"])
+            .await;
     }
     let store = place.store().await;
     let moved = "UPDATE projects SET sealed_webhook_secret = \

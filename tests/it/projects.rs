@@ -47,7 +47,7 @@ async fn a_key_made_beside_a_running_gateway_works_at_once_and_not_for_long_afte
     let place = Place::new().await;
     let program = Program::at(&place);
     let gateway = shared(&provider, &place).await;
-    assert_eq!(program.run(&["project", "create", "shop"]).await.code, 0);
+    assert_eq!(program.with_sign_in().run(&["project", "create", "shop"]).await.code, 0);
     let key = make_key(&program, &[]).await;
     assert_eq!(chat(&gateway, &key).await.0, 200);
     assert_eq!(chat(&gateway, "tgk_0123456789abcdefghjkmnpq").await.0, 401);
@@ -78,7 +78,7 @@ async fn the_first_project_ends_pass_through_beside_running_gateways() {
         assert_eq!(chat(gateway, "sk-mine").await.0, 200, "there is nobody else's key yet");
     }
     let operator = Program::at(&place).with("TOOLGATE__PUBLIC_URL", "https://gateway.example");
-    let made = operator.run(&["project", "create", "shop"]).await;
+    let made = operator.with_sign_in().run(&["project", "create", "shop"]).await;
     assert!(made.stderr.contains("[pass_through] enabled = true"), "{}", made.stderr);
     for gateway in &gateways {
         until_status(gateway, "sk-mine", 401).await;
@@ -97,7 +97,7 @@ async fn a_known_key_needs_no_store_and_an_unreachable_store_is_not_ready() {
     let provider = FakeProvider::answering(|_| text("hi")).await;
     let place = Place::new().await;
     let program = Program::at(&place);
-    program.run(&["project", "create", "shop"]).await;
+    program.with_sign_in().run(&["project", "create", "shop"]).await;
     let key = make_key(&program, &[]).await;
     let gateway = shared(&provider, &place).await;
     assert_eq!(gateway.client.get("/readyz").await.text(), "ready\n");
@@ -118,7 +118,7 @@ async fn a_key_does_what_its_scopes_say_and_no_more() {
     let provider = FakeProvider::answering(|_| text("hi")).await;
     let place = Place::new().await;
     let program = Program::at(&place);
-    program.run(&["project", "create", "shop"]).await;
+    program.with_sign_in().run(&["project", "create", "shop"]).await;
     let narrow = make_key(&program, &["--scope", "connections", "--scope", "tokens"]).await;
     let gateway = shared(&provider, &place).await;
     let (status, body) = chat(&gateway, &narrow).await;
@@ -137,7 +137,7 @@ async fn in_local_mode_too_a_project_s_key_speaks_for_the_project() {
     let provider = FakeProvider::answering(|_| text("hi")).await;
     let place = Place::new().await;
     let program = Program::at(&place);
-    program.run(&["project", "create", "shop"]).await;
+    program.with_sign_in().run(&["project", "create", "shop"]).await;
     let limited = make_key(&program, &["--requests-per-minute", "1"]).await;
     let gateway = Gateway::configured(&provider, |settings| place.give_to(settings)).await;
     assert_eq!(chat(&gateway, &limited).await.0, 200);
@@ -152,8 +152,12 @@ async fn projects_are_made_shown_changed_and_deleted() {
     let program = Program::at(&place);
     let empty = program.run(&["project", "list", "--json"]).await;
     assert_eq!((empty.code, empty.stdout.as_str()), (0, "[]\n"));
-    assert_eq!(program.run(&["project", "create", "shop"]).await.stdout, "", "no secret is needed yet");
-    let twice = program.run(&["project", "create", "shop"]).await;
+    assert_eq!(
+        program.with_sign_in().run(&["project", "create", "shop"]).await.stdout,
+        "",
+        "no secret is needed yet"
+    );
+    let twice = program.with_sign_in().run(&["project", "create", "shop"]).await;
     assert!(twice.stderr.contains("hint: `toolgate project update shop` changes it"), "{}", twice.stderr);
     let changed = program
         .run(&["project", "update", "shop", "--proof", "app", "--verifier-url", "https://app.example/verify"])
@@ -188,7 +192,7 @@ async fn projects_are_made_shown_changed_and_deleted() {
 async fn mistakes_about_projects_and_keys_say_what_to_do() {
     let place = Place::new().await;
     let program = Program::at(&place);
-    program.run(&["project", "create", "shop"]).await;
+    program.with_sign_in().run(&["project", "create", "shop"]).await;
     for (arguments, expect) in [
         (&["project", "create", "a b"][..], "a name must be up to 64 letters"),
         (&["project", "create", "a", "--proof", "app"], "give its address with `--verifier-url URL`"),

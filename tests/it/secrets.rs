@@ -79,7 +79,10 @@ async fn a_whole_login_leaves_no_secret_in_logs_files_answers_pages_webhooks_or_
     let provider = calling().await;
     let place = Place::new().await;
     let program = Program::at(&place);
-    let made = program.run(&["project", "create", "shop", "--webhook-url", &app.url("/project")]).await;
+    let made = program
+        .with_sign_in()
+        .run(&["project", "create", "shop", "--webhook-url", &app.url("/project")])
+        .await;
     let webhook_secret = made.stdout.trim_end().to_owned();
     let key = program.run(&["key", "create", "--project", "shop"]).await.stdout.trim_end().to_owned();
     let gateway = Gateway::configured(&provider, |settings| place.give_to(settings)).await;

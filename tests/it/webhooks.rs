@@ -223,7 +223,8 @@ async fn an_address_that_is_named_twice_is_told_once() {
     let app = application(&[]).await;
     let place = Place::new().await;
     let program = Program::at(&place);
-    let made = program.run(&["project", "create", "shop", "--webhook-url", &app.url("/hook")]).await;
+    let made =
+        program.with_sign_in().run(&["project", "create", "shop", "--webhook-url", &app.url("/hook")]).await;
     assert_eq!(made.code, 0, "{}", made.stderr);
     let key = program.run(&["key", "create", "--project", "shop"]).await.stdout.trim_end().to_owned();
     let provider = FakeProvider::answering(|_| text("hello")).await;
@@ -249,7 +250,8 @@ async fn a_project_is_told_by_its_own_secret_which_is_not_shown_again() {
     let (own, named) = (application(&[]).await, application(&[]).await);
     let place = Place::new().await;
     let program = Program::at(&place);
-    let made = program.run(&["project", "create", "shop", "--webhook-url", &own.url("/hook")]).await;
+    let made =
+        program.with_sign_in().run(&["project", "create", "shop", "--webhook-url", &own.url("/hook")]).await;
     assert_eq!(made.code, 0, "{}", made.stderr);
     let secret = made.stdout.trim_end();
     let key = program.run(&["key", "create", "--project", "shop"]).await.stdout.trim_end().to_owned();

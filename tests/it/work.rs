@@ -290,7 +290,7 @@ async fn nobody_begins_a_login_in_a_project_that_is_gone() {
     let mcp = Protected::start(vec![FakeTool::echo("t")]).await;
     let place = Place::new().await;
     let program = Program::at(&place);
-    assert_eq!(program.run(&["project", "create", "shop"]).await.code, 0);
+    assert_eq!(program.with_sign_in().run(&["project", "create", "shop"]).await.code, 0);
     let key = program.run(&["key", "create", "--project", "shop"]).await.stdout.trim_end().to_owned();
     let gateway = gateway(&place).await;
     let bearer = format!("Bearer {key}");

@@ -12,7 +12,7 @@ use super::claims::{self, Expected};
 use super::userinfo::{self, Who};
 use super::wire::{self, ClientProof, Metadata};
 use crate::clock::Clock;
-use crate::config::{self, Secret, SignInKind};
+use crate::config::{self, Admission, Secret, Settings, SignInKind};
 use crate::egress::Egress;
 use crate::id::random_id;
 use crate::store::{self, Account, SignInRow, Store};
@@ -30,6 +30,7 @@ pub struct SignIn(Arc<Inner>);
 
 struct Inner {
     providers: Vec<Provider>,
+    admission: Admission,
     metadata: moka::sync::Cache<usize, Metadata>,
     egress: Egress,
     store: Store,
@@ -44,7 +45,6 @@ struct Provider {
     issuer: String,
     client_id: String,
     client_secret: Option<Secret>,
-    allowed_domains: Vec<String>,
     oauth2: Option<config::SignInOauth2>,
 }
 
@@ -100,14 +100,15 @@ impl SignIn {
     /// # Errors
     /// A sentence, when a secret cannot be read.
     pub fn new(
-        entries: &[config::SignIn],
+        settings: &Settings,
         variable: &dyn Fn(&str) -> Option<String>,
         egress: Egress,
         store: Store,
         clock: Clock,
         public_url: String,
     ) -> Result<Self, String> {
-        let providers = entries
+        let providers = settings
+            .sign_in
             .iter()
             .map(|entry| {
                 let (kind, issuer) = entry.kind();
@@ -118,25 +119,25 @@ impl SignIn {
                     issuer: issuer.unwrap_or_default().to_owned(),
                     client_id: entry.client_id.clone(),
                     client_secret: secret_of(entry, variable)?,
-                    allowed_domains: entry.allowed_domains.clone(),
                     oauth2: entry.oauth2.clone(),
                 })
             })
             .collect::<Result<_, String>>()?;
         let metadata = moka::sync::Cache::builder().max_capacity(1000).time_to_live(METADATA_KEPT).build();
-        Ok(SignIn(Arc::new(Inner { providers, metadata, egress, store, clock, public_url })))
+        Ok(SignIn(Arc::new(Inner {
+            providers,
+            admission: settings.admission(),
+            metadata,
+            egress,
+            store,
+            clock,
+            public_url,
+        })))
     }
 
     /// Name and title of every provider.
     pub fn providers(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.providers.iter().map(|provider| (provider.name.as_str(), provider.title.as_str()))
-    }
-
-    /// Every provider with its issuer, where it is a single one: for [`super::super::Sessions`].
-    pub fn issuers(&self) -> Vec<(String, Option<String>)> {
-        let single =
-            |provider: &Provider| (provider.kind != SignInKind::Microsoft).then(|| provider.issuer.clone());
-        self.0.providers.iter().map(|provider| (provider.name.clone(), single(provider))).collect()
     }
 
     /// Begins to sign in the person in front of the browser with this cookie. They go to the address that comes
@@ -219,7 +220,8 @@ impl SignIn {
             return Err(SignInError::Declined { title: provider.title.clone() });
         };
         let who = self.ask(provider, &metadata, &attempt, code).await?;
-        if !is_allowed(&provider.allowed_domains, who.verified_email.as_deref()) {
+        let domain = domain_of(who.verified_email.as_deref());
+        if !self.0.admission.admits(&provider.name, &who.issuer, domain) {
             return Err(SignInError::NotAllowed { title: provider.title.clone() });
         }
         let account = Account {
@@ -227,6 +229,7 @@ impl SignIn {
             provider: provider.name.clone(),
             issuer: who.issuer,
             subject: who.subject,
+            email_domain: domain_of(who.verified_email.as_deref()).to_owned(),
             label: who.label.chars().filter(|c| !c.is_control()).take(LONGEST_LABEL).collect(),
             created_at: now,
             signed_in_at: now,
@@ -346,11 +349,9 @@ fn failed(provider: &Provider, reason: impl std::fmt::Display) -> SignInError {
     SignInError::Failed { title: provider.title.clone() }
 }
 
-fn is_allowed(domains: &[String], verified_email: Option<&str>) -> bool {
-    domains.is_empty()
-        || verified_email
-            .and_then(|email| email.rsplit_once('@'))
-            .is_some_and(|(_, domain)| domains.iter().any(|allowed| allowed.eq_ignore_ascii_case(domain)))
+/// The domain of a verified e-mail address; empty when there is none.
+fn domain_of(verified_email: Option<&str>) -> &str {
+    verified_email.and_then(|email| email.rsplit_once('@')).map_or("", |(_, domain)| domain)
 }
 
 /// Where providers without usable discovery have their endpoints.

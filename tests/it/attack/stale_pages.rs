@@ -23,11 +23,11 @@ async fn open() -> (Gateway, Issuer, Protected) {
     (gateway, issuer, Protected::start(vec![FakeTool::text("t", "the secret")]).await)
 }
 
-/// Goes through the login link on a page.
-async fn log_in(browser: &mut Browser, page: &Answer, mcp: &Protected) {
+/// Goes through the login link in a text.
+pub(super) async fn log_in(browser: &mut Browser, page: &Answer, mcp: &Protected) {
     let html = page.text();
     let link = html.split(&format!("{PUBLIC}/connect/")).nth(1).unwrap_or_else(|| panic!("a link: {html}"));
-    let path = format!("/connect/{}", link.split(['"', '<', ' ']).next().unwrap());
+    let path = format!("/connect/{}", link.split(['"', '<', ' ', ')']).next().unwrap());
     let consent = browser.visit(&path).await;
     let leaving = browser.submit(&consent, &path, &[("action", "continue")]).await;
     let target = browser.leads_to(&leaving);

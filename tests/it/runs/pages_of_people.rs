@@ -314,7 +314,7 @@ async fn strangers_are_not_promised_a_link_that_they_do_not_get() {
 #[tokio::test]
 async fn where_nobody_can_sign_in_nobody_is_sent_there() {
     let provider = FakeProvider::answering(|_| text_stream("never")).await;
-    let gateway = Gateway::configured(&provider, |settings| settings.api_keys.push(shop_key())).await;
+    let gateway = Gateway::without_sign_in(&provider, |settings| settings.api_keys.push(shop_key())).await;
     let mut nobody = Browser::new(&gateway.client);
     let page = nobody.visit("/").await;
     let html = page.text();

@@ -6,7 +6,7 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use toolgate::clock::Clock;
-use toolgate::config::{Environment, Models, Provider, Secret, Settings};
+use toolgate::config::{Environment, Models, Provider, Secret, Settings, SignIn};
 use toolgate::egress::{self, Lookup};
 use toolgate::server::World;
 
@@ -35,6 +35,13 @@ impl Gateway {
         Gateway::start(settings, egress::system_lookup()).await
     }
 
+    /// As [`Gateway::configured`], where nobody can sign in.
+    pub async fn without_sign_in(provider: &FakeProvider, change: impl FnOnce(&mut Settings)) -> Gateway {
+        let mut settings = settings(provider);
+        change(&mut settings);
+        Gateway::start_as(settings, World::default()).await
+    }
+
     /// Where the settings name no place to keep things, it gets one of its own.
     pub async fn start(settings: Settings, lookup: Lookup) -> Gateway {
         Gateway::start_in(settings, World { lookup, clock: Clock::system() }).await
@@ -47,7 +54,17 @@ impl Gateway {
         Gateway::start_in(settings, World { clock: clock.clone(), ..World::default() }).await
     }
 
+    /// Outside local mode people can sign in, if only at a provider that nobody asks: without one there are no login
+    /// links.
     async fn start_in(mut settings: Settings, world: World) -> Gateway {
+        if !settings.is_local() && settings.sign_in.is_empty() {
+            let (name, client_id) = ("google".to_owned(), "client".to_owned());
+            settings.sign_in.push(SignIn { name, client_id, ..SignIn::default() });
+        }
+        Gateway::start_as(settings, world).await
+    }
+
+    async fn start_as(mut settings: Settings, world: World) -> Gateway {
         let place = if settings.data.is_none() && settings.store.url.is_none() {
             let place = Place::new().await;
             place.give_to(&mut settings);

@@ -43,6 +43,13 @@ impl Program {
         self
     }
 
+    /// With a configuration in which people can sign in.
+    #[must_use]
+    pub fn with_sign_in(&self) -> Program {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/support/sign_in.toml");
+        Program(self.0.clone()).with("TOOLGATE_CONFIG", file)
+    }
+
     /// Runs it to its end.
     pub async fn run(&self, arguments: &[&str]) -> Ended {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_toolgate"));
