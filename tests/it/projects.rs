@@ -181,7 +181,8 @@ async fn projects_are_made_shown_changed_and_deleted() {
     assert!(!shown.to_string().contains("whsec") && !shown.to_string().contains("tgk_"));
     let table = program.run(&["project", "list"]).await.stdout;
     assert_eq!(table, "shop  app  https://app.example/verify  https://app.example/hook2\n");
-    let off = program.run(&["project", "update", "shop", "--no-webhook", "--proof", "gateway"]).await;
+    let off = ["project", "update", "shop", "--no-webhook", "--proof", "gateway"];
+    let off = program.with_sign_in().run(&off).await;
     assert_eq!(off.code, 0, "{}", off.stderr);
     assert_eq!(program.run(&["project", "list"]).await.stdout, "shop  gateway  -  -\n");
     assert_eq!(program.run(&["project", "delete", "shop"]).await.code, 0);
@@ -191,8 +192,8 @@ async fn projects_are_made_shown_changed_and_deleted() {
 #[tokio::test]
 async fn mistakes_about_projects_and_keys_say_what_to_do() {
     let place = Place::new().await;
-    let program = Program::at(&place);
-    program.with_sign_in().run(&["project", "create", "shop"]).await;
+    let program = Program::at(&place).with_sign_in();
+    program.run(&["project", "create", "shop"]).await;
     for (arguments, expect) in [
         (&["project", "create", "a b"][..], "a name must be up to 64 letters"),
         (&["project", "create", "a", "--proof", "app"], "give its address with `--verifier-url URL`"),
