@@ -10,8 +10,10 @@ async fn local() -> Gateway {
 
 async fn public() -> Gateway {
     let provider = FakeProvider::start(Vec::new()).await;
-    Gateway::configured(&provider, |settings| settings.public_url = Some("https://tools.example.com".into()))
-        .await
+    Gateway::without_sign_in(&provider, |settings| {
+        settings.public_url = Some("https://tools.example.com".into())
+    })
+    .await
 }
 
 #[tokio::test]

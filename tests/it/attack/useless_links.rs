@@ -127,6 +127,8 @@ async fn a_project_whose_users_could_complete_no_login_is_refused_and_one_that_e
     assert!(!examined.contains("no login links"), "{examined}");
     let address = free_address();
     let running = program.serve(&place, address, "public_url = \"https://tools.example.com\"\n").await;
+    // It listens before it looks, and answers after.
+    assert_eq!(running.client.get("/healthz").await.status, 200);
     let log = place.log_of(address);
     assert!(log.contains("no login links for a project") && log.contains("shop"), "{log}");
     drop(running);
