@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use toolgate::config::{ApiKey, EgressAllow, KeyScope, Settings};
+use toolgate::config::{ApiKey, EgressAllow, KeyScope, Settings, SignIn};
 use toolgate::crypto::{ApiKeyHash, hmac_sha256};
 
 use crate::support::{
@@ -228,7 +228,12 @@ async fn an_address_that_is_named_twice_is_told_once() {
     assert_eq!(made.code, 0, "{}", made.stderr);
     let key = program.run(&["key", "create", "--project", "shop"]).await.stdout.trim_end().to_owned();
     let provider = FakeProvider::answering(|_| text("hello")).await;
-    let gateway = Gateway::configured(&provider, |settings| place.give_to(settings)).await;
+    let gateway = Gateway::configured(&provider, |settings| {
+        place.give_to(settings);
+        let (name, client_id) = ("google".to_owned(), "client".to_owned());
+        settings.sign_in.push(SignIn { name, client_id, ..SignIn::default() });
+    })
+    .await;
     let bearer = format!("Bearer {key}");
     for user in ["ann", "bob"] {
         let wanted = json!({
@@ -256,7 +261,12 @@ async fn a_project_is_told_by_its_own_secret_which_is_not_shown_again() {
     let secret = made.stdout.trim_end();
     let key = program.run(&["key", "create", "--project", "shop"]).await.stdout.trim_end().to_owned();
     let provider = FakeProvider::answering(|_| text("hello")).await;
-    let gateway = Gateway::configured(&provider, |settings| place.give_to(settings)).await;
+    let gateway = Gateway::configured(&provider, |settings| {
+        place.give_to(settings);
+        let (name, client_id) = ("google".to_owned(), "client".to_owned());
+        settings.sign_in.push(SignIn { name, client_id, ..SignIn::default() });
+    })
+    .await;
 
     let shown = get(&gateway, Some(&key), "/v1/webhooks/secret").await;
     assert_eq!((shown.status, &shown.json()["error"]["code"]), (409, &json!("secret_shown_once")));
@@ -301,7 +311,12 @@ async fn shop(place: &Place, app: &Peer) -> (String, String, Gateway) {
         if answered { text("done") } else { calls(&[("call_1", "s_t", json!({}))]) }
     })
     .await;
-    let gateway = Gateway::configured(&provider, |settings| place.give_to(settings)).await;
+    let gateway = Gateway::configured(&provider, |settings| {
+        place.give_to(settings);
+        let (name, client_id) = ("google".to_owned(), "client".to_owned());
+        settings.sign_in.push(SignIn { name, client_id, ..SignIn::default() });
+    })
+    .await;
     (made.stdout.trim_end().to_owned(), format!("Bearer {key}"), gateway)
 }
 

@@ -23,7 +23,7 @@ async fn gets_no_link(gateway: &Gateway, headers: &[(&str, &str)], user: &str, r
     let mcp = Protected::start(vec![FakeTool::text("t", "x")]).await;
     let post = async |path: &str, body: &Value| gateway.client.post(path, headers, body).await;
     for on_auth in ["link", "wait", "fail"] {
-        let options = json!({ "user": user, "toolgate": { "on_auth": on_auth, "wait_seconds": 600 } });
+        let options = json!({ "user": user, "toolgate": { "on_auth": on_auth, "wait_seconds": 300 } });
         let answer = post("/v1/chat/completions", &with(ask(&[mcp.entry("s")]), options)).await;
         let text = answer.text();
         assert!(!text.contains("/connect/") && text.contains(reason), "{on_auth}: {text}");
