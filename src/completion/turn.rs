@@ -557,7 +557,7 @@ fn is_object(text: &str) -> bool {
     if text.len() <= SMALL_EVENT {
         return clean_json::exact::<Map<String, Value>>(text).is_ok();
     }
-    text.trim_start().starts_with('{') && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
+    text.trim_start().starts_with('{') && clean_json::exact::<serde::de::IgnoredAny>(text).is_ok()
 }
 
 /// Joins what a field has brought so far with its next part: texts and lists grow, other values are replaced.
