@@ -104,6 +104,35 @@ async fn a_call_that_was_sent_is_not_sent_again_unless_it_only_reads() {
 }
 
 #[tokio::test]
+async fn the_ids_of_the_caller_s_calls_stay_what_was_shown_and_lead_to_the_hidden_turns() {
+    let late = Gate::new();
+    let mcp = FakeMcp::start(vec![read_only(FakeTool::text("read", "what is there")).behind(&late)]).await;
+    let asked = || calls_stream(&[("call_1_0", "mine", json!({})), ("call_1_1", "s_read", json!({}))]);
+    let provider = calling(asked, || text_stream("done")).await;
+    let mut scene = Scene::new(provider).await;
+    let mine = json!({ "type": "function", "function": { "name": "mine", "parameters": { "type": "object", "properties": {} } } });
+    let body = ask(&[mcp.entry("s"), mine]);
+    let id = scene.start(&body).await;
+    let mut watcher = scene.watch(&id).await;
+    let before = watcher.until("tool_call").await;
+    mcp.until_calls(1).await;
+    let client = scene.crash().await;
+    late.open();
+    let seen = all_the_same(&client, &id, &before).await;
+    let shown = named(&seen, "caller_call")[0]["call"]["id"].clone();
+    let message = json_of(&client, &id).await["completion"]["choices"][0]["message"].clone();
+    assert_eq!(message["tool_calls"][0]["id"], shown);
+    assert_ne!(shown, "call_1_0");
+    let mut next = body;
+    let list = next["messages"].as_array_mut().unwrap();
+    list.extend([message, json!({ "role": "tool", "tool_call_id": shown, "content": "from the caller" })]);
+    client.chat(&next).await;
+    assert_eq!(scene.provider.last_said("tool"), ["what is there", "from the caller"]);
+    let messages = scene.provider.last_body()["messages"].clone();
+    assert_eq!(messages[3]["tool_call_id"], "call_1_0", "{messages}");
+}
+
+#[tokio::test]
 async fn a_call_whose_result_is_in_is_not_made_again() {
     let mcp = FakeMcp::start(vec![FakeTool::text("t", "the result")]).await;
     let second = AtomicUsize::new(0);
