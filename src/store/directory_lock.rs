@@ -10,6 +10,8 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use crate::clean_json;
+
 /// The lock file's name in the data directory.
 pub const LOCK_FILE: &str = "toolgate.lock";
 /// A process that is about to end is waited for this long.
@@ -146,7 +148,7 @@ fn read(file: &mut File) -> Option<Contents> {
     let mut text = Vec::new();
     file.rewind().ok()?;
     file.take(4096).read_to_end(&mut text).ok()?;
-    serde_json::from_slice(&text).ok()
+    clean_json::from_slice(&text).ok()
 }
 
 impl FileIdentity {

@@ -293,7 +293,11 @@ async fn a_slow_reader_slows_the_provider_down_and_loses_nothing() {
         let mut pieces: Vec<Piece> = (0..PIECES).map(|_| words(&filling)).collect();
         pieces.extend([event(&finish("stop")), "data: [DONE]\n\n".into()]);
         let provider = FakeProvider::start(vec![Reply::stream(pieces)]).await;
-        let gateway = Gateway::with(&provider).await;
+        // This is about pace, not about what a run may hold.
+        let gateway = Gateway::configured(&provider, |settings| {
+            (settings.run.max_bytes, settings.limits.memory_bytes) = (256 << 20, 1 << 30);
+        });
+        let gateway = gateway.await;
         let options = if plain { json!({}) } else { json!({ "toolgate": { "max_turns": 2 } }) };
         let mut stream = gateway.client.stream(&with(ask(&[]), options)).await;
         provider.peer.until_stalled().await;
@@ -318,7 +322,10 @@ async fn an_endless_line_of_a_provider_is_not_gathered_for_ever() {
     let provider = FakeProvider::start(vec![Reply::stream(pieces)]).await;
     let gateway = Gateway::with(&provider).await;
     let answer = gateway.client.chat(&with(ask(&[]), json!({ "toolgate": { "max_turns": 2 } }))).await;
-    assert_eq!(answer.status, 502, "{}", answer.text());
+    assert_eq!(
+        (answer.status, answer.json()["toolgate"]["notices"][0]["code"].as_str()),
+        (200, Some("byte_budget"))
+    );
     provider.peer.until_abandoned(1).await;
 }
 
