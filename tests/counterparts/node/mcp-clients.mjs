@@ -46,7 +46,7 @@ export async function mcpClients(tests, gateway, server) {
     await tests.test(subject, `${subject.title}: needs the key of a private run's own project`, async () => {
       const [own, other] = await Promise.all(["own", "other"].map(async (name) => {
         const project = `${subject.title.replaceAll(/\W+/g, "-").toLowerCase()}-${name}`;
-        gateway.run("project", "create", project);
+        gateway.run("project", "create", project, "--proof", "app", "--verifier-url", "http://localhost:9/users");
         const headers = { authorization: `Bearer ${gateway.run("key", "create", "--project", project).match(/tgk_\w+/)[0]}` };
         // A running gateway looks for keys it does not know only now and then.
         await until("the key being known", async () => (await fetch(`${gateway.url}/v1/models`, { headers })).ok);

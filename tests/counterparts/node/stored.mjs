@@ -81,7 +81,7 @@ export async function storedCompletions(tests, openai, gateway, server) {
 
   await tests.test(openai, "projects see their own completions only", async () => {
     const [red, blue] = ["red", "blue"].map((project) => {
-      gateway.run("project", "create", project);
+      gateway.run("project", "create", project, "--proof", "app", "--verifier-url", "http://localhost:9/users");
       return sdk(gateway.run("key", "create", "--project", project).match(/tgk_\w+/)[0]);
     });
     const { id } = await store({ case: "projects" }, { by: red });

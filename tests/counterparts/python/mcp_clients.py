@@ -23,7 +23,7 @@ def add_to(suite, gateway, server):
         return f"{gateway.url}/{client.chat.completions.create(model=MODEL, messages=[message], store=True, **more).id}/mcp"
 
     def project_key(project):
-        gateway.run("project", "create", project)
+        gateway.run("project", "create", project, "--proof", "app", "--verifier-url", "http://localhost:9/users")
         key = re.search(r"tgk_\w+", gateway.run("key", "create", "--project", project))[0]
         # A running gateway looks for keys it does not know only now and then.
         client = openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=key, max_retries=0)

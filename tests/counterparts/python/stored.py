@@ -133,7 +133,7 @@ def add_to(sdk, gateway, server):
     def projects_see_their_own_completions_only():
         keys = []
         for project in ("red", "blue"):
-            gateway.run("project", "create", project)
+            gateway.run("project", "create", project, "--proof", "app", "--verifier-url", "http://localhost:9/users")
             keys.append(re.search(r"tgk_\w+", gateway.run("key", "create", "--project", project))[0])
         red, blue = (openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=key, max_retries=0) for key in keys)
         made = {owner: store({"case": "projects"}, by=owner)[1].id for owner in (red, blue)}
