@@ -27,9 +27,9 @@ const SILENCE: Duration = Duration::from_secs(60);
 /// Once so much of a body has come, room is made for all that is announced.
 const BELIEVED_BYTES: usize = 1 << 20;
 
-/// A body counts for a quarter more than its bytes: while it grows, and after it is let go, the allocator holds as much
+/// A body counts for a third more than its bytes: while it grows, and after it is let go, the allocator holds as much
 /// besides.
-const ALLOCATOR_SHARE: usize = 4;
+const ALLOCATOR_SHARE: usize = 3;
 
 /// Bytes of bodies that are held now for callers whose key costs nothing, by the address they call from. Cheap to clone.
 #[derive(Clone, Default)]
