@@ -42,7 +42,7 @@ impl Fleet {
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
         let disk = Disk::mount(&folder.join("data"));
-        let hash = run(Command::new(program).args(["key", "hash"]))?;
+        let hash = run(program, &["key", "hash"]).await?;
         let mut lines = hash.lines();
         let (Some(key), Some(hash)) = (lines.next(), lines.next()) else {
             return Err("`toolgate key hash` printed no key".to_owned());
@@ -60,7 +60,8 @@ impl Fleet {
             folder,
         };
         let data = fleet.data().to_string_lossy().into_owned();
-        run(Command::new(program).args(["init", "--data", &data, "--config"]).arg(&fleet.config))?;
+        let config = fleet.config.to_string_lossy().into_owned();
+        run(program, &["init", "--data", &data, "--config", &config]).await?;
         for number in 0..if postgres.is_some() { 2 } else { 1 } {
             let log = fleet.folder.join(format!("gateway-{number}.log"));
             fleet.members.push(Member { port: free_port()?, process: None, log });
@@ -186,9 +187,12 @@ fn configuration(hash: &str, provider: u16, postgres: Option<&str>) -> String {
     )
 }
 
-/// What a command prints.
-fn run(command: &mut Command) -> Result<String, String> {
-    let done = command.stdin(Stdio::null()).output().map_err(|error| error.to_string())?;
+/// What the program prints when it is called like this. Meanwhile the peers and the way to the database go on.
+async fn run(program: &Path, arguments: &[&str]) -> Result<String, String> {
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null());
+    let running = tokio::task::spawn_blocking(move || command.output());
+    let done = running.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
     if !done.status.success() {
         return Err(String::from_utf8_lossy(&done.stderr).into_owned());
     }

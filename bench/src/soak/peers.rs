@@ -188,7 +188,10 @@ fn answer_as_mcp(ledger: Rc<RefCell<Ledger>>, path: String, body: Bytes) -> Answ
         if message["method"] == "tools/call"
             && let Some(token) = message["params"]["arguments"]["text"].as_str()
         {
-            *ledger.borrow_mut().executed.entry(token.to_owned()).or_default() += 1;
+            // All requests of a flood have one token.
+            if !matches!(token, "endless" | "unread") {
+                *ledger.borrow_mut().executed.entry(token.to_owned()).or_default() += 1;
+            }
         }
         mcp::answer(&path, &body).await
     })
