@@ -5,24 +5,26 @@
 //!
 //! **Who is refused, who waits.** A reservation of at most [`SMALL_BYTES`] may use the whole budget. A larger one may use
 //! three quarters of it, so that the largest wait while ordinary requests go on. [`MemoryReservation::grow`] waits for
-//! room, in the order in which it was asked for, for at most [`PATIENCE`]; [`MemoryReservation::try_grow`] never waits and
-//! never overtakes who does. Whoever gets [`MemoryExhausted`] lets go of what it holds: a request that has not been
+//! room, in the order in which it was asked for; one reservation waits for at most [`PATIENCE`] in all, until
+//! [`MemoryReservation::renew_patience`]. [`MemoryReservation::try_grow`] never waits and never overtakes who does. Whoever gets [`MemoryExhausted`] lets go of what it holds: a request that has not been
 //! answered yet is refused with 503 `memory_exhausted` and `Retry-After`, and a run that has begun ends with everything so
 //! far. That is also why nobody waits forever: when all reservations wait for one another, the time of the first ends, and
 //! what it held is room for the rest.
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::{Mutex, Notify};
+use tokio::time::Instant;
 
 use crate::telemetry::MemoryMetrics;
 
 /// Reservations up to this size may use the whole budget.
 pub const SMALL_BYTES: usize = 1 << 20;
-/// The longest time that one [`MemoryReservation::grow`] waits for room.
+/// The longest time that one reservation waits for room, over all its calls of [`MemoryReservation::grow`].
 pub const PATIENCE: Duration = Duration::from_secs(10);
 /// Seconds after which a refused request may be worth sending again, for `Retry-After`.
 pub const RETRY_AFTER_SECONDS: u64 = 5;
@@ -63,6 +65,8 @@ pub struct MemoryExhausted;
 pub struct MemoryReservation {
     budget: MemoryBudget,
     held: AtomicUsize,
+    /// Microseconds that it has waited for room.
+    waited: AtomicU64,
 }
 
 impl MemoryBudget {
@@ -91,7 +95,17 @@ impl MemoryBudget {
 
     /// A reservation that holds nothing yet.
     pub fn reserve(&self) -> MemoryReservation {
-        MemoryReservation { budget: self.clone(), held: AtomicUsize::new(0) }
+        MemoryReservation { budget: self.clone(), held: AtomicUsize::new(0), waited: AtomicU64::new(0) }
+    }
+
+    /// A reservation of a budget of its own without a limit: for what somebody else counts.
+    pub fn uncounted(&self) -> MemoryReservation {
+        MemoryBudget::unlimited().reserve()
+    }
+
+    /// Bytes that may be reserved.
+    pub fn limit(&self) -> usize {
+        self.0.limit
     }
 
     /// Bytes that are reserved now.
@@ -130,7 +144,18 @@ impl MemoryReservation {
         Err(MemoryExhausted)
     }
 
-    /// Takes `bytes` more, waiting for room for at most [`PATIENCE`].
+    /// Whether there would be room for `bytes` more if everybody else let go.
+    pub fn can_ever_hold(&self, bytes: usize) -> bool {
+        let limit = self.budget.0.limit;
+        self.held().saturating_add(bytes) <= (limit - limit / 4).max(SMALL_BYTES.min(limit))
+    }
+
+    /// Lets the reservation wait for [`PATIENCE`] anew: what it is for has come a step further.
+    pub fn renew_patience(&self) {
+        self.waited.store(0, Ordering::Relaxed);
+    }
+
+    /// Takes `bytes` more, waiting for room for what is left of [`PATIENCE`].
     ///
     /// # Errors
     /// [`MemoryExhausted`] when no room came about; the reservation stays as it was.
@@ -138,14 +163,16 @@ impl MemoryReservation {
         if self.take_unless_others_wait(bytes) {
             return Ok(());
         }
-        if self.held().saturating_add(bytes) > self.budget.0.limit - self.budget.0.limit / 4 {
-            // It would not fit if everybody else let go.
+        let patience = self.budget.0.patience;
+        let left = patience.saturating_sub(Duration::from_micros(self.waited.load(Ordering::Relaxed)));
+        if left.is_zero() || !self.can_ever_hold(bytes) {
             self.budget.0.metrics.refused();
             return Err(MemoryExhausted);
         }
-        let waiting = Waiting::join(self.line(bytes));
-        let got = tokio::time::timeout(self.budget.0.patience, async {
-            let _head = waiting.0.head.lock().await;
+        let waiting =
+            WaitTimer { place: Waiting::join(self.line(bytes)), since: Instant::now(), waited: &self.waited };
+        let got = tokio::time::timeout(left, async {
+            let _head = waiting.place.0.head.lock().await;
             loop {
                 let mut freed = pin!(self.budget.0.freed.notified());
                 // Registered before looking, so that no release is missed.
@@ -174,6 +201,22 @@ impl MemoryReservation {
         let least = |held: usize| Some(held.saturating_sub(bytes));
         let held = self.held.fetch_update(Ordering::SeqCst, Ordering::SeqCst, least).unwrap_or_default();
         self.budget.release(bytes.min(held));
+    }
+
+    /// Holds exactly `bytes` from now on: gives back what is more, takes what is missing also beyond the budget.
+    pub fn settle(&self, bytes: usize) {
+        let held = self.held();
+        if held > bytes {
+            self.shrink(held - bytes);
+        } else {
+            self.grow_anyway(bytes - held);
+        }
+    }
+
+    /// These bytes, counted for as long as anybody holds them.
+    pub fn bind(self, bytes: impl AsRef<[u8]> + Send + 'static) -> Bytes {
+        self.settle(bytes.as_ref().len());
+        Bytes::from_owner(BoundBytes { bytes, _memory: self })
     }
 
     fn line(&self, bytes: usize) -> &WaitingLine {
@@ -212,6 +255,18 @@ impl Drop for MemoryReservation {
     }
 }
 
+/// Bytes and what counts them.
+struct BoundBytes<B> {
+    bytes: B,
+    _memory: MemoryReservation,
+}
+
+impl<B: AsRef<[u8]>> AsRef<[u8]> for BoundBytes<B> {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes.as_ref()
+    }
+}
+
 /// A place in a queue, left when dropped.
 struct Waiting<'a>(&'a WaitingLine);
 
@@ -225,6 +280,20 @@ impl<'a> Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.length.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// A place in a queue whose time counts, also when the caller gives up before it is over.
+struct WaitTimer<'a> {
+    place: Waiting<'a>,
+    since: Instant,
+    waited: &'a AtomicU64,
+}
+
+impl Drop for WaitTimer<'_> {
+    fn drop(&mut self) {
+        let waited = u64::try_from(self.since.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.waited.fetch_add(waited, Ordering::Relaxed);
     }
 }
 
@@ -279,6 +348,19 @@ mod tests {
     }
 
     #[test]
+    fn bytes_are_counted_for_as_long_as_anybody_holds_them() {
+        let budget = budget(8 * MIB);
+        let reservation = budget.reserve();
+        reservation.try_grow(500).unwrap();
+        let bytes = reservation.bind(vec![b'a'; 300]);
+        let part = bytes.slice(..10);
+        drop(bytes);
+        assert_eq!((budget.used(), part.len()), (300, 10));
+        drop(part);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
     fn zero_is_no_limit() {
         let one = MemoryBudget::unlimited().reserve();
         one.try_grow(usize::MAX / 4).unwrap();
@@ -318,6 +400,30 @@ mod tests {
         assert!(ended.contains(&4), "somebody comes to the end: {ended:?}");
         assert!(ended.iter().any(|steps| *steps < 4), "and somebody gave way: {ended:?}");
         assert_eq!(budget.used(), 0);
+    }
+
+    #[tokio::test]
+    async fn all_waits_of_a_reservation_share_one_patience() {
+        let patience = Duration::from_millis(800);
+        let budget = MemoryBudget::with_patience(8 * MIB, patience, MemoryMetrics::default());
+        let (one, two) = (budget.reserve(), budget.reserve());
+        one.try_grow(6 * MIB).unwrap();
+        let freed = async {
+            tokio::time::sleep(patience / 2).await;
+            one.shrink(2 * MIB);
+        };
+        let (got, ()) = tokio::join!(two.grow(2 * MIB), freed);
+        assert_eq!(got, Ok(()));
+        let begun = Instant::now();
+        assert_eq!(two.grow(2 * MIB).await, Err(MemoryExhausted));
+        assert!(begun.elapsed() < patience * 3 / 4, "a half of it was left: {:?}", begun.elapsed());
+        let begun = Instant::now();
+        assert_eq!(two.grow(2 * MIB).await, Err(MemoryExhausted));
+        assert!(begun.elapsed() < patience / 4, "and then nothing: {:?}", begun.elapsed());
+        two.renew_patience();
+        let begun = Instant::now();
+        assert_eq!(two.grow(2 * MIB).await, Err(MemoryExhausted));
+        assert!(begun.elapsed() >= patience, "all of it again: {:?}", begun.elapsed());
     }
 
     #[tokio::test]

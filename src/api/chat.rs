@@ -68,7 +68,7 @@ async fn run(app: &App, caller: &Caller, asked: Asked<'_>) -> Result<Response, A
     if started.streamed {
         view::stream(started, app.settings.run.keep_alive_seconds, open).await
     } else {
-        view::whole(started).await
+        view::whole(started, app.memory_budget.reserve()).await
     }
 }
 

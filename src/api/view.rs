@@ -17,6 +17,7 @@ use super::relay_body::{RelayTerms, relay_body};
 use crate::bounds::BoundGuard;
 use crate::completion::event::{RunError, RunEvent};
 use crate::completion::{Answer, CalledTools, CancelOnDrop, Chunks, Started, Viewer};
+use crate::memory_budget::MemoryReservation;
 use crate::sse;
 
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -39,14 +40,14 @@ pub fn relayed(response: http::Response<Incoming>, terms: RelayTerms) -> Respons
     Response::from_parts(head, body)
 }
 
-/// The run as one JSON answer.
+/// The run as one JSON answer, counted in `memory` until the client has it.
 ///
 /// # Errors
 /// The run's own.
-pub async fn whole(started: Started) -> Result<Response, ApiError> {
+pub async fn whole(started: Started, memory: MemoryReservation) -> Result<Response, ApiError> {
     started.created().await?;
     let Started { run_id, result_url, model, created, age, output, mut events, task, .. } = started;
-    let mut answer = Answer::new(run_id.clone(), model, created, output);
+    let mut answer = Answer::new(run_id.clone(), model, created, output, memory);
     let (mut ended, called) = (false, CalledTools::default());
     while let Some(event) = events.next().await {
         ended |= event.is_last();
@@ -59,8 +60,15 @@ pub async fn whole(started: Started) -> Result<Response, ApiError> {
         return Err(called.explain(gone(result_url.as_deref())).into());
     }
     let failed = |error: RunError| ApiError::from(error).of_run(&run_id, result_url.as_deref());
-    let answer = answer.finish().map_err(failed)?;
-    let mut response = Response::new(Body::from(answer.to_string()));
+    let (answer, memory) = answer.finish().map_err(failed)?;
+    // As much again for its text. An answer that nobody else has is not given up for want of it.
+    let bytes = memory.held();
+    if memory.grow(bytes).await.is_err() {
+        memory.grow_anyway(bytes);
+    }
+    let text = answer.to_string();
+    drop(answer);
+    let mut response = Response::new(Body::from(memory.bind(text)));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     name_run(&mut response, &run_id, result_url.as_deref(), age);
     Ok(response)

@@ -132,7 +132,7 @@ impl Agent {
         if let Err(why) = self.budget.take(request, 2 * request).await {
             return match why {
                 BudgetExceeded::Memory => End::Failed(no_memory()),
-                BudgetExceeded::Bytes(_) => End::OverBudget(why),
+                _ => End::OverBudget(why),
             };
         }
         if let Some(messages) = self.begun.take()

@@ -6,6 +6,7 @@ use super::event::{RunError, RunEvent};
 use super::render::{Output, Renderer};
 use super::unsettled::Unsettled;
 use super::usage;
+use crate::memory_budget::MemoryReservation;
 
 /// Gathers the events of one run into a chat completion.
 pub struct Answer {
@@ -29,11 +30,14 @@ pub struct Answer {
     notices: Vec<Value>,
     finish_reason: Option<String>,
     error: Option<RunError>,
+    /// What all this takes.
+    memory: MemoryReservation,
 }
 
 impl Answer {
-    /// For the run `id`; `model` is what the caller asked for, `created` in Unix seconds.
-    pub fn new(id: String, model: String, created: i64, output: Output) -> Self {
+    /// For the run `id`; `model` is what the caller asked for, `created` in Unix seconds. What it gathers is counted in
+    /// `memory`.
+    pub fn new(id: String, model: String, created: i64, output: Output, memory: MemoryReservation) -> Self {
         Answer {
             id,
             model,
@@ -54,11 +58,14 @@ impl Answer {
             notices: Vec::new(),
             finish_reason: None,
             error: None,
+            memory,
         }
     }
 
     /// Takes in an event.
     pub fn add(&mut self, event: RunEvent) {
+        // It is there already, and the run that sends it waits where there is little.
+        self.memory.grow_anyway(event.json_bytes());
         if let Some(before) = self.unsettled.settle(&event) {
             for event in before {
                 self.take_in(event);
@@ -150,11 +157,11 @@ impl Answer {
         }
     }
 
-    /// The whole answer.
+    /// The whole answer, and what counts its memory.
     ///
     /// # Errors
     /// The run's own error.
-    pub fn finish(self) -> Result<Value, RunError> {
+    pub fn finish(self) -> Result<(Value, MemoryReservation), RunError> {
         if let Some(error) = self.error {
             return Err(error);
         }
@@ -188,7 +195,7 @@ impl Answer {
             "notices": self.notices,
         });
         answer.insert("toolgate".into(), toolgate);
-        Ok(Value::Object(answer))
+        Ok((Value::Object(answer), self.memory))
     }
 }
 

@@ -110,6 +110,7 @@ impl Engine {
             memory,
             memory_budget,
         } = parts;
+        let repeatable = RepeatableRuns::new(clock.clone(), &memory_budget);
         let parts = Parts {
             upstream,
             tools: Tools::new(egress.clone(), &settings.mcp, memory_budget.clone()),
@@ -122,8 +123,8 @@ impl Engine {
             run: settings.run.clone(),
             mcp: settings.mcp.clone(),
             links: OwnLinks::new(&settings.public_url()),
+            repeatable,
             local: settings.is_local(),
-            repeatable: RepeatableRuns::new(clock.clone()),
             clock,
             runs,
             providers,

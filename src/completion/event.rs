@@ -437,6 +437,22 @@ impl RunEvent {
         matches!(self, RunEvent::Finish { .. } | RunEvent::Error(_))
     }
 
+    /// About how many bytes its texts take in JSON.
+    pub fn json_bytes(&self) -> usize {
+        match self {
+            RunEvent::Delta { delta, logprobs } => {
+                let texts = delta.values().map(|value| match value {
+                    Value::String(text) => escaped_length(text),
+                    other => other.to_string().len(),
+                });
+                texts.sum::<usize>() + logprobs.as_ref().map_or(0, |logprobs| logprobs.to_string().len())
+            }
+            // Quotes and line ends are two bytes.
+            RunEvent::ToolResult(ended) => 2 * ended.result.weight(),
+            other => other.weight(),
+        }
+    }
+
     /// About how many bytes it takes to keep.
     pub fn weight(&self) -> usize {
         /// What an event takes besides its texts.
@@ -456,6 +472,16 @@ impl RunEvent {
                 _ => 4 * FRAME,
             }
     }
+}
+
+/// Bytes of a text in a JSON string.
+fn escaped_length(text: &str) -> usize {
+    let length = |byte: u8| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' => 2,
+        ..0x20 => 6,
+        _ => 1,
+    };
+    text.bytes().map(length).sum()
 }
 
 /// Scheme, host and port of an address.

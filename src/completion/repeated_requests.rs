@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::event::RunError;
 use super::shared_run::{SharedRun, SharedRunBudget, SharedViewer};
 use crate::clock::Clock;
+use crate::memory_budget::MemoryBudget;
 use crate::openai::{ErrorBody, ErrorKind};
 
 /// How long the end of a run is known after it, in milliseconds: ten minutes.
@@ -95,8 +96,8 @@ pub enum Repeated {
 
 impl RepeatableRuns {
     /// No runs yet.
-    pub fn new(clock: Clock) -> Self {
-        let (known, budget) = (Mutex::default(), Arc::default());
+    pub fn new(clock: Clock, memory: &MemoryBudget) -> Self {
+        let (known, budget) = (Mutex::default(), Arc::new(SharedRunBudget::new(memory)));
         RepeatableRuns(Arc::new(RepeatableState { clock, known, budget }))
     }
 

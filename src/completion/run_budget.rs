@@ -23,8 +23,18 @@ pub struct RunBudget {
     most: usize,
     taken: AtomicUsize,
     memory: MemoryReservation,
-    /// What viewers were sent, who may hold it until the end.
+    keeps: Keeps,
+    /// What the run itself keeps of what viewers were sent, until the end.
     shown: AtomicUsize,
+}
+
+/// Who keeps what viewers are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keeps {
+    /// They themselves, who count it.
+    Viewers,
+    /// The run, until it is in the store: as events, and as what is written.
+    Run,
 }
 
 /// Why the run ends before its time.
@@ -32,7 +42,11 @@ pub struct RunBudget {
 pub enum BudgetExceeded {
     /// It has taken so many bytes.
     Bytes(usize),
-    /// The process has no memory left for it.
+    /// One answer of the provider is longer than that, with all that frames it.
+    Answer(usize),
+    /// It would hold more than one run may of the process's memory.
+    Share,
+    /// The process has no memory left for it now.
     Memory,
 }
 
@@ -48,6 +62,15 @@ impl BudgetExceeded {
         let (code, message) = match self {
             BudgetExceeded::Bytes(most) => {
                 ("byte_budget", format!("The run has reached its limit of bytes: {most}."))
+            }
+            BudgetExceeded::Answer(most) => (
+                "byte_budget",
+                format!("The run ended early: one answer of the provider is longer than {most} bytes."),
+            ),
+            BudgetExceeded::Share => {
+                let message =
+                    "The run ended early: it would take more than its part of the gateway's memory.";
+                ("byte_budget", message.to_owned())
             }
             BudgetExceeded::Memory => {
                 let message = "The run ended early: the gateway had no memory left for it.";
@@ -67,9 +90,9 @@ pub fn no_memory() -> RunError {
 
 impl RunBudget {
     /// A budget of `most` bytes, with memory of `budget`.
-    pub fn new(most: usize, budget: &MemoryBudget) -> Self {
+    pub fn new(most: usize, budget: &MemoryBudget, keeps: Keeps) -> Self {
         let (taken, shown) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        RunBudget { most, taken, memory: budget.reserve(), shown }
+        RunBudget { most, taken, memory: budget.reserve(), keeps, shown }
     }
 
     /// Bytes that may still arrive.
@@ -91,30 +114,56 @@ impl RunBudget {
             return Err(BudgetExceeded::Bytes(self.most));
         }
         self.taken.fetch_add(bytes, Ordering::Relaxed);
-        Ok(self.memory.grow(held).await?)
+        self.grow(held).await
+    }
+
+    /// As [`RunBudget::take`], of what viewers are about to be sent as it arrives.
+    ///
+    /// # Errors
+    /// [`BudgetExceeded`].
+    pub async fn take_and_show(&self, bytes: usize, held: usize) -> Result<(), BudgetExceeded> {
+        let copies = match self.keeps {
+            // In the message; a large piece also as an event and as what is sent.
+            Keeps::Viewers if held <= SMALL_TEXT => 1,
+            Keeps::Viewers => 3,
+            // In the message, as an event, and twice as what is written.
+            Keeps::Run => 4,
+        };
+        self.take(bytes, copies * held).await?;
+        self.show(held);
+        Ok(())
     }
 
     /// Viewers are about to be sent `bytes` of what was taken.
     pub fn show(&self, bytes: usize) {
-        self.shown.fetch_add(bytes, Ordering::Relaxed);
+        if self.keeps == Keeps::Run {
+            self.shown.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+
+    async fn grow(&self, bytes: usize) -> Result<(), BudgetExceeded> {
+        if !self.memory.can_ever_hold(bytes) {
+            return Err(BudgetExceeded::Share);
+        }
+        Ok(self.memory.grow(bytes).await?)
     }
 
     /// Memory for a moment: until what is returned is dropped.
     ///
     /// # Errors
-    /// [`BudgetExceeded::Memory`].
+    /// [`BudgetExceeded::Share`], [`BudgetExceeded::Memory`].
     pub async fn hold(&self, bytes: usize) -> Result<HeldBytes<'_>, BudgetExceeded> {
-        self.memory.grow(bytes).await?;
-        Ok(HeldBytes { memory: &self.memory, bytes })
+        self.grow(bytes).await?;
+        Ok(HeldBytes { budget: self, bytes })
     }
 
     /// Memory for reading a JSON text from outside: numbers and empty lists take many times their text.
     ///
     /// # Errors
-    /// [`BudgetExceeded::Memory`].
+    /// [`BudgetExceeded::Share`], [`BudgetExceeded::Memory`].
     pub async fn hold_for_reading(&self, json: &[u8]) -> Result<HeldBytes<'_>, BudgetExceeded> {
         if json.len() <= SMALL_TEXT {
-            return Ok(HeldBytes { memory: &self.memory, bytes: 0 });
+            return Ok(HeldBytes { budget: self, bytes: 0 });
         }
         let nodes = json.iter().filter(|byte| matches!(byte, b',' | b'[' | b'{')).count();
         self.hold(json.len() + nodes * NODE_BYTES).await
@@ -124,22 +173,23 @@ impl RunBudget {
     /// what viewers were shown.
     ///
     /// # Errors
-    /// [`BudgetExceeded::Memory`].
+    /// [`BudgetExceeded::Share`], [`BudgetExceeded::Memory`].
     pub async fn settle(&self, conversation: usize) -> Result<(), BudgetExceeded> {
+        self.memory.renew_patience();
         let wanted = 2 * conversation + self.shown.load(Ordering::Relaxed);
         let held = self.memory.held();
         if held > wanted {
             self.memory.shrink(held - wanted);
             return Ok(());
         }
-        Ok(self.memory.grow(wanted - held).await?)
+        self.grow(wanted - held).await
     }
 }
 
 /// Memory that is given back when this is dropped.
 #[derive(Debug)]
 pub struct HeldBytes<'a> {
-    memory: &'a MemoryReservation,
+    budget: &'a RunBudget,
     bytes: usize,
 }
 
@@ -147,12 +197,12 @@ impl HeldBytes<'_> {
     /// Holds this many from now on.
     ///
     /// # Errors
-    /// [`BudgetExceeded::Memory`].
+    /// [`BudgetExceeded::Share`], [`BudgetExceeded::Memory`].
     pub async fn set(&mut self, bytes: usize) -> Result<(), BudgetExceeded> {
         if bytes > self.bytes {
-            self.memory.grow(bytes - self.bytes).await?;
+            self.budget.grow(bytes - self.bytes).await?;
         } else {
-            self.memory.shrink(self.bytes - bytes);
+            self.budget.memory.shrink(self.bytes - bytes);
         }
         self.bytes = bytes;
         Ok(())
@@ -161,7 +211,7 @@ impl HeldBytes<'_> {
 
 impl Drop for HeldBytes<'_> {
     fn drop(&mut self) {
-        self.memory.shrink(self.bytes);
+        self.budget.memory.shrink(self.bytes);
     }
 }
 
@@ -197,7 +247,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_run_takes_so_many_bytes_over_all_its_turns() {
-        let budget = RunBudget::new(10, &MemoryBudget::unlimited());
+        let budget = RunBudget::new(10, &MemoryBudget::unlimited(), Keeps::Viewers);
         assert_eq!(budget.take(4, 0).await, Ok(()));
         assert_eq!(budget.settle(100).await, Ok(()));
         assert_eq!(budget.take(6, 0).await, Ok(()));
@@ -207,7 +257,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_needed_for_a_moment_is_given_back() {
         let process = MemoryBudget::new(100 * MIB, MemoryMetrics::default());
-        let budget = RunBudget::new(MIB, &process);
+        let budget = RunBudget::new(MIB, &process, Keeps::Run);
         let mut held = budget.hold(5).await.unwrap();
         held.set(7).await.unwrap();
         held.set(3).await.unwrap();
@@ -225,9 +275,9 @@ mod tests {
     #[tokio::test]
     async fn many_small_values_are_weighed_by_what_they_take() {
         let process = MemoryBudget::new(16 * MIB, MemoryMetrics::default());
-        let budget = RunBudget::new(usize::MAX, &process);
+        let budget = RunBudget::new(usize::MAX, &process, Keeps::Viewers);
         let zeros = format!("[{}0]", "0,".repeat(MIB / 2));
-        assert_eq!(budget.hold_for_reading(zeros.as_bytes()).await.err(), Some(BudgetExceeded::Memory));
+        assert_eq!(budget.hold_for_reading(zeros.as_bytes()).await.err(), Some(BudgetExceeded::Share));
         let text = format!("[\"{}\"]", "a".repeat(MIB));
         assert!(budget.hold_for_reading(text.as_bytes()).await.is_ok());
         let Value::Object(fields) = json!({ "content": "abc", "list": [0, 0] }) else { unreachable!() };

@@ -12,14 +12,15 @@ use tokio::task::AbortHandle;
 
 use super::called_tools::CalledTools;
 use super::event::RunEvent;
+use crate::memory_budget::{MemoryBudget, MemoryReservation};
 
 /// Events that the viewer furthest ahead may be behind, so that a slow viewer slows the run down.
 const EVENTS_AHEAD: usize = 64;
 /// Most bytes of events of one run that can be read again.
 const MOST_BYTES: usize = 4 << 20;
 
-/// Most bytes of events of all such runs together.
-const MOST_BYTES_TOGETHER: usize = 32 << 20;
+/// All such runs together take at most one part in so many of the process's memory.
+const PART_TOGETHER: usize = 8;
 /// How long a run without a viewer waits for another try of its request before it asks the model or calls a tool again.
 const UNWATCHED: Duration = Duration::from_secs(600);
 /// Runs without a viewer at a time.
@@ -29,17 +30,23 @@ const MOST_DETACHED: usize = 256;
 #[derive(Debug)]
 pub struct RunAbandoned;
 
-/// What all shared runs take together.
-#[derive(Default)]
+/// What all shared runs take together, as a part of the process's memory.
 pub struct SharedRunBudget {
-    bytes: AtomicUsize,
+    memory: MemoryReservation,
+    most: usize,
     detached: AtomicUsize,
 }
 
 impl SharedRunBudget {
+    /// Nothing so far.
+    pub fn new(budget: &MemoryBudget) -> Self {
+        let (memory, most) = (budget.reserve(), budget.limit() / PART_TOGETHER);
+        SharedRunBudget { memory, most, detached: AtomicUsize::new(0) }
+    }
+
     /// Whether the events are too many.
     pub fn is_full(&self) -> bool {
-        self.bytes.load(Ordering::Relaxed) > MOST_BYTES_TOGETHER
+        self.memory.held() > self.most
     }
 
     /// Counts a run that goes on without a viewer, if there is room for one.
@@ -53,11 +60,11 @@ impl SharedRunBudget {
     }
 
     fn add(&self, bytes: usize) {
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.memory.grow_anyway(bytes);
     }
 
     fn remove(&self, bytes: usize) {
-        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.memory.shrink(bytes);
     }
 }
 

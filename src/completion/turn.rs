@@ -169,7 +169,7 @@ impl Reader<'_> {
                 return Err(self.budget.exceeded().into());
             }
             if bytes.len() + data.len() > MAX_ANSWER_BYTES {
-                return Err(self.failed(format!("the answer is larger than {MAX_ANSWER_BYTES} bytes")));
+                return Err(BudgetExceeded::Answer(MAX_ANSWER_BYTES).into());
             }
             bytes.extend_from_slice(&data);
         }
@@ -229,7 +229,7 @@ impl Reader<'_> {
             let Ok(data) = frame.into_data() else { continue };
             bytes += data.len();
             if bytes > MAX_STREAM_BYTES {
-                return Err(self.failed(format!("the answer is larger than {MAX_STREAM_BYTES} bytes")));
+                return Err(BudgetExceeded::Answer(MAX_STREAM_BYTES).into());
             }
             unread += data.len();
             if unread > SMALL_EVENT {
@@ -239,7 +239,7 @@ impl Reader<'_> {
                 held.set(2 * unread).await?;
             }
             decoder.feed(&data);
-            while let Some(event) = decoder.next_event().map_err(|error| self.failed(error.to_string()))? {
+            while let Some(event) = decoder.next_event().map_err(|long| BudgetExceeded::Answer(long.limit))? {
                 if std::mem::take(&mut unread) > SMALL_EVENT {
                     held.set(0).await?;
                 }
@@ -400,9 +400,7 @@ impl<'a> Assembly<'a> {
         }
         let (text, held) = weigh(&delta);
         let (more_text, more_held) = logprobs.as_ref().map_or((0, 0), weigh_value);
-        // In the message, for its viewers, and for an answer in one piece as text and as JSON.
-        self.reader.budget.take(text + more_text, 4 * held + more_held).await?;
-        self.reader.budget.show(held + more_held);
+        self.reader.budget.take_and_show(text + more_text, held + more_held).await?;
         for (key, value) in &delta {
             merge(&mut self.message, key, value);
         }

@@ -21,6 +21,7 @@ use crate::api::{ApiError, chat, prompts};
 use crate::bounds::BoundGuard;
 use crate::completion::{Answer, CancelOnDrop, Options, Started, Viewer};
 use crate::mcp::{self, Era};
+use crate::memory_budget::MemoryReservation;
 use crate::openai::ChatRequest;
 use crate::sse;
 
@@ -44,7 +45,7 @@ pub(super) fn start(server: &Server<'_>, message: &str) -> Running {
         // No call is kept, also not for the next one that asks the same.
         options.cache_seconds = None;
         let asked = chat::Asked { request, headers, target, path: &path, options };
-        Ok(Box::new(Begun::new(chat::start(&app, &caller, asked).await?)))
+        Ok(Box::new(Begun::new(chat::start(&app, &caller, asked).await?, app.memory_budget.reserve())))
     }))
 }
 
@@ -105,9 +106,9 @@ impl Running {
 }
 
 impl Begun {
-    fn new(started: Started) -> Self {
+    fn new(started: Started, memory: MemoryReservation) -> Self {
         let Started { run_id, result_url, model, created, output, events, task, .. } = started;
-        let answer = Some(Answer::new(run_id, model, created, output));
+        let answer = Some(Answer::new(run_id, model, created, output, memory));
         Begun { answer, events, result_url, _task: task }
     }
 
@@ -121,7 +122,7 @@ impl Begun {
         let (words, is_last) = (progress::words(&event), event.is_last());
         answer.add(Arc::unwrap_or_clone(event));
         match self.answer.take_if(|_| is_last) {
-            Some(answer) => Next::Result(outcome::of(answer.finish())),
+            Some(answer) => Next::Result(outcome::of(answer.finish().map(|(answer, _)| answer))),
             None => Next::Step(words),
         }
     }
