@@ -49,6 +49,11 @@ impl ApiError {
         Self::from_body(status, ErrorBody::new(kind, code, message))
     }
 
+    /// Whether there is no memory for the answer now.
+    pub fn is_memory_exhausted(&self) -> bool {
+        self.error["code"] == "memory_exhausted"
+    }
+
     /// The caller's key is not for this (RFC 6750 §3.1).
     pub fn scope_missing(scope: KeyScope) -> Self {
         let message = format!("this key is not for that: it lacks the scope `{}`", identity::word_of(scope));

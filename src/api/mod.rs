@@ -13,6 +13,7 @@ mod mcp;
 mod models;
 mod operating;
 mod prompts;
+mod reading;
 mod relay;
 mod relay_body;
 mod result;

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use http::request::Parts;
@@ -11,13 +10,17 @@ use pulldown_cmark::{CodeBlockKind, Event, Parser, Tag, TagEnd};
 use serde_json::{Value, json};
 
 use super::any_host::nothing_at;
-use super::runs::{follow, json_response, read, view};
-use super::stored::completion;
+use super::reading::ReadingMemory;
+use super::runs::{EventOutcome, follow, json_response, read, summary};
+use super::stored::{begun_completion, ended_completion};
 use super::{ApiError, App};
 use crate::completion::event::RunEvent;
 use crate::completion::render::{self, Output, Renderer};
 use crate::completion::{Record, Status, Visibility, text_of};
 use crate::openai::{ErrorKind, InvalidField};
+
+/// Copies of a run's texts in its JSON: the result and the completion, each as a value and as what is sent.
+const WHOLE_COPIES: usize = 4;
 
 /// What of a result is wanted, as its address or its `Accept` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,11 +126,17 @@ impl Wanted {
 
 impl Wanted {
     /// The block of code that is asked for. Of a result only what the model wrote counts.
-    async fn codeblock(&self, app: &App, record: &Record, which: &str) -> Result<String, ApiError> {
+    async fn codeblock(
+        &self,
+        app: &App,
+        record: &Record,
+        which: &str,
+        memory: &ReadingMemory,
+    ) -> Result<String, ApiError> {
         let (name, text) = match self.part {
             Some(Part::Prompt) => ("prompt", prompt(record)),
             Some(Part::Context) => ("context", context(record)),
-            Some(Part::Result) | None => ("result", content(app, record, Output::Events).await?),
+            Some(Part::Result) | None => ("result", content(app, record, Output::Events, memory).await?),
         };
         codeblock(&text, which).map_err(|there| no_codeblock(name, there, which))
     }
@@ -135,18 +144,21 @@ impl Wanted {
 
 async fn markdown(app: &App, record: &Record, query: Option<&str>) -> Result<Response, ApiError> {
     let wanted = Wanted::read(query)?;
+    let memory = ReadingMemory::new(app, 1);
     let (kind, text) = match &wanted.codeblock {
-        Some(which) => ("text/plain; charset=utf-8", wanted.codeblock(app, record, which).await?),
+        Some(which) => ("text/plain; charset=utf-8", wanted.codeblock(app, record, which, &memory).await?),
         None => {
             let text = match wanted.part {
                 Some(Part::Prompt) => prompt(record),
                 Some(Part::Context) => context(record),
-                Some(Part::Result) | None => with_state(record, content(app, record, shown(record)).await?),
+                Some(Part::Result) | None => {
+                    with_state(record, content(app, record, shown(record), &memory).await?)
+                }
             };
             ("text/markdown; charset=utf-8", text)
         }
     };
-    let mut response = Response::new(Body::from(text));
+    let mut response = Response::new(memory.body(text));
     for (name, value) in [
         (header::CONTENT_TYPE, kind),
         (header::CACHE_CONTROL, "no-store"),
@@ -163,24 +175,44 @@ async fn markdown(app: &App, record: &Record, query: Option<&str>) -> Result<Res
 async fn json(app: &App, record: &Record, query: Option<&str>) -> Result<Response, ApiError> {
     let wanted = Wanted::read(query)?;
     if let Some(which) = &wanted.codeblock {
-        let block = wanted.codeblock(app, record, which).await?;
-        return Ok(json_response(StatusCode::OK, &json!({ "codeblock": block })));
+        let memory = ReadingMemory::new(app, 2);
+        let block = wanted.codeblock(app, record, which, &memory).await?;
+        return Ok(memory.json(json!({ "codeblock": block })));
     }
-    let mut whole = view(app, record).await?;
-    let result = content(app, record, shown(record)).await?;
-    let part = match wanted.part {
-        Some(Part::Prompt) => Some(json!({ "prompt": prompt(record), "messages": record.messages() })),
-        Some(Part::Context) => Some(json!({ "context": context(record) })),
-        Some(Part::Result) => Some(json!({ "result": result })),
-        None => None,
-    };
-    if let Some(part) = part {
-        return Ok(json_response(StatusCode::OK, &part));
+    match wanted.part {
+        Some(Part::Prompt) => {
+            let part = json!({ "prompt": prompt(record), "messages": record.messages() });
+            return Ok(json_response(StatusCode::OK, &part));
+        }
+        Some(Part::Context) => {
+            return Ok(json_response(StatusCode::OK, &json!({ "context": context(record) })));
+        }
+        Some(Part::Result) => {
+            let memory = ReadingMemory::new(app, 2);
+            let result = content(app, record, shown(record), &memory).await?;
+            return Ok(memory.json(json!({ "result": result })));
+        }
+        None => {}
+    }
+    let memory = ReadingMemory::new(app, WHOLE_COPIES);
+    let mut whole = summary(app, record);
+    let (mut outcome, mut completion) = (EventOutcome::of(record), begun_completion(app, record));
+    let mut result = Content::new(shown(record));
+    let mut events = app.runs().events(record).await?;
+    while let Some(event) = events.next().await? {
+        memory.take(&event).await?;
+        outcome.iter_mut().for_each(|outcome| outcome.note(&event));
+        result.add(&event);
+        completion.iter_mut().for_each(|completion| completion.add(RunEvent::clone(&event)));
+    }
+    if let Some(outcome) = outcome {
+        outcome.add_to(&mut whole);
     }
     whole["request"] = Value::Object(record.shown_request());
-    whole["result"] = result.into();
-    whole["completion"] = completion(app, record).await?.unwrap_or(Value::Null);
-    let mut response = json_response(StatusCode::OK, &whole);
+    whole["result"] = result.text.into();
+    whole["completion"] =
+        completion.and_then(|completion| ended_completion(record, completion)).unwrap_or(Value::Null);
+    let mut response = memory.json(whole);
     let robots = HeaderValue::from_static("noindex, nofollow");
     response.headers_mut().insert("x-robots-tag", robots);
     Ok(response)
@@ -216,31 +248,55 @@ fn context(record: &Record) -> String {
     shown.collect()
 }
 
-/// The run's `content` so far.
-async fn content(app: &App, record: &Record, output: Output) -> Result<String, ApiError> {
-    let mut renderer = Renderer::new(output);
-    let mut content = String::new();
-    for event in app.runs().events(record).await? {
-        content.extend(renderer.event(&event));
-        if let RunEvent::Delta { delta, .. } = &*event
-            && let Some(text) = delta.get("content").and_then(Value::as_str)
+/// The run's `content` so far, counted in `memory`.
+async fn content(
+    app: &App,
+    record: &Record,
+    output: Output,
+    memory: &ReadingMemory,
+) -> Result<String, ApiError> {
+    let mut content = Content::new(output);
+    let mut events = app.runs().events(record).await?;
+    while let Some(event) = events.next().await? {
+        memory.take(&event).await?;
+        content.add(&event);
+    }
+    Ok(content.text)
+}
+
+/// A run's `content` as it grows.
+struct Content {
+    output: Output,
+    renderer: Renderer,
+    text: String,
+}
+
+impl Content {
+    fn new(output: Output) -> Self {
+        Content { output, renderer: Renderer::new(output), text: String::new() }
+    }
+
+    fn add(&mut self, event: &RunEvent) {
+        let text = &mut self.text;
+        text.extend(self.renderer.event(event));
+        if let RunEvent::Delta { delta, .. } = event
+            && let Some(words) = delta.get("content").and_then(Value::as_str)
         {
-            content.push_str(text);
+            text.push_str(words);
         }
-        if let RunEvent::Error(error) = &*event
-            && output != Output::Events
+        if let RunEvent::Error(error) = event
+            && self.output != Output::Events
         {
             let message = error.error.get("message").and_then(Value::as_str).unwrap_or("unknown");
             let failed = render::failed(message);
-            content.push_str(if content.is_empty() { failed.trim_start() } else { &failed });
+            text.push_str(if text.is_empty() { failed.trim_start() } else { &failed });
             let logins = error.logins();
             if !logins.is_empty() {
-                content.push_str(&format!("\n{}", render::authorization_required(&logins)));
-                content.extend(error.login_batch().map(|batch| render::batch_item(&batch)));
+                text.push_str(&format!("\n{}", render::authorization_required(&logins)));
+                text.extend(error.login_batch().map(|batch| render::batch_item(&batch)));
             }
         }
     }
-    Ok(content)
 }
 
 /// How tool activity appears in the result: logins that are missing and failures are never hidden.
@@ -265,7 +321,7 @@ fn with_state(record: &Record, content: String) -> String {
         Status::Cancelled => "> **Cancelled.** This is the result so far.\n\n",
         Status::Completed | Status::Failed | Status::Incomplete => "",
     };
-    format!("{state}{content}")
+    if state.is_empty() { content } else { format!("{state}{content}") }
 }
 
 /// A fenced code block of the text: by its number, from 1, or by a word of its info string, such as a path. The error
@@ -323,6 +379,7 @@ fn no_codeblock(part: &str, there: usize, which: &str) -> ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::body::Body;
 
     #[test]
     fn code_blocks_are_found_by_number_and_by_name() {

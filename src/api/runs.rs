@@ -267,24 +267,51 @@ pub(super) fn not_found() -> ApiError {
 /// A run as JSON, without its events.
 pub(super) async fn view(app: &App, record: &Record) -> Result<Value, ApiError> {
     let mut view = summary(app, record);
-    // Why it waits, or did not succeed, is among the events.
-    if matches!(record.status, Status::RequiresAction | Status::Failed | Status::Incomplete) {
-        let events = app.runs().events(record).await?;
-        let mut waited_for = Vec::new();
-        for event in &events {
-            match &**event {
-                RunEvent::AuthorizationRequired(login) => waited_for.push(json!(**login)),
-                RunEvent::AuthorizationBatch(batch) => view["connect_all_url"] = json!(batch.connect_all_url),
-                RunEvent::Authorized { resource, .. } => {
-                    waited_for.retain(|login| login["resource"] != **resource)
-                }
-                RunEvent::Error(error) => view["error"] = error.error.clone(),
-                _ => {}
-            }
+    if let Some(mut outcome) = EventOutcome::of(record) {
+        let mut events = app.runs().events(record).await?;
+        while let Some(event) = events.next().await? {
+            outcome.note(&event);
         }
-        view["authorization_required"] = waited_for.into();
+        outcome.add_to(&mut view);
     }
     Ok(view)
+}
+
+/// Why a run waits, or did not succeed: what only its events tell.
+pub(super) struct EventOutcome {
+    fields: Map<String, Value>,
+    waited_for: Vec<Value>,
+}
+
+impl EventOutcome {
+    /// `None` for a run whose record says everything.
+    pub fn of(record: &Record) -> Option<Self> {
+        let is_open = matches!(record.status, Status::RequiresAction | Status::Failed | Status::Incomplete);
+        is_open.then(|| EventOutcome { fields: Map::new(), waited_for: Vec::new() })
+    }
+
+    /// Takes in the next event.
+    pub fn note(&mut self, event: &RunEvent) {
+        match event {
+            RunEvent::AuthorizationRequired(login) => self.waited_for.push(json!(**login)),
+            RunEvent::AuthorizationBatch(batch) => {
+                self.fields.insert("connect_all_url".into(), json!(batch.connect_all_url));
+            }
+            RunEvent::Authorized { resource, .. } => {
+                self.waited_for.retain(|login| login["resource"] != **resource);
+            }
+            RunEvent::Error(error) => drop(self.fields.insert("error".into(), error.error.clone())),
+            _ => {}
+        }
+    }
+
+    /// Adds what they told to the run's JSON.
+    pub fn add_to(self, view: &mut Value) {
+        if let Value::Object(view) = view {
+            view.extend(self.fields);
+            view.insert("authorization_required".into(), self.waited_for.into());
+        }
+    }
 }
 
 /// A run as JSON, from what the record alone says.
@@ -322,7 +349,12 @@ pub(super) fn summary(app: &App, record: &Record) -> Value {
 
 /// A JSON answer that nobody keeps and no browser takes for something else.
 pub(super) fn json_response(status: StatusCode, value: &Value) -> Response {
-    let mut response = Response::new(Body::from(value.to_string()));
+    json_body(status, Body::from(value.to_string()))
+}
+
+/// As [`json_response`], of a body that is JSON.
+pub(super) fn json_body(status: StatusCode, body: Body) -> Response {
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     for (name, value) in [
         (header::CONTENT_TYPE, "application/json"),

@@ -10,12 +10,17 @@ use http::{Request, StatusCode};
 use serde_json::{Map, Value, json};
 
 use super::lists::{Listed, Query, envelope, read_page};
+use super::reading::ReadingMemory;
 use super::runs::{done, json_response, not_found};
 use super::{ApiError, App, body, keep};
+use crate::completion::event::RunEvent;
 use crate::completion::{Answer, Reader, Record, Status};
 use crate::identity::Surface;
 use crate::openai::{ErrorBody, ErrorKind, InvalidField};
 use crate::store::RunFilter;
+
+/// A completion as a value, and as what is sent.
+const COPIES: usize = 2;
 
 /// `GET /v1/chat/completions`: `model`, `metadata[key]`, `limit`, `order`, `after`.
 ///
@@ -33,15 +38,23 @@ pub async fn list(State(app): State<Arc<App>>, head: Parts) -> Result<Response, 
         ..RunFilter::default()
     };
     let fits = |record: &Record| is_completion(record) && query.fits(record);
-    let (found, has_more) = read_page(&app, &reader, filter, &query, fits).await?;
+    let (found, mut has_more) = read_page(&app, &reader, filter, &query, fits).await?;
     let mut data = Vec::with_capacity(found.len());
+    let memory = ReadingMemory::new(&app, COPIES);
     for listed in &found {
         // How it is shown is said in its request, which lists do not have; deleted meanwhile, it is left out.
-        if let Some(record) = app.runs().find(&listed.id, &reader).await? {
-            data.extend(completion(&app, &record).await?);
+        let Some(record) = app.runs().find(&listed.id, &reader).await? else { continue };
+        match completion(&app, &record, &memory).await {
+            Ok(completion) => data.extend(completion),
+            // A page may have fewer than were asked for.
+            Err(error) if error.is_memory_exhausted() && !data.is_empty() => {
+                has_more = true;
+                break;
+            }
+            Err(error) => return Err(error),
         }
     }
-    Ok(json_response(StatusCode::OK, &envelope(data, has_more)))
+    Ok(memory.json(envelope(data, has_more)))
 }
 
 /// `GET /v1/chat/completions/{id}`.
@@ -54,8 +67,7 @@ pub async fn find(
     head: Parts,
 ) -> Result<Response, ApiError> {
     let (record, _) = stored(&app, &id, &head).await?;
-    let completion = completion(&app, &record).await?.ok_or_else(|| no_completion(&app, &record))?;
-    Ok(json_response(StatusCode::OK, &completion))
+    given(&app, &record).await
 }
 
 /// `GET /v1/chat/completions/{id}/messages`: `limit`, `order`, `after`.
@@ -125,8 +137,7 @@ pub async fn update(
         keep::check_metadata(metadata)?;
     }
     let changed = done(app.runs().change(&record.id, &reader, metadata.as_ref(), None).await?)?;
-    let completion = completion(&app, &changed).await?.ok_or_else(|| no_completion(&app, &changed))?;
-    Ok(json_response(StatusCode::OK, &completion))
+    given(&app, &changed).await
 }
 
 /// `DELETE /v1/chat/completions/{id}`.
@@ -178,19 +189,38 @@ fn is_completion(record: &Record) -> bool {
     matches!(record.status, Status::Completed | Status::Incomplete | Status::Cancelled)
 }
 
+/// The answer with a run's completion.
+async fn given(app: &App, record: &Record) -> Result<Response, ApiError> {
+    let memory = ReadingMemory::new(app, COPIES);
+    let completion = completion(app, record, &memory).await?.ok_or_else(|| no_completion(app, record))?;
+    Ok(memory.json(completion))
+}
+
 /// The run as a chat completion; `None` for one that has none, yet or at all.
-pub(super) async fn completion(app: &App, record: &Record) -> Result<Option<Value>, ApiError> {
-    if !is_completion(record) {
-        return Ok(None);
+async fn completion(app: &App, record: &Record, memory: &ReadingMemory) -> Result<Option<Value>, ApiError> {
+    let Some(mut answer) = begun_completion(app, record) else { return Ok(None) };
+    let mut events = app.runs().events(record).await?;
+    while let Some(event) = events.next().await? {
+        memory.take(&event).await?;
+        answer.add(RunEvent::clone(&event));
     }
+    Ok(ended_completion(record, answer))
+}
+
+/// The completion of a run before its first event; `None` for one that has none, yet or at all. `memory` counts what is
+/// made of it, too, so that this one needs no part of the budget.
+pub(super) fn begun_completion(app: &App, record: &Record) -> Option<Answer> {
     let created = record.created_at.div_euclid(1000);
-    let mut answer = Answer::new(record.id.clone(), record.model.clone(), created, record.output);
-    for event in app.runs().events(record).await? {
-        answer.add((*event).clone());
-    }
-    let Ok(Value::Object(mut completion)) = answer.finish() else { return Ok(None) };
+    let uncounted = app.memory_budget.uncounted();
+    is_completion(record)
+        .then(|| Answer::new(record.id.clone(), record.model.clone(), created, record.output, uncounted))
+}
+
+/// The completion of a run after its last event.
+pub(super) fn ended_completion(record: &Record, answer: Answer) -> Option<Value> {
+    let Ok((Value::Object(mut completion), _)) = answer.finish() else { return None };
     if !record.is_callers {
-        return Ok(Some(Value::Object(completion)));
+        return Some(Value::Object(completion));
     }
     // What OpenAI tells of a stored completion, too.
     completion.insert("metadata".into(), Value::Object(record.metadata.clone()));
@@ -209,5 +239,5 @@ pub(super) async fn completion(app: &App, record: &Record) -> Result<Option<Valu
     }
     completion.insert("input_user".into(), asked("user"));
     completion.insert("request_id".into(), record.id.as_str().into());
-    Ok(Some(Value::Object(completion)))
+    Some(Value::Object(completion))
 }

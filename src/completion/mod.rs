@@ -42,8 +42,8 @@ pub use answer::Answer;
 pub use called_tools::CalledTools;
 pub use chunk::Chunks;
 pub use durable::{
-    Changed, Idempotency, Keep, Kind, LogViewer, NamedProvider, Reader, Record, Runs, ShownSharing, Status,
-    Viewer, Visibility, Work, is_run_id, text_of,
+    Changed, EventReader, Idempotency, Keep, Kind, LogViewer, NamedProvider, ReadError, Reader, Record, Runs,
+    ShownSharing, Status, Viewer, Visibility, Work, is_run_id, text_of,
 };
 pub use engine::{CancelOnDrop, Engine, EngineParts, Started};
 pub use gather::limit_reached;

@@ -124,10 +124,9 @@ pub async fn serve_until(
         store.clone(),
         connections.clone(),
         clock.clone(),
-        settings.run.clone(),
-        &settings.limits,
-        public_url.clone(),
+        &settings,
         memory.clone(),
+        memory_budget.clone(),
     );
     runs.register(lock).await?;
     let providers = Arc::new(providers);

@@ -231,6 +231,21 @@ impl Store {
         row.map(|row| Ok((row.int("place")?, row.int("first")?, row.int("number")?))).transpose()
     }
 
+    /// Number of the first event of a run's last batch that has any.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn find_last_events(&self, project: &str, run: &str) -> Result<Option<i64>, Error> {
+        let row = self
+            .row(
+                "SELECT first FROM run_events WHERE project = $1 AND run = $2 AND number > 0
+                 ORDER BY place DESC LIMIT 1",
+                values![project, run],
+            )
+            .await?;
+        row.map(|row| row.int("first")).transpose()
+    }
+
     /// [`Transaction::compact_run`] alone.
     ///
     /// # Errors

@@ -5,6 +5,9 @@ use askama::Template;
 use axum::body::Body;
 use axum::response::Response;
 use http::{HeaderValue, StatusCode, header};
+use http_body_util::BodyExt as _;
+
+use crate::memory_budget::MemoryReservation;
 
 /// Nothing but our own style sheet and icon is loaded; nothing frames us; forms go to us. A form's answer never
 /// redirects elsewhere, because browsers hold every redirect after a form against `form-action`: pages that lead
@@ -47,6 +50,14 @@ pub(super) fn page<T: Template>(status: StatusCode, template: &T, https: bool) -
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
     protect(&mut response, https);
     response
+}
+
+/// The page, its bytes counted until its reader has them or has left.
+pub(super) async fn counted(page: Response, memory: MemoryReservation) -> Response {
+    let (head, body) = page.into_parts();
+    // It is there whole, and in one piece.
+    let bytes = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    Response::from_parts(head, Body::from(memory.bind(bytes)))
 }
 
 /// The page may run our own script, which asks nobody but us.

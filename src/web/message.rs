@@ -87,6 +87,14 @@ impl Message {
         }
     }
 
+    /// A run for whose page there is no memory.
+    pub fn run_too_large(id: &str) -> Self {
+        let words = "It is large, and the gateway has no memory left for its page. Try again in a moment.";
+        Message::new("This result cannot be shown now", &[words])
+            .with(Action::Link { path: format!("/{id}.md"), words: "Read the text".to_owned() })
+            .state("warn", "not shown")
+    }
+
     pub fn not_your_run(id: &str) -> Self {
         Message::new("This result is not yours", &["You may read it; only its owner may change it."])
             .with(Action::Link { path: format!("/{id}"), words: "Back to the result".to_owned() })

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::broadcast;
 
+use super::event_reader::EventReader;
 use super::log::Log;
 use super::record::{Record, Visibility};
 use super::runs::{Inner, Runs};
@@ -17,8 +18,6 @@ use crate::store::{Error, RunRow, RunState};
 
 /// Rows of events that are read at once.
 const ROWS: i64 = 500;
-/// And of a run that is carried out here, for one viewer.
-const FEW_ROWS: i64 = 20;
 /// How often a run of another process is looked at when nobody tells of it.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -52,8 +51,8 @@ impl Runs {
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn events(&self, record: &Record) -> Result<Vec<Arc<RunEvent>>, Error> {
-        self.follow(record, 0).await?.so_far().await
+    pub async fn events(&self, record: &Record) -> Result<EventReader, Error> {
+        Ok(EventReader::of(self.follow(record, 0).await?))
     }
 
     async fn log(&self, record: &Record) -> Result<Arc<Log>, Error> {
@@ -66,7 +65,10 @@ impl Runs {
         let Some(row) = self.row(&record.id).await? else {
             return Err(Error::Unexpected("the run was deleted".to_owned()));
         };
-        let log = Log::followed(&row, self.0.clock.clone());
+        // What comes before is read from the store by whoever wants it.
+        let first = self.0.store.find_last_events(&row.project, &row.id).await?;
+        let first = usize::try_from(first.unwrap_or(0)).unwrap_or(0);
+        let log = Log::followed(&row, first, self.0.journal.clone());
         let mut news = self.0.news.subscribe();
         let is_over = row.ended_at.is_some();
         self.0.catch_up(&log).await?;
@@ -172,7 +174,7 @@ impl Inner {
         &self,
         row: &RunRow,
     ) -> Result<(Vec<Arc<RunEvent>>, Vec<Step>, i64), Error> {
-        let log = Log::followed(row, self.clock.clone());
+        let log = Log::read_whole(row, self.journal.clone());
         self.catch_up(&log).await?;
         let mut steps = Vec::new();
         for batch in self.store.list_run_steps(&row.project, &row.id).await? {
@@ -185,11 +187,16 @@ impl Inner {
 }
 
 impl Log {
-    /// Some events from this number on, of those that are in the store alone; none when the run was deleted.
-    pub(super) async fn read_stored(&self, first: usize) -> Result<Vec<Arc<RunEvent>>, Error> {
-        let Some(journal) = self.journal() else { return Ok(Vec::new()) };
+    /// The events from this number on in so many `rows` of the store, and the bytes of those rows; none when the run was
+    /// deleted.
+    pub(super) async fn read_stored(
+        &self,
+        first: usize,
+        rows: i64,
+    ) -> Result<(Vec<Arc<RunEvent>>, usize), Error> {
         let from = i64::try_from(first).unwrap_or(i64::MAX);
-        let rows = journal.store().list_run_events(&self.project, &self.id, from, FEW_ROWS).await?;
+        let rows = self.journal().store().list_run_events(&self.project, &self.id, from, rows).await?;
+        let bytes = rows.iter().map(|batch| batch.events.len()).sum();
         let mut events = Vec::new();
         for batch in rows {
             let begins = usize::try_from(batch.first).unwrap_or(usize::MAX);
@@ -197,7 +204,7 @@ impl Log {
             let batch: Vec<RunEvent> = read_all(&batch.events)?;
             events.extend(batch.into_iter().skip(known).map(Arc::new));
         }
-        Ok(events)
+        Ok((events, bytes))
     }
 }
 

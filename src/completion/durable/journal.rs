@@ -16,6 +16,7 @@ use super::taken::Taken;
 use crate::clock::Clock;
 use crate::connections::Connections;
 use crate::id::random_id;
+use crate::memory_budget::MemoryBudget;
 use crate::store::{DirectoryLock, Error, Store, Transaction};
 
 /// New events are written after so long at the latest while somebody watches.
@@ -45,6 +46,8 @@ struct Inner {
     clock: Clock,
     /// Most bytes of the events of one run.
     most_bytes: usize,
+    /// For what is read from the store.
+    memory: MemoryBudget,
     /// This process's name among those that carry out runs. A new one when it was declared dead.
     instance: RwLock<Arc<str>>,
     /// How often it has written: a store that knows of less was brought back to an earlier state.
@@ -66,7 +69,13 @@ pub struct Writer {
 }
 
 impl Journal {
-    pub fn new(store: Store, connections: Connections, clock: Clock, most_bytes: usize) -> (Self, Writer) {
+    pub fn new(
+        store: Store,
+        connections: Connections,
+        clock: Clock,
+        most_bytes: usize,
+        memory: MemoryBudget,
+    ) -> (Self, Writer) {
         let (queue, queued) = mpsc::unbounded_channel();
         let instance = RwLock::new(connections.instance().into());
         let inner = Inner {
@@ -74,6 +83,7 @@ impl Journal {
             connections,
             clock,
             most_bytes,
+            memory,
             instance,
             writes: AtomicI64::new(0),
             lock: OnceLock::new(),
@@ -92,6 +102,11 @@ impl Journal {
     /// Most bytes of the events of one run.
     pub(super) fn most_bytes(&self) -> usize {
         self.0.most_bytes
+    }
+
+    /// Memory for what is read from the store.
+    pub(super) fn memory(&self) -> &MemoryBudget {
+        &self.0.memory
     }
 
     pub(super) fn store(&self) -> &Store {

@@ -67,8 +67,10 @@ pub struct Log {
     /// Requests that are answered by it as it goes.
     pub(super) live_viewers: AtomicUsize,
     clock: Clock,
-    /// Brings it into the store; `None` for one that is only followed.
-    journal: Option<Journal>,
+    /// The way into the store, and out of it.
+    journal: Journal,
+    /// Another process carries it out, or it is over: it is only read here.
+    is_followed: bool,
 }
 
 pub(super) struct State {
@@ -124,9 +126,8 @@ impl Log {
         told: Option<Told>,
         journal: Journal,
     ) -> Arc<Self> {
-        let clock = journal.clock();
         let visibility = Visibility::parse(&row.visibility).unwrap_or(Visibility::Private);
-        let log = Log::new(&row, Vec::new(), visibility, clock, Some(journal));
+        let log = Log::new(&row, Vec::new(), visibility, journal, false);
         {
             let mut state = log.state();
             state.is_chosen = is_chosen;
@@ -146,11 +147,10 @@ impl Log {
         told: Option<Told>,
         journal: Journal,
     ) -> Arc<Self> {
-        let clock = journal.clock();
         // What was decided then stays.
         let visibility = Visibility::parse(&row.visibility).unwrap_or(Visibility::Private);
         let number = events.len();
-        let log = Log::new(row, events, visibility, clock, Some(journal));
+        let log = Log::new(row, events, visibility, journal, false);
         {
             let mut state = log.state();
             state.place = place;
@@ -171,20 +171,27 @@ impl Log {
         Arc::new(log)
     }
 
-    /// The log of a run that is only read here.
-    pub fn followed(row: &RunRow, clock: Clock) -> Arc<Self> {
-        let log = Log::new(row, Vec::new(), Visibility::Private, clock, None);
-        log.state().keeps_all = true;
-        log.settled.send_modify(|settled| settled.created = true);
+    /// The log of a run that is only read here, with `first` events so far that are read from the store.
+    pub fn followed(row: &RunRow, first: usize, journal: Journal) -> Arc<Self> {
+        let log = Log::new(row, Vec::new(), Visibility::Private, journal, true);
+        log.state().first = first;
+        log.settled.send_modify(|settled| (settled.created, settled.events) = (true, first));
         Arc::new(log)
+    }
+
+    /// The log of a run that is read here to go on with it: all its events are kept in memory.
+    pub fn read_whole(row: &RunRow, journal: Journal) -> Arc<Self> {
+        let log = Log::followed(row, 0, journal);
+        log.state().keeps_all = true;
+        log
     }
 
     fn new(
         row: &RunRow,
         events: Vec<Arc<RunEvent>>,
         visibility: Visibility,
-        clock: Clock,
-        journal: Option<Journal>,
+        journal: Journal,
+        is_followed: bool,
     ) -> Self {
         let bytes = events.iter().map(|event| event.weight()).sum();
         let called = CalledTools::of(&events);
@@ -226,8 +233,9 @@ impl Log {
             ending: OnceLock::new(),
             called,
             live_viewers: AtomicUsize::new(0),
-            clock,
+            clock: journal.clock(),
             journal,
+            is_followed,
         }
     }
 
@@ -247,7 +255,7 @@ impl Log {
     pub fn push(&self, event: impl Into<Arc<RunEvent>>) -> Result<(), Gone> {
         let event = event.into();
         let (is_last, weight) = (event.is_last(), event.weight());
-        let most = self.journal.as_ref().map_or(usize::MAX, Journal::most_bytes);
+        let most = self.journal.most_bytes();
         let (is_too_large, is_new) = {
             let mut state = self.state();
             if state.ended_at.is_some() || state.is_closed {
@@ -271,8 +279,8 @@ impl Log {
         if is_too_large && !is_last {
             self.end_early(Stop::TooLarge(most));
         }
-        if let Some(journal) = &self.journal {
-            journal.queue(&self.id, is_new, is_last);
+        if !self.is_followed {
+            self.journal.queue(&self.id, is_new, is_last);
         }
         Ok(())
     }
@@ -287,6 +295,7 @@ impl Log {
             state.number()
         };
         self.settled.send_modify(|settled| settled.events = settled.events.max(number));
+        self.trim();
     }
 
     /// Writes down what is needed to go on. With `wait`, returns when it is in the store.
@@ -418,7 +427,7 @@ impl Log {
 
     /// Whether it is only read here.
     pub(super) fn is_followed(&self) -> bool {
-        self.journal.is_none()
+        self.is_followed
     }
 
     /// Whether its end may be told: it is in the store, or never will be.
@@ -464,14 +473,14 @@ impl Log {
         number < self.state().first
     }
 
-    /// All events of a log that keeps them in memory: what is followed, and what has just been taken over.
+    /// All events of a log that keeps them in memory: what is read to go on with it, and what has just been taken over.
     pub fn all_events(&self) -> Vec<Arc<RunEvent>> {
         self.state().events.clone()
     }
 
     /// Events that are in the store are let go from now on.
     pub fn let_go_of_stored(&self) {
-        self.state().keeps_all = self.is_followed();
+        self.state().keeps_all = false;
     }
 
     /// Lets go of events that are in the store, but for the last few where somebody reads what comes into it.
@@ -496,8 +505,8 @@ impl Log {
         }
     }
 
-    pub(super) fn journal(&self) -> Option<&Journal> {
-        self.journal.as_ref()
+    pub(super) fn journal(&self) -> &Journal {
+        &self.journal
     }
 
     pub(super) fn watch_settled(&self) -> watch::Receiver<Settled> {
@@ -510,9 +519,11 @@ impl Log {
     }
 
     pub(super) fn queue(&self, hurry: bool) {
-        let Some(journal) = &self.journal else { return };
+        if self.is_followed {
+            return;
+        }
         let is_new = !std::mem::replace(&mut self.state().is_queued, true);
-        journal.queue(&self.id, is_new, hurry);
+        self.journal.queue(&self.id, is_new, hurry);
     }
 
     /// Another process has the run.

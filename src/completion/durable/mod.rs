@@ -3,10 +3,11 @@
 //! A run writes its events to a `log`; viewers read there, from any place and at their own pace. The `journal` brings
 //! what is new into the store, many runs at a time. `keeper` says that this process is alive, and takes over the runs
 //! of those that are not; `resume` goes on with one of them, `restoration` keeps it from those of a restored database.
-//! `runs` is what the edges see, `record` one run as they see it, `follow` how it is read, `wait` what one may wait for,
-//! `creation` how one begins.
+//! `runs` is what the edges see, `record` one run as they see it, `follow` and `event_reader` how it is read, `wait` what
+//! one may wait for, `creation` how one begins.
 
 mod creation;
+mod event_reader;
 mod follow;
 mod holdings;
 mod journal;
@@ -26,6 +27,7 @@ mod viewer;
 mod wait;
 
 pub use creation::Creation;
+pub use event_reader::{EventReader, ReadError};
 pub use kept::{Idempotency, Keep, Kind};
 pub(super) use log::{Log, Stop};
 pub use record::{NamedProvider, Reader, Record, ShownSharing, Status, Visibility};

@@ -23,6 +23,7 @@ use crate::completion::memory::HiddenTurns;
 use crate::completion::start_kept::{Claim, Key};
 use crate::config;
 use crate::connections::Connections;
+use crate::memory_budget::MemoryBudget;
 use crate::rate_limit::{RateLimit, RetryAfterSeconds};
 use crate::store::{Error, INTERRUPTED, NewKey, RunBatch, RunChange, RunFilter, RunRow, Store};
 
@@ -120,23 +121,23 @@ impl Runs {
         store: Store,
         connections: Connections,
         clock: Clock,
-        settings: config::Run,
-        limits: &config::Limits,
-        public_url: String,
+        settings: &config::Settings,
         memory: HiddenTurns,
+        memory_budget: MemoryBudget,
     ) -> (Self, Work) {
-        let (journal, writer) = Journal::new(store.clone(), connections, clock.clone(), settings.max_bytes);
+        let (journal, writer) =
+            Journal::new(store.clone(), connections, clock.clone(), settings.run.max_bytes, memory_budget);
         let news = broadcast::Sender::new(NEWS_AHEAD);
         let followed = Mutex::default();
         let (ended, to_tidy) = mpsc::unbounded_channel();
-        let holdings = StoredHoldings::new(store.clone(), limits);
+        let holdings = StoredHoldings::new(store.clone(), &settings.limits);
         let is_stopping = AtomicBool::new(false);
         let inner = Inner {
             store,
             clock,
             journal,
-            settings,
-            public_url,
+            settings: settings.run.clone(),
+            public_url: settings.public_url(),
             is_stopping,
             followed,
             news,
@@ -150,6 +151,11 @@ impl Runs {
             holdings,
         };
         (Runs(Arc::new(inner)), Work { writer, to_tidy })
+    }
+
+    /// Memory for what is made of runs.
+    pub fn memory_budget(&self) -> &MemoryBudget {
+        self.0.journal.memory()
     }
 
     /// Counts a run that a caller starts for whom nobody vouches, by the place it comes from: what one place starts takes

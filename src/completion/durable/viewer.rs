@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tokio::sync::{mpsc, watch};
 
 use super::creation::Creation;
+use super::event_reader::ReadError;
 use super::log::{Log, Settled};
 use crate::completion::event::RunEvent;
 use crate::completion::shared_run::SharedViewer;
-use crate::store::Error;
+use crate::memory_budget::MemoryReservation;
 
 /// Reads events one after the other.
 pub enum Viewer {
@@ -26,6 +27,13 @@ pub enum Viewer {
 
 /// What may wait for a request that is answered by a run as it goes, in bytes; who is further behind reads on in the store.
 const WAITING_BYTES: usize = 128 << 10;
+
+/// Bytes of rows that are read from the store at once, roughly.
+const PAGE_BYTES: usize = 64 << 10;
+/// Most rows that are.
+const MOST_ROWS: i64 = 64;
+/// What an event takes in memory besides what [`RunEvent::weight`] counts.
+const EVENT_BYTES: usize = 256;
 
 /// A request that is answered by a run as it goes.
 pub struct LiveViewer {
@@ -68,6 +76,10 @@ pub struct LogViewer {
     next: usize,
     /// Events from `next` on that were read from the store.
     stored: VecDeque<Arc<RunEvent>>,
+    /// What they take.
+    memory: MemoryReservation,
+    /// Rows of the store that are read next.
+    rows: i64,
     settled: watch::Receiver<Settled>,
     /// Whether it may go on when the run becomes private.
     is_own: bool,
@@ -76,8 +88,8 @@ pub struct LogViewer {
 impl Viewer {
     /// Reads from the event `first`: what is in the store alone.
     pub(super) fn of_settled(log: Arc<Log>, first: usize, is_own: bool) -> LogViewer {
-        let settled = log.watch_settled();
-        LogViewer { next: first, stored: VecDeque::new(), settled, is_own, log }
+        let (settled, memory) = (log.watch_settled(), log.journal().memory().reserve());
+        LogViewer { next: first, stored: VecDeque::new(), memory, rows: 1, settled, is_own, log }
     }
 
     /// Reads from the beginning, each event as soon as it happens, but the last one when it is in the store.
@@ -208,8 +220,12 @@ impl LogViewer {
                 return Some(found);
             }
             if self.log.is_let_go(self.next) && self.may_read() {
-                if self.read_on().await {
-                    continue;
+                match self.read_page().await {
+                    Ok(true) => continue,
+                    Ok(false) => {}
+                    Err(error) => {
+                        tracing::warn!(%error, run.id = &*self.log.id, "events of a run could not be read");
+                    }
                 }
                 // Its reader comes back.
                 return None;
@@ -244,37 +260,37 @@ impl LogViewer {
         Some((self.next - 1, self.shown(event)))
     }
 
-    /// All events from here up to what is there now.
+    /// How many events there are now.
+    pub fn number(&self) -> usize {
+        self.settled.borrow().events
+    }
+
+    /// The next event, when its number is below `end`.
     ///
     /// # Errors
-    /// When the store fails.
-    pub async fn so_far(&mut self) -> Result<Vec<Arc<RunEvent>>, Error> {
-        let end = self.settled.borrow().events;
-        let mut events = Vec::new();
+    /// [`ReadError`].
+    pub async fn next_below(&mut self, end: usize) -> Result<Option<Arc<RunEvent>>, ReadError> {
         while self.next < end {
             if let Some((_, event)) = self.ready() {
-                events.push(event);
-            } else if !self.may_read() || !self.log.is_let_go(self.next) {
+                return Ok(Some(event));
+            }
+            if !self.may_read() || !self.log.is_let_go(self.next) || !self.read_page().await? {
                 break;
-            } else {
-                self.stored = self.log.read_stored(self.next).await?.into();
-                if self.stored.is_empty() {
-                    break;
-                }
             }
         }
-        Ok(events)
+        Ok(None)
     }
 
     /// Reads from the store what is not in memory any more; false when nothing is to be had.
-    async fn read_on(&mut self) -> bool {
-        match self.log.read_stored(self.next).await {
-            Ok(events) => self.stored = events.into(),
-            Err(error) => {
-                tracing::warn!(%error, run.id = &*self.log.id, "events of a run could not be read");
-            }
-        }
-        !self.stored.is_empty()
+    async fn read_page(&mut self) -> Result<bool, ReadError> {
+        self.memory.settle(0);
+        self.memory.renew_patience();
+        let (events, bytes) = self.log.read_stored(self.next, self.rows).await?;
+        // Rows of a run that is over are large, and those of one under way are small.
+        self.rows = if bytes < PAGE_BYTES { (self.rows * 4).min(MOST_ROWS) } else { (self.rows / 4).max(1) };
+        self.memory.grow(events.iter().map(|event| event.weight() + EVENT_BYTES).sum()).await?;
+        self.stored = events.into();
+        Ok(!self.stored.is_empty())
     }
 
     /// The event as this viewer may see it.

@@ -130,7 +130,8 @@ impl Drawing {
         let mut view = View::new(self.links);
         while let Some((_, event)) = events.next().await {
             view.push(&event);
-            while let Some((_, event)) = events.ready() {
+            let there = events.number();
+            while let Ok(Some(event)) = events.next_below(there).await {
                 view.push(&event);
             }
             self.look_again(&view).await;

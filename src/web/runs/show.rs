@@ -12,9 +12,9 @@ use http::{HeaderValue, StatusCode, header};
 
 use super::{Facts, Links, Preview, Prompt, RunPage, Samples, View, mcp_settings};
 use crate::bounds::{Bound, Principal};
-use crate::completion::event::RunEvent;
-use crate::completion::{Record, Status, Visibility};
+use crate::completion::{ReadError, Record, Status, Visibility};
 use crate::identity::Peer;
+use crate::memory_budget::MemoryReservation;
 use crate::tools::text;
 use crate::web::form::Fields;
 use crate::web::message::Message;
@@ -25,6 +25,8 @@ use crate::web::{frame, limits, markdown, words};
 const SAMPLE_QUESTION: &str = "Do that, and answer in one sentence.";
 /// How often an open page asks whether its reader is still signed in.
 const SESSION_LOOK: Duration = Duration::from_secs(5);
+/// How many times a run's texts are in memory while its page is made: as they are, as elements, and as the page.
+const COPIES: usize = 4;
 /// Longest text of a preview, in characters.
 const PREVIEW_CHARACTERS: usize = 200;
 
@@ -37,7 +39,7 @@ pub async fn run_page(site: &Site, id: &str, head: &Parts) -> Response {
     }
     let (uri, headers) = (&head.uri, &head.headers);
     let visitor = site.visitor(headers).await;
-    let (record, events) = match find(site, &visitor, id).await {
+    let found = match find(site, &visitor, id).await {
         Ok(found) => found,
         Err(page) => return page,
     };
@@ -47,22 +49,22 @@ pub async fn run_page(site: &Site, id: &str, head: &Parts) -> Response {
         Some("stopping") => Some("It is told to stop."),
         _ => None,
     };
-    drawn(site, visitor, record, &events, Said { notice, stale: None })
+    drawn(site, visitor, found, Said { notice, stale: None }).await
 }
 
 /// The page as it is now, for an owner whose choice of who may read it came from an older one.
 pub(super) async fn stale_page(site: &Site, visitor: Visitor, id: &str) -> Response {
-    let (record, events) = match find(site, &visitor, id).await {
+    let found = match find(site, &visitor, id).await {
         Ok(found) => found,
         Err(page) => return page,
     };
-    let stale = if record.used_logins {
+    let stale = if found.record.used_logins {
         "Sharing was not changed. The page you used was older than this result, and tools have used your sign-in here. \
          Read the result, then choose again."
     } else {
         "Sharing was not changed. It was changed elsewhere after your page was loaded. Choose again."
     };
-    drawn(site, visitor, record, &events, Said { notice: None, stale: Some(stale) })
+    drawn(site, visitor, found, Said { notice: None, stale: Some(stale) }).await
 }
 
 /// What a page says about the form that led to it.
@@ -71,9 +73,8 @@ struct Said {
     stale: Option<&'static str>,
 }
 
-fn drawn(site: &Site, visitor: Visitor, record: Record, events: &[Arc<RunEvent>], said: Said) -> Response {
-    let mut view = View::new(links(&record));
-    events.iter().for_each(|event| view.push(event));
+async fn drawn(site: &Site, visitor: Visitor, found: Found, said: Said) -> Response {
+    let Found { record, mut view, memory } = found;
     let is_public = record.visibility == Visibility::Public;
     let preview = is_public.then(|| Preview {
         description: text::one_line(
@@ -113,7 +114,8 @@ fn drawn(site: &Site, visitor: Visitor, record: Record, events: &[Arc<RunEvent>]
     if is_public {
         frame::allow_robots(&mut response);
     }
-    response
+    drop(page);
+    frame::counted(response, memory).await
 }
 
 /// `GET /{id}/live`: what the page shows, again and again until the run has ended.
@@ -160,20 +162,32 @@ pub(in crate::web) async fn live(
     response
 }
 
-/// The run and its events so far.
-type Found = (Record, Vec<Arc<RunEvent>>);
+/// The run and what its events show so far.
+struct Found {
+    record: Record,
+    view: View,
+    /// What the page takes.
+    memory: MemoryReservation,
+}
 
 async fn find(site: &Site, visitor: &Visitor, id: &str) -> Result<Found, Response> {
-    let found = match site.runs().find(id, &site.reader(visitor)).await {
-        Ok(Some(record)) => site.runs().events(&record).await.map(|events| Some((record, events))),
-        Ok(None) => Ok(None),
-        Err(error) => Err(error),
+    let record = match site.runs().find(id, &site.reader(visitor)).await {
+        Ok(Some(record)) => record,
+        Ok(None) => return Err(site.unknown_run(visitor, id)),
+        Err(error) => return Err(broken(site, visitor, &error)),
     };
-    match found {
-        Ok(Some(found)) => Ok(found),
-        Ok(None) => Err(site.unknown_run(visitor, id)),
-        Err(error) => Err(broken(site, visitor, &error)),
+    let (mut view, memory) = (View::new(links(&record)), site.runs().memory_budget().reserve());
+    let too_large = || site.message(visitor, StatusCode::SERVICE_UNAVAILABLE, Message::run_too_large(id));
+    let unreadable = |error| match error {
+        ReadError::Store(error) => broken(site, visitor, &error),
+        ReadError::Memory(_) => too_large(),
+    };
+    let mut events = site.runs().events(&record).await.map_err(|error| broken(site, visitor, &error))?;
+    while let Some(event) = events.next().await.map_err(unreadable)? {
+        memory.grow(COPIES * event.json_bytes()).await.map_err(|_| too_large())?;
+        view.push(&event);
     }
+    Ok(Found { record, view, memory })
 }
 
 /// The page for a store that cannot be used.
