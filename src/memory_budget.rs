@@ -26,6 +26,9 @@ use crate::telemetry::MemoryMetrics;
 pub const SMALL_BYTES: usize = 1 << 20;
 /// The longest time that one reservation waits for room, over all its calls of [`MemoryReservation::grow`].
 pub const PATIENCE: Duration = Duration::from_secs(10);
+/// The allocator holds a third more than what is asked of it: what was let go a moment ago, and ends of pages. That is one
+/// part in so many of the whole.
+const ALLOCATOR_PART: usize = 4;
 /// Seconds after which a refused request may be worth sending again, for `Retry-After`.
 pub const RETRY_AFTER_SECONDS: u64 = 5;
 
@@ -70,9 +73,9 @@ pub struct MemoryReservation {
 }
 
 impl MemoryBudget {
-    /// A budget of `limit` bytes; 0 is no limit.
+    /// A budget for a process that may use `limit` bytes for it; 0 is no limit. A quarter of them is the allocator's.
     pub fn new(limit: usize, metrics: MemoryMetrics) -> Self {
-        MemoryBudget::with_patience(limit, PATIENCE, metrics)
+        MemoryBudget::with_patience(limit - limit / ALLOCATOR_PART, PATIENCE, metrics)
     }
 
     fn with_patience(limit: usize, patience: Duration, metrics: MemoryMetrics) -> Self {
@@ -188,6 +191,14 @@ impl MemoryReservation {
             return Err(MemoryExhausted);
         }
         Ok(())
+    }
+
+    /// Waits as [`MemoryReservation::grow`] does until there is room for `bytes`, and takes nothing.
+    pub async fn until_room(&self, bytes: usize) {
+        // Who has waited long enough goes on.
+        if self.grow(bytes).await.is_ok() {
+            self.shrink(bytes);
+        }
     }
 
     /// Takes `bytes` more also beyond the budget: for what is there already and is about to be let go. Others wait for it.

@@ -27,10 +27,6 @@ const SILENCE: Duration = Duration::from_secs(60);
 /// Once so much of a body has come, room is made for all that is announced.
 const BELIEVED_BYTES: usize = 1 << 20;
 
-/// A body counts for a third more than its bytes: while it grows, and after it is let go, the allocator holds as much
-/// besides.
-const ALLOCATOR_SHARE: usize = 3;
-
 /// Bytes of bodies that are held now for callers whose key costs nothing, by the address they call from. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct BodyShares(Arc<Mutex<HashMap<IpAddr, usize>>>);
@@ -112,7 +108,7 @@ impl CountedBody {
         if let Some(share) = &mut self.share {
             share.grow(piece.len())?;
         }
-        self.memory.grow(piece.len() + piece.len() / ALLOCATOR_SHARE).await?;
+        self.memory.grow(piece.len()).await?;
         let length = self.bytes.len();
         if let Some(announced) = announced.filter(|announced| length >= BELIEVED_BYTES && *announced > length)
         {

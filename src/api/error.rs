@@ -104,6 +104,8 @@ impl IntoResponse for ApiError {
         let body = json!({ "error": self.error }).to_string();
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = self.status;
+        // SDKs repeat every 429; this one needs something to be deleted first.
+        let is_full = self.retry_after.is_none() && self.error["code"] == "limit_reached";
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some(value) = self.retry_after.and_then(|text| HeaderValue::try_from(&*text).ok()) {
@@ -113,7 +115,7 @@ impl IntoResponse for ApiError {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         let More { login, is_after_tools, run } = self.more.map(|more| *more).unwrap_or_default();
-        if is_after_tools {
+        if is_after_tools || is_full {
             headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
         }
         let login_url = login.and_then(|login| login.login_url);

@@ -45,10 +45,18 @@ impl ReadingMemory {
 
     /// A JSON answer, counted likewise.
     pub(super) fn json(self, value: Value) -> Response {
-        let text = value.to_string();
+        // The other half is the value.
+        let text = json_text(&value, self.memory.held() / 2);
         drop(value);
         json_body(StatusCode::OK, self.body(text))
     }
+}
+
+/// A value as JSON that is expected to take so many bytes: a text that grows takes twice its size for a moment.
+pub(super) fn json_text(value: &Value, expected: usize) -> Vec<u8> {
+    let mut text = Vec::with_capacity(expected + expected / 64 + 1024);
+    serde_json::to_writer(&mut text, value).expect("a value is written to memory");
+    text
 }
 
 fn too_large() -> ApiError {

@@ -16,7 +16,7 @@ use super::stored::{begun_completion, ended_completion};
 use super::{ApiError, App};
 use crate::completion::event::RunEvent;
 use crate::completion::render::{self, Output, Renderer};
-use crate::completion::{Record, Status, Visibility, text_of};
+use crate::completion::{Record, Status, Visibility, append_text, text_of};
 use crate::openai::{ErrorKind, InvalidField};
 
 /// Copies of a run's texts in its JSON: the result and the completion, each as a value and as what is sent.
@@ -282,7 +282,7 @@ impl Content {
         if let RunEvent::Delta { delta, .. } = event
             && let Some(words) = delta.get("content").and_then(Value::as_str)
         {
-            text.push_str(words);
+            append_text(text, words);
         }
         if let RunEvent::Error(error) = event
             && self.output != Output::Events

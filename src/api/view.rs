@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::ApiError;
 use super::error::{RESULT_URL, RUN_ID, moved, vanished_run};
+use super::reading::json_text;
 use super::relay_body::{RelayTerms, relay_body};
 use crate::bounds::BoundGuard;
 use crate::completion::event::{RunError, RunEvent};
@@ -66,7 +67,7 @@ pub async fn whole(started: Started, memory: MemoryReservation) -> Result<Respon
     if memory.grow(bytes).await.is_err() {
         memory.grow_anyway(bytes);
     }
-    let text = answer.to_string();
+    let text = json_text(&answer, memory.held());
     drop(answer);
     let mut response = Response::new(Body::from(memory.bind(text)));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

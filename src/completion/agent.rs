@@ -484,7 +484,7 @@ impl Agent {
         }
         // As it is, as the model is given it, and as viewers are shown it.
         let weight = executed.result.weight();
-        self.budget.take(weight, 2 * weight).await?;
+        self.budget.take(weight, 3 * weight).await?;
         self.budget.show(weight);
         Ok(executed)
     }

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::event::{RunError, RunEvent};
+use super::growing_text::append_text;
 use super::render::{Output, Renderer};
 use super::unsettled::Unsettled;
 use super::usage;
@@ -76,7 +77,7 @@ impl Answer {
 
     fn take_in(&mut self, event: RunEvent) {
         if let Some(shown) = self.renderer.event(&event) {
-            self.content.get_or_insert_default().push_str(&shown);
+            append_text(self.content.get_or_insert_default(), &shown);
         }
         let data =
             event.data().and_then(|data| if let Value::Object(fields) = data { Some(fields) } else { None });
@@ -93,7 +94,9 @@ impl Answer {
             }
             RunEvent::Delta { mut delta, logprobs } => {
                 match delta.remove("content") {
-                    Some(Value::String(content)) => self.content.get_or_insert_default().push_str(&content),
+                    Some(Value::String(content)) => {
+                        append_text(self.content.get_or_insert_default(), &content)
+                    }
                     Some(other) => drop(delta.insert("content".into(), other)),
                     None => {}
                 }

@@ -15,6 +15,7 @@ pub mod event;
 mod execute;
 mod following;
 mod gather;
+mod growing_text;
 mod held;
 mod json_notice;
 mod left_tasks;
@@ -47,6 +48,7 @@ pub use durable::{
 };
 pub use engine::{CancelOnDrop, Engine, EngineParts, Started};
 pub use gather::limit_reached;
+pub use growing_text::append_text;
 pub use memory::HiddenTurns;
 pub use options::{OnAuth, Options, StopWhen};
 pub use prepare::{Error, Incoming};

@@ -18,7 +18,7 @@ use super::logins::{Logins, Missing, UsedLogins};
 use super::memory::{AskedMessages, Seen};
 use super::options::{OnAuth, Options};
 use super::repeated_requests::{RepeatKey, Repeated};
-use super::run_budget::{Keeps, RunBudget};
+use super::run_budget::RunBudget;
 use super::sink::Sink;
 use super::start_kept::{broke_off, conflict};
 use super::toolset::Toolset;
@@ -373,9 +373,7 @@ impl Prepared {
         if let Some(resume) = &resume {
             conversation.push_text(&resume.added);
         }
-        let keeps = if sink.log().is_some() { Keeps::Run } else { Keeps::Viewers };
-        let most = options.max_bytes.unwrap_or(parts.run.max_bytes);
-        let budget = RunBudget::new(most, &parts.memory_budget, keeps);
+        let budget = RunBudget::new(options.max_bytes.unwrap_or(parts.run.max_bytes), &parts.memory_budget);
         Ok(Agent {
             parts,
             target,

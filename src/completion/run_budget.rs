@@ -17,24 +17,19 @@ const NODE_BYTES: usize = 64;
 /// JSON texts up to this size are read without asking for memory.
 const SMALL_TEXT: usize = 16 << 10;
 
+/// A viewer of the whole answer holds what it was shown as it gathers it, and as what is sent.
+const VIEWER_COPIES: usize = 2;
+/// A piece of an answer that is larger counts where it is on its way, too.
+const LARGE_PIECE: usize = 128 << 10;
+
 /// The sums of one run.
 #[derive(Debug)]
 pub struct RunBudget {
     most: usize,
     taken: AtomicUsize,
     memory: MemoryReservation,
-    keeps: Keeps,
-    /// What the run itself keeps of what viewers were sent, until the end.
+    /// What viewers were sent, who may hold it, and count it.
     shown: AtomicUsize,
-}
-
-/// Who keeps what viewers are sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Keeps {
-    /// They themselves, who count it.
-    Viewers,
-    /// The run, until it is in the store: as events, and as what is written.
-    Run,
 }
 
 /// Why the run ends before its time.
@@ -90,9 +85,9 @@ pub fn no_memory() -> RunError {
 
 impl RunBudget {
     /// A budget of `most` bytes, with memory of `budget`.
-    pub fn new(most: usize, budget: &MemoryBudget, keeps: Keeps) -> Self {
+    pub fn new(most: usize, budget: &MemoryBudget) -> Self {
         let (taken, shown) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        RunBudget { most, taken, memory: budget.reserve(), keeps, shown }
+        RunBudget { most, taken, memory: budget.reserve(), shown }
     }
 
     /// Bytes that may still arrive.
@@ -122,13 +117,8 @@ impl RunBudget {
     /// # Errors
     /// [`BudgetExceeded`].
     pub async fn take_and_show(&self, bytes: usize, held: usize) -> Result<(), BudgetExceeded> {
-        let copies = match self.keeps {
-            // In the message; a large piece also as an event and as what is sent.
-            Keeps::Viewers if held <= SMALL_TEXT => 1,
-            Keeps::Viewers => 3,
-            // In the message, as an event, and twice as what is written.
-            Keeps::Run => 4,
-        };
+        // In the message; a large piece also as an event and as what is sent.
+        let copies = if held <= LARGE_PIECE { 1 } else { 3 };
         self.take(bytes, copies * held).await?;
         self.show(held);
         Ok(())
@@ -136,13 +126,13 @@ impl RunBudget {
 
     /// Viewers are about to be sent `bytes` of what was taken.
     pub fn show(&self, bytes: usize) {
-        if self.keeps == Keeps::Run {
-            self.shown.fetch_add(bytes, Ordering::Relaxed);
-        }
+        self.shown.fetch_add(bytes, Ordering::Relaxed);
     }
 
     async fn grow(&self, bytes: usize) -> Result<(), BudgetExceeded> {
-        if !self.memory.can_ever_hold(bytes) {
+        // The two must not wait for one another.
+        let viewer = VIEWER_COPIES * self.shown.load(Ordering::Relaxed);
+        if !self.memory.can_ever_hold(bytes + viewer) {
             return Err(BudgetExceeded::Share);
         }
         Ok(self.memory.grow(bytes).await?)
@@ -169,14 +159,13 @@ impl RunBudget {
         self.hold(json.len() + nodes * NODE_BYTES).await
     }
 
-    /// Between two turns: the run holds its conversation of so many bytes, once as it grows and once as it is sent, and
-    /// what viewers were shown.
+    /// Between two turns: the run holds its conversation of so many bytes, once as it grows and once as it is sent.
     ///
     /// # Errors
     /// [`BudgetExceeded::Share`], [`BudgetExceeded::Memory`].
     pub async fn settle(&self, conversation: usize) -> Result<(), BudgetExceeded> {
         self.memory.renew_patience();
-        let wanted = 2 * conversation + self.shown.load(Ordering::Relaxed);
+        let wanted = 2 * conversation;
         let held = self.memory.held();
         if held > wanted {
             self.memory.shrink(held - wanted);
@@ -247,7 +236,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_run_takes_so_many_bytes_over_all_its_turns() {
-        let budget = RunBudget::new(10, &MemoryBudget::unlimited(), Keeps::Viewers);
+        let budget = RunBudget::new(10, &MemoryBudget::unlimited());
         assert_eq!(budget.take(4, 0).await, Ok(()));
         assert_eq!(budget.settle(100).await, Ok(()));
         assert_eq!(budget.take(6, 0).await, Ok(()));
@@ -257,7 +246,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_needed_for_a_moment_is_given_back() {
         let process = MemoryBudget::new(100 * MIB, MemoryMetrics::default());
-        let budget = RunBudget::new(MIB, &process, Keeps::Run);
+        let budget = RunBudget::new(MIB, &process);
         let mut held = budget.hold(5).await.unwrap();
         held.set(7).await.unwrap();
         held.set(3).await.unwrap();
@@ -267,7 +256,7 @@ mod tests {
         budget.take(10, 50).await.unwrap();
         budget.show(1);
         budget.settle(10).await.unwrap();
-        assert_eq!(process.used(), 21);
+        assert_eq!(process.used(), 20);
         drop(budget);
         assert_eq!(process.used(), 0);
     }
@@ -275,7 +264,7 @@ mod tests {
     #[tokio::test]
     async fn many_small_values_are_weighed_by_what_they_take() {
         let process = MemoryBudget::new(16 * MIB, MemoryMetrics::default());
-        let budget = RunBudget::new(usize::MAX, &process, Keeps::Viewers);
+        let budget = RunBudget::new(usize::MAX, &process);
         let zeros = format!("[{}0]", "0,".repeat(MIB / 2));
         assert_eq!(budget.hold_for_reading(zeros.as_bytes()).await.err(), Some(BudgetExceeded::Share));
         let text = format!("[\"{}\"]", "a".repeat(MIB));

@@ -30,7 +30,7 @@ pub struct Sink {
 enum Out {
     /// A viewer that reads slowly slows the run down, and so the provider.
     Only(mpsc::Sender<Arc<RunEvent>>),
-    /// Viewers read at their own pace, and the run does not wait for them.
+    /// Viewers read at their own pace, and the run does not wait for them; it waits for the store where much is unwritten.
     Log(Arc<Log>),
     /// As an only viewer, as long as there is one.
     Shared(Arc<SharedRun>),
@@ -102,7 +102,11 @@ impl Sink {
                 run.room().await.map_err(|_| Gone)?;
                 None
             }
-            Out::Log(_) => None,
+            Out::Log(_) if event.is_last() => None,
+            Out::Log(log) => {
+                log.room(event.weight()).await?;
+                None
+            }
         };
         // Held while the event is sent: calls that run at the same time must be seen in the order they are shown.
         let mut seen = self.seen.as_ref().map(|seen| seen.lock().unwrap_or_else(PoisonError::into_inner));

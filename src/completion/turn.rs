@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::durable::KeptCall;
 use super::event::RunEvent;
+use super::growing_text::append_text;
 use super::run_budget::{BudgetExceeded, HeldBytes, RunBudget, weigh, weigh_value};
 use super::sink::{Gone, Sink};
 use super::toolset::{Owner, Toolset};
@@ -441,7 +442,7 @@ impl<'a> Assembly<'a> {
         };
         let (text, held) = weigh(&call);
         self.reader.budget.take(arguments.len() + text, arguments.len() + held).await?;
-        growing.arguments.push_str(&arguments);
+        append_text(&mut growing.arguments, &arguments);
         for (key, value) in call {
             growing.rest.insert(key, value);
         }
@@ -561,7 +562,7 @@ fn is_object(text: &str) -> bool {
 /// Joins what a field has brought so far with its next part: texts and lists grow, other values are replaced.
 pub(super) fn merge(message: &mut Map<String, Value>, key: &str, value: &Value) {
     match (message.get_mut(key), value) {
-        (Some(Value::String(text)), Value::String(more)) => text.push_str(more),
+        (Some(Value::String(text)), Value::String(more)) => append_text(text, more),
         (Some(Value::Array(list)), Value::Array(more)) => list.extend(more.iter().cloned()),
         (Some(Value::Object(fields)), Value::Object(more)) => {
             for (key, value) in more {

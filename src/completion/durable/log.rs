@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use super::journal::Journal;
 use super::record::{ShownSharing, Status, Visibility};
 use super::step::Step;
+use super::taken::UNWRITTEN_COPIES;
 use super::tally::{count, reason_of, status_after, usage_of};
 use super::tell::Told;
 use super::viewer::LiveSender;
@@ -16,6 +17,7 @@ use crate::clock::Clock;
 use crate::completion::called_tools::CalledTools;
 use crate::completion::event::RunEvent;
 use crate::completion::sink::Gone;
+use crate::memory_budget::MemoryReservation;
 use crate::store::{RunRow, RunUsage};
 
 /// What the last events that are in the store may take in memory while somebody reads there, in bytes.
@@ -67,6 +69,8 @@ pub struct Log {
     /// Requests that are answered by it as it goes.
     pub(super) live_viewers: AtomicUsize,
     clock: Clock,
+    /// What is not in the store yet takes.
+    pub(super) memory: MemoryReservation,
     /// The way into the store, and out of it.
     journal: Journal,
     /// Another process carries it out, or it is over: it is only read here.
@@ -103,6 +107,8 @@ pub(super) struct State {
     pub visibility: Visibility,
     pub usage: RunUsage,
     pub bytes: usize,
+    /// Bytes of events that are not in the store yet.
+    pub unwritten_bytes: usize,
     /// Bytes of events in the store that its row does not count yet.
     pub uncounted_bytes: i64,
     /// `status` and the like are not in the store yet.
@@ -215,6 +221,7 @@ impl Log {
             visibility,
             usage: row.usage,
             bytes,
+            unwritten_bytes: 0,
             uncounted_bytes: 0,
             is_changed: false,
             told: None,
@@ -234,6 +241,7 @@ impl Log {
             called,
             live_viewers: AtomicUsize::new(0),
             clock: journal.clock(),
+            memory: journal.memory().reserve(),
             journal,
             is_followed,
         }
@@ -262,6 +270,7 @@ impl Log {
                 return Err(Gone);
             }
             state.note(&event, weight, &self.clock);
+            state.unwritten_bytes += weight;
             if !is_last {
                 state.live.retain(|viewer| viewer.send(&event, weight));
             }
@@ -269,6 +278,9 @@ impl Log {
             let is_new = !std::mem::replace(&mut state.is_queued, true);
             (state.bytes > most, is_new)
         };
+        if !self.is_followed {
+            self.memory.grow_anyway(UNWRITTEN_COPIES * weight);
+        }
         if is_last {
             self.calls.send_replace(());
             if self.may_tell_end() {

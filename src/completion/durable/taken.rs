@@ -3,6 +3,7 @@
 use super::log::{Log, Settled};
 use super::record::{Status, Visibility};
 use super::tell::Told;
+use crate::completion::sink::Gone;
 use crate::store::{RunBatch, RunChange, RunRow};
 
 /// What one write brings into the store.
@@ -14,9 +15,15 @@ pub struct Taken {
     pub told: Option<(Told, Status)>,
     /// It has ended, and not well.
     pub failed: bool,
+    /// Bytes of its events in memory.
+    bytes: usize,
     after: Settled,
 }
 
+/// A run waits for the store while more than this of its events is unwritten, in bytes.
+const UNWRITTEN_BYTES: usize = 1 << 20;
+/// What is unwritten is in memory as events, as what is written, which grows, and as what the store makes of it.
+pub(super) const UNWRITTEN_COPIES: usize = 5;
 /// Rows of a run that are not worth putting together.
 const FEW: i64 = 4;
 
@@ -25,6 +32,23 @@ impl Log {
     pub(super) fn is_small(&self) -> bool {
         let state = self.state();
         state.place <= FEW && state.steps_written == 0 && !state.has_history
+    }
+
+    /// Waits until so little of the run is unwritten that an event of this weight may be added.
+    ///
+    /// # Errors
+    /// [`Gone`] when the run is another process's now.
+    pub async fn room(&self, weight: usize) -> Result<(), Gone> {
+        self.memory.until_room(UNWRITTEN_COPIES * weight).await;
+        let has_room = || self.state().unwritten_bytes <= UNWRITTEN_BYTES;
+        if has_room() {
+            return Ok(());
+        }
+        self.queue(true);
+        let mut settled = self.settled.subscribe();
+        // Whoever ends the run ends this wait, too.
+        let there = settled.wait_for(|settled| settled.lost || has_room()).await;
+        if there.is_ok_and(|settled| !settled.lost) { Ok(()) } else { Err(Gone) }
     }
 
     /// What is not in the store yet. It stays so until [`Log::settle`].
@@ -68,7 +92,7 @@ impl Log {
         };
         let told = state.told.clone().filter(|_| after.ended).map(|told| (told, state.status));
         let failed = after.ended && state.status != Status::Completed;
-        let row = state.new.clone();
+        let (row, bytes) = (state.new.clone(), state.unwritten_bytes);
         drop(state);
         if let Some(batch) = &mut batch {
             batch.events = encode(new.iter().map(|event| &**event));
@@ -76,7 +100,7 @@ impl Log {
                 change.more_bytes += length(batch);
             }
         }
-        Taken { row, batch, change, told, failed, after }
+        Taken { row, batch, change, told, failed, bytes, after }
     }
 
     /// It is in the store.
@@ -84,6 +108,7 @@ impl Log {
         {
             let mut state = self.state();
             state.new = None;
+            state.unwritten_bytes -= taken.bytes;
             state.place += i64::from(taken.batch.is_some());
             let written = taken.after.steps - state.steps_written;
             state.steps.drain(..written);
@@ -91,6 +116,8 @@ impl Log {
             let written = taken.batch.as_ref().map_or(0, length);
             state.uncounted_bytes = if taken.change.is_some() { 0 } else { state.uncounted_bytes + written };
         }
+        self.memory.shrink(UNWRITTEN_COPIES * taken.bytes);
+        self.memory.renew_patience();
         self.settled.send_if_modified(|settled| {
             let after = Settled { lost: settled.lost, refused: settled.refused, ..taken.after };
             std::mem::replace(settled, after) != after

@@ -88,7 +88,7 @@ async fn parked_bodies_hold_no_more_than_the_budget_and_small_requests_go_on() {
     for key in ["sk-1", "sk-2", "sk-3"] {
         held.push(parked(&gateway, key, None, 3 * MIB / 2, 4 * MIB).await);
     }
-    until_held(&gateway, |bytes| bytes > 5 * MIB).await;
+    until_held(&gateway, |bytes| bytes > 4 * MIB).await;
     // The next one waits for room, and is told to come back later.
     let refused = parked(&gateway, "sk-4", None, 2 * MIB, 4 * MIB).await;
     let question = ask(&[]);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use toolgate::config::{EgressAllow, Limits, Settings};
 
+use crate::runs::mcp;
 use crate::runs::outside::{RIVAL, SHOP, as_key, hosted};
 use crate::support::{
     Answer, FakeProvider, FakeTool, Gate, Gateway, PATIENCE, Piece, Place, Protected, Reply, Stream, ask,
@@ -157,8 +158,11 @@ async fn runs_under_way_are_bounded_at_every_edge_and_end_with_their_runs() {
     let gateway = narrow(&provider, |settings| settings.limits.streams_per_principal = 0).await;
     let shop = as_key(SHOP);
     let task = with(ask(&[]), json!({ "user": "ann" }));
+    let mut id = String::new();
     for _ in 0..2 {
-        assert_eq!(post(&gateway, &shop, "/v1/tasks", &task).await.status, 202);
+        let begun = post(&gateway, &shop, "/v1/tasks", &task).await;
+        assert_eq!(begun.status, 202);
+        id = begun.json()["id"].as_str().unwrap().to_owned();
     }
     provider.peer.until_requests(2).await;
     for (path, body) in [
@@ -172,6 +176,10 @@ async fn runs_under_way_are_bounded_at_every_edge_and_end_with_their_runs() {
     ] {
         assert_reached(&post(&gateway, &shop, path, &body).await, "runs_per_principal");
     }
+    let (key, ann) = (shop[0].1.clone(), "ann");
+    let who = [("authorization", key.as_str()), ("x-toolgate-user", ann)];
+    let called = mcp::said(&mcp::modern(&gateway, &id, &who, "tools/call", mcp::asking("and then?")).await);
+    assert!(called.1 && called.0.contains("too many runs"), "a run as an MCP server: {called:?}");
     assert_eq!(provider.peer.requests().len(), 2, "no model was asked");
     gate.open();
     until_free(&gateway, &shop, &with(task, json!({ "toolgate": { "max_turns": 1 } }))).await;
@@ -310,6 +318,7 @@ async fn stored_runs_are_bounded_over_all_instances_and_room_is_there_again_when
         assert_eq!(refused.json()["error"]["param"], "stored_runs_per_principal");
         assert!(refused.text().contains("delete some"), "{}", refused.text());
         assert!(refused.header("retry-after").is_none(), "time alone does not help");
+        assert_eq!(refused.header("x-should-retry"), Some("false"));
     }
     let again = post(first, &repeating("once"), "/v1/tasks", &ann).await;
     assert_eq!((again.status, &again.json()["id"]), (202, &task.json()["id"]), "who repeats needs no room");

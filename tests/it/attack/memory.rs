@@ -206,7 +206,7 @@ async fn reading_large_runs_holds_a_few_events_at_a_time() {
         stream(&chunks)
     })
     .await;
-    let gateway = Gateway::configured(&provider, |settings| settings.limits.memory_bytes = 16 * MIB).await;
+    let gateway = Gateway::configured(&provider, |settings| settings.limits.memory_bytes = 20 * MIB).await;
     let body = with(ask(&[]), json!({ "store": true, "stream": true, "toolgate": { "output": "text" } }));
     let stored = gateway.client.stream(&body).await.read_to_end().await;
     assert_eq!(stored.content().len(), CHUNKS * 50 * KIB, "it fits while it is carried out");

@@ -6,7 +6,7 @@ mod crashes;
 mod interleavings;
 mod keeping;
 mod lists;
-mod mcp;
+pub mod mcp;
 mod mcp_attacks;
 pub mod outside;
 pub mod pages;
