@@ -4,6 +4,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::watch;
+
 use super::event::RunError;
 use super::shared_run::{SharedRun, SharedRunBudget, SharedViewer};
 use crate::clock::Clock;
@@ -16,6 +18,9 @@ pub(super) const END_KNOWN: i64 = 600_000;
 const STORED_KNOWN: i64 = 2 * 3_600_000;
 /// Runs that have ended and are known; of more, those that ended first are forgotten.
 const MOST_ENDED: usize = 4096;
+/// Runs of the same request that are known; of more, the oldest is forgotten.
+const MOST_ALIKE: usize = 16;
+
 /// What makes two requests the same one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RepeatKey {
@@ -39,7 +44,8 @@ struct RepeatableState {
 
 #[derive(Default)]
 struct KnownRuns {
-    runs: HashMap<[u8; 32], KnownRun>,
+    /// The runs of each request, the oldest first: several clients may ask the same.
+    runs: HashMap<[u8; 32], Vec<KnownRun>>,
     /// Keys and ids of runs, with the time at which they are forgotten, the next one first.
     shared: VecDeque<Forgotten>,
     stored: VecDeque<Forgotten>,
@@ -59,16 +65,63 @@ struct KnownRun {
 #[derive(Clone)]
 enum FirstTry {
     Shared(Arc<SharedRun>),
-    Stored(String),
+    Stored(StoredTry),
 }
 
 impl FirstTry {
     fn id(&self) -> &str {
         match self {
             FirstTry::Shared(run) => &run.run_id,
-            FirstTry::Stored(id) => id,
+            FirstTry::Stored(stored) => &stored.run_id,
         }
     }
+}
+
+/// A stored run that an earlier try of a request begins, or has begun.
+#[derive(Clone)]
+pub struct StoredTry {
+    pub run_id: String,
+    /// Set once the run is among those of this process; closed before that when it never will be.
+    has_begun: watch::Receiver<bool>,
+}
+
+impl StoredTry {
+    /// Waits until the run has begun; false when it never does.
+    pub async fn has_begun(mut self) -> bool {
+        self.has_begun.wait_for(|has_begun| *has_begun).await.is_ok()
+    }
+}
+
+/// The right to begin the stored run of a request: later tries wait for it. Dropped before the run has begun, it is
+/// forgotten.
+pub struct StoredTryGuard {
+    registry: RepeatableRuns,
+    key: [u8; 32],
+    run_id: String,
+    has_begun: watch::Sender<bool>,
+}
+
+impl StoredTryGuard {
+    /// The run has begun: later tries join it.
+    pub fn begun(self) {
+        self.has_begun.send_replace(true);
+    }
+}
+
+impl Drop for StoredTryGuard {
+    fn drop(&mut self) {
+        if !*self.has_begun.borrow() {
+            self.registry.forget_stored(&self.key, &self.run_id);
+        }
+    }
+}
+
+/// What an earlier try of a request that is to be stored has come to.
+pub enum RepeatedStored {
+    /// It begins this run, or has begun it.
+    Earlier(StoredTry),
+    /// Its `Idempotency-Key` was used for another request.
+    Reused,
 }
 
 /// Ends a run that a task carries out when the task is over, also when it breaks off.
@@ -114,54 +167,62 @@ impl RepeatableRuns {
         let mut known = self.known();
         known.forget(now);
         if repeat.may_join
-            && let Some(KnownRun { body, run: FirstTry::Shared(run) }) = known.runs.get(&repeat.key)
+            && let Some((body, run)) = known.first_shared(&repeat.key)
         {
-            if *body != repeat.body {
+            if body != repeat.body {
                 return Err(Repeated::Reused);
             }
             match run.join() {
-                Some(viewer) => return Err(Repeated::Joined(Arc::clone(run), viewer)),
+                Some(viewer) => return Err(Repeated::Joined(run, viewer)),
                 None if run.is_abandoned() => {}
-                None => return Err(Repeated::Lost(lost(run))),
+                None => return Err(Repeated::Lost(lost(&run))),
             }
         }
         let budget = Arc::clone(&self.0.budget);
         let (run, viewer) = SharedRun::begin(budget, repeat.key, run_id.to_owned(), now / 1000);
         let guard = RunEndGuard { run: Arc::clone(&run), registry: self.clone() };
-        let run = FirstTry::Shared(run);
-        let replaced = known.runs.insert(repeat.key, KnownRun { body: repeat.body, run });
+        let forgotten = known.add(repeat, FirstTry::Shared(run));
         drop(known);
         // Its events are let go outside the lock.
-        drop(replaced);
+        drop(forgotten);
         Ok((guard, viewer))
     }
 
-    /// The stored run that an earlier try has begun.
-    pub fn find_stored(&self, repeat: &RepeatKey) -> Option<String> {
+    /// Takes the right to begin the stored run of a request, unless an earlier try has it.
+    ///
+    /// # Errors
+    /// [`RepeatedStored`] says what an earlier try has come to.
+    pub fn begin_stored(&self, repeat: &RepeatKey, run_id: &str) -> Result<StoredTryGuard, RepeatedStored> {
+        let now = self.0.clock.unix_milliseconds();
         let mut known = self.known();
-        known.forget(self.0.clock.unix_milliseconds());
-        match known.runs.get(&repeat.key)? {
-            KnownRun { body, run: FirstTry::Stored(id) } if repeat.may_join && *body == repeat.body => {
-                Some(id.clone())
-            }
-            _ => None,
+        known.forget(now);
+        if repeat.may_join
+            && let Some((body, stored)) = known.last_stored(&repeat.key)
+        {
+            let is_same = body == repeat.body;
+            return Err(if is_same { RepeatedStored::Earlier(stored) } else { RepeatedStored::Reused });
         }
-    }
-
-    /// Takes note of the stored run of a request.
-    pub fn note_stored(&self, repeat: &RepeatKey, run_id: &str) {
-        let at = self.0.clock.unix_milliseconds() + STORED_KNOWN;
-        let mut known = self.known();
-        let run = FirstTry::Stored(run_id.to_owned());
-        let replaced = known.runs.insert(repeat.key, KnownRun { body: repeat.body, run });
-        known.stored.push_back(Forgotten { at, key: repeat.key, run_id: run_id.to_owned() });
+        let (has_begun, watching) = watch::channel(false);
+        let stored = StoredTry { run_id: run_id.to_owned(), has_begun: watching };
+        let forgotten = known.add(repeat, FirstTry::Stored(stored));
+        let end = Forgotten { at: now + STORED_KNOWN, key: repeat.key, run_id: run_id.to_owned() };
+        known.stored.push_back(end);
         while known.stored.len() > MOST_ENDED
             && let Some(old) = known.stored.pop_front()
         {
             known.remove(&old);
         }
         drop(known);
-        drop(replaced);
+        drop(forgotten);
+        Ok(StoredTryGuard { registry: self.clone(), key: repeat.key, run_id: run_id.to_owned(), has_begun })
+    }
+
+    /// Forgets a stored run, so that the next try of its request begins another one.
+    pub fn forget_stored(&self, key: &[u8; 32], run_id: &str) {
+        let forgotten = Forgotten { at: 0, key: *key, run_id: run_id.to_owned() };
+        let mut known = self.known();
+        known.remove(&forgotten);
+        known.stored.retain(|other| other.run_id != run_id);
     }
 
     /// A run has ended; `keeps`: it has called tools, so that its end is to be known.
@@ -205,18 +266,45 @@ impl KnownRuns {
         }
     }
 
-    /// Forgets a run, unless a later one has its key.
+    /// Adds a run of a request; gives the one that is forgotten for it.
+    fn add(&mut self, repeat: &RepeatKey, run: FirstTry) -> Option<KnownRun> {
+        let alike = self.runs.entry(repeat.key).or_default();
+        alike.push(KnownRun { body: repeat.body, run });
+        (alike.len() > MOST_ALIKE).then(|| alike.remove(0))
+    }
+
+    /// The run that another try of a request is meant for: one whose client has left without its end, rather than one that
+    /// has a client, or whose client has read it; of several, the last one.
+    fn first_shared(&self, key: &[u8; 32]) -> Option<([u8; 32], Arc<SharedRun>)> {
+        let shared = self.runs.get(key)?.iter().rev().filter_map(|known| match &known.run {
+            FirstTry::Shared(run) => Some((known.body, run)),
+            FirstTry::Stored(_) => None,
+        });
+        shared.min_by_key(|(_, run)| run.rank_for_retry()).map(|(body, run)| (body, Arc::clone(run)))
+    }
+
+    /// The last stored run of a request.
+    fn last_stored(&self, key: &[u8; 32]) -> Option<([u8; 32], StoredTry)> {
+        self.runs.get(key)?.iter().rev().find_map(|known| match &known.run {
+            FirstTry::Stored(stored) => Some((known.body, stored.clone())),
+            FirstTry::Shared(_) => None,
+        })
+    }
+
+    /// Forgets a run.
     fn remove(&mut self, old: &Forgotten) {
-        if self.runs.get(&old.key).is_some_and(|known| known.run.id() == old.run_id) {
+        let Some(alike) = self.runs.get_mut(&old.key) else { return };
+        alike.retain(|known| known.run.id() != old.run_id);
+        if alike.is_empty() {
             self.runs.remove(&old.key);
         }
     }
 
     fn find_shared(&self, old: &Forgotten) -> Option<Arc<SharedRun>> {
-        match &self.runs.get(&old.key)?.run {
+        self.runs.get(&old.key)?.iter().find_map(|known| match &known.run {
             FirstTry::Shared(run) if run.run_id == old.run_id => Some(Arc::clone(run)),
             FirstTry::Shared(_) | FirstTry::Stored(_) => None,
-        }
+        })
     }
 }
 

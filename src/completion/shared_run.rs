@@ -98,6 +98,8 @@ struct SharedState {
     is_abandoned: bool,
     /// It goes on without a viewer.
     is_detached: bool,
+    /// A viewer has read its last event.
+    is_delivered: bool,
     is_over: bool,
     task: Option<AbortHandle>,
 }
@@ -161,6 +163,19 @@ impl SharedRun {
             self.budget.attach();
         }
         Some(self.viewer(&mut state))
+    }
+
+    /// The run's rank among those of one request, for another try of it; the lowest is meant. First come runs that nobody
+    /// reads and whose end nobody has read, then those that are being read, then those that were read to their end. A
+    /// run that nobody may join comes last.
+    pub fn rank_for_retry(&self) -> u8 {
+        let state = self.state();
+        match (state.is_abandoned, state.is_delivered, state.viewers.is_empty()) {
+            (true, _, _) => 3,
+            (false, false, true) => 0,
+            (false, false, false) => 1,
+            (false, true, _) => 2,
+        }
     }
 
     /// Whether the run is ending because nobody saw it begin.
@@ -357,6 +372,7 @@ impl SharedViewer {
             let mut state = self.run.state();
             let event = state.events.get(self.next.checked_sub(state.first)?).cloned()?;
             self.next += 1;
+            state.is_delivered |= event.is_last();
             state.viewers.insert(self.id, self.next);
             self.run.drop_read(&mut state);
             event

@@ -16,7 +16,7 @@ use super::event::{FinishReason, Notice, RunError, RunEvent};
 use super::gather::{ended, limit_reached};
 use super::left_tasks::LeftTasks;
 use super::prepare::{Checked, Error, Incoming};
-use super::repeated_requests::END_KNOWN;
+use super::repeated_requests::{END_KNOWN, RepeatKey, RepeatedStored, StoredTryGuard};
 use super::sink::Sink;
 use super::who::{Users, Who, principal_of_run};
 use super::{Engine, held};
@@ -117,11 +117,12 @@ impl Engine {
         let kept_only = ChatRequest::parse(request.clone().into()).map_err(Error::Invalid)?;
         let mut checked = self.check(incoming, id.clone(), Some(keep.kind))?;
         checked.request = kept_only.marked_repaired(is_repaired);
-        let repeat = repeat.filter(|_| checked.has_servers);
-        if let Some(run) = repeat.as_ref().and_then(|repeat| parts.repeatable.find_stored(repeat))
-            && parts.runs.may_be_joined(&run, END_KNOWN).await.map_err(|error| store_failed(&error))?
-        {
-            return self.join(Claim { run, is_same: true }, &checked).await;
+        let mut try_guard = None;
+        if let Some(repeat) = repeat.filter(|_| checked.has_servers) {
+            match self.first_try(&repeat, &id).await? {
+                Ok(guard) => try_guard = Some(guard),
+                Err(run) => return self.join(Claim { run, is_same: true }, &checked).await,
+            }
         }
         // Who joins a run takes no place among those that are under way.
         let place = self.take_run_place(&checked);
@@ -213,8 +214,8 @@ impl Engine {
         // A task's addresses are for whoever has them, and say so.
         let is_chosen = keep.visibility.is_some() || keep.kind == Kind::Task;
         let log = runs.begin(row, is_created, is_chosen, told);
-        if let Some(repeat) = &repeat {
-            parts.repeatable.note_stored(repeat, &id);
+        if let Some(guard) = try_guard {
+            guard.begun();
         }
         if let Some(reservation) = reservation {
             let log = Arc::clone(&log);
@@ -242,6 +243,26 @@ impl Engine {
             }
         }));
         Ok(started)
+    }
+
+    /// Whether this is the first try of a request: then the right to begin its run, else the run that it has begun.
+    async fn first_try(&self, repeat: &RepeatKey, id: &str) -> Result<Result<StoredTryGuard, String>, Error> {
+        let repeatable = &self.parts.repeatable;
+        loop {
+            let earlier = match repeatable.begin_stored(repeat, id) {
+                Ok(guard) => return Ok(Ok(guard)),
+                Err(RepeatedStored::Reused) => return Err(conflict()),
+                Err(RepeatedStored::Earlier(earlier)) => earlier,
+            };
+            let run = earlier.run_id.clone();
+            let runs = &self.parts.runs;
+            if earlier.has_begun().await
+                && runs.may_be_joined(&run, END_KNOWN).await.map_err(|error| store_failed(&error))?
+            {
+                return Ok(Err(run));
+            }
+            repeatable.forget_stored(&repeat.key, &run);
+        }
     }
 
     /// The run that has the key already.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use tokio::sync::{broadcast, mpsc};
 
+use super::creation::Creation;
 use super::holdings::{StoredHoldings, StoredReservation};
 use super::journal::{Journal, Writer};
 use super::log::{Log, Stop};
@@ -283,6 +284,15 @@ impl Runs {
     /// Whether another try of the request that began this run is to be answered by it: not when it failed without calling a
     /// tool, nor when its end is longer ago than `end_known`, in milliseconds.
     pub(in crate::completion) async fn may_be_joined(&self, id: &str, end_known: i64) -> Result<bool, Error> {
+        // Its row may still be on its way into the store.
+        if let Some(log) = self.0.journal.find(id) {
+            match log.created().await {
+                Creation::Created if log.is_over() => {}
+                Creation::Created => return Ok(true),
+                // It was not begun.
+                Creation::Refused | Creation::Unknown => return Ok(false),
+            }
+        }
         let now = self.0.clock.unix_milliseconds();
         let Some(row) = self.row(id).await? else { return Ok(false) };
         let has_failed = row.status == Status::Failed.as_str() && row.usage.tool_calls == 0;

@@ -294,3 +294,94 @@ async fn an_answer_that_is_too_large_to_be_kept_is_lost_and_its_tools_are_not_ca
     assert_eq!(error["tool_calls"][0]["outcome"], "ok");
     assert_eq!(mcp.count("tools/call"), 1);
 }
+
+/// A body that is stored, with the tool `s_t`.
+fn to_be_stored(mcp: &FakeMcp, question: &str) -> Value {
+    let messages = json!([{ "role": "user", "content": question }]);
+    with(ask(&[mcp.entry("s")]), json!({ "store": true, "messages": messages }))
+}
+
+#[tokio::test]
+async fn two_tries_of_a_stored_request_at_a_time_are_one_run() {
+    let (provider, mcp) = (well(false).await, server().await);
+    let gateway = Gateway::with(&provider).await;
+    for path in [PATH, "/v1/tasks"] {
+        for kind in ["count", "key"] {
+            let before = mcp.count("tools/call");
+            for number in 0..5 {
+                let mut body = to_be_stored(&mcp, &format!("{kind} {number} at {path}"));
+                if path == "/v1/tasks" {
+                    body.as_object_mut().unwrap().remove("store");
+                }
+                let key = format!("{path}{number}");
+                let headers = match kind {
+                    "key" => [(COUNT, "0"), ("idempotency-key", key.as_str())],
+                    _ => [(COUNT, "1"), ("accept", "application/json")],
+                };
+                // The second one comes before the run of the first is in the store.
+                let (first, again) = tokio::join!(
+                    gateway.client.post(path, &headers, &body),
+                    gateway.client.post(path, &headers, &body)
+                );
+                assert!(first.status < 300 && again.status < 300, "{} {}", first.text(), again.text());
+                assert_eq!(first.json()["id"], again.json()["id"], "{kind} at {path}");
+                if path == "/v1/tasks" {
+                    let id = first.json()["id"].as_str().unwrap().to_owned();
+                    assert_eq!(gateway.client.get(&format!("/v1/runs/{id}/events")).await.status, 200);
+                }
+            }
+            assert_eq!(mcp.count("tools/call") - before, 5, "{kind} at {path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_idempotency_key_of_a_stored_completion_is_not_taken_for_another_request() {
+    let (provider, mcp) = (well(false).await, server().await);
+    let gateway = Gateway::with(&provider).await;
+    let key = [("idempotency-key", "one")];
+    let one = post(&gateway, &key, &to_be_stored(&mcp, "one")).await;
+    assert_eq!(one.status, 200, "{}", one.text());
+    let two = post(&gateway, &key, &to_be_stored(&mcp, "two")).await;
+    assert_eq!(
+        (two.status, &two.json()["error"]["code"]),
+        (409, &json!("idempotency_key_reused")),
+        "{}",
+        two.text()
+    );
+    let again = post(&gateway, &key, &to_be_stored(&mcp, "one")).await;
+    assert_eq!((&again.json()["id"], mcp.count("tools/call")), (&one.json()["id"], 1));
+}
+
+#[tokio::test]
+async fn the_same_request_of_another_client_does_not_take_a_retry_from_its_run() {
+    let gate = Gate::new();
+    let tool = FakeTool::text("t", "found").behind(&gate);
+    let mcp = FakeMcp::start(vec![tool]).await;
+    let calls_once = std::sync::atomic::AtomicUsize::new(0);
+    let provider = FakeProvider::answering(move |request| {
+        let body = request.json();
+        let has_result = body["messages"].as_array().unwrap().iter().any(|message| message["role"] == "tool");
+        // The other client's run calls nothing.
+        let is_first = calls_once.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0;
+        if is_first && !has_result { calls(&[("call_1", "s_t", json!({}))]) } else { text("the end") }
+    })
+    .await;
+    let gateway = Gateway::with(&provider).await;
+    let body = ask(&[mcp.entry("s")]);
+    let client = connect(&gateway, FIRST[0], &body).await;
+    mcp.until_calls(1).await;
+    drop(client);
+    let other = post(&gateway, &FIRST, &body).await;
+    assert_eq!((other.status, other.content().as_str()), (200, "the end"));
+    let retry = tokio::spawn({
+        let (client, body) = (gateway.client.clone(), body.clone());
+        async move { client.post(PATH, &AGAIN, &body).await }
+    });
+    gate.open();
+    let retry = retry.await.unwrap();
+    assert_eq!(retry.status, 200, "{}", retry.text());
+    assert_ne!(retry.json()["id"], other.json()["id"], "it is the first one's run");
+    assert_eq!(retry.json()["toolgate"]["tool_calls"].as_array().unwrap().len(), 1);
+    assert_eq!(mcp.count("tools/call"), 1, "called once");
+}
