@@ -3,7 +3,8 @@
 //! A client that has sent its request may close its half of the connection and still wait for the answer; one that has
 //! left looks just the same (RFC 9112 §9.6). The difference shows when something is sent: whoever left answers with a
 //! reset. So a client that closes before its answer begins is sent `100 Continue`, which every client must be able to
-//! skip (RFC 9110 §15.2), and is given up only when it is gone. Once an answer has begun, whoever closes has left.
+//! skip (RFC 9110 §15.2), and is given up only when it is gone. Once an event stream has begun, whoever closes has left;
+//! any other answer is sent to its end.
 
 use std::io;
 use std::pin::Pin;
@@ -28,10 +29,19 @@ const LINGER: Duration = Duration::from_secs(5);
 const LINGER_SILENCE: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 64 << 20;
 
+/// How long a client that has closed its half may be in the middle of a request's head: it may have come whole, and not be
+/// read yet.
+const HEAD_GRACE: Duration = Duration::from_secs(1);
+
 const IDLE: u8 = 0;
 const ANSWERING: u8 = 1;
 const ANSWERING_OLD: u8 = 2;
+/// The head of an answer is there.
 const SENDING: u8 = 3;
+/// As `SENDING`, of an event stream.
+const STREAMING: u8 = 4;
+/// The answer is there to its end, and perhaps not sent yet.
+const FINISHING: u8 = 5;
 
 /// What a connection is at, told by the service that answers on it to the socket below it.
 #[derive(Default)]
@@ -49,11 +59,12 @@ impl ExchangeState {
     pub fn begin(&self, version: http::Version) {
         let phase = if version < http::Version::HTTP_11 { ANSWERING_OLD } else { ANSWERING };
         self.phase.store(phase, Ordering::Release);
+        self.reader.wake();
     }
 
     /// The head of its answer is there.
-    pub fn send(self: Arc<Self>) -> Exchange {
-        self.phase.store(SENDING, Ordering::Release);
+    pub fn send(self: Arc<Self>, is_stream: bool) -> Exchange {
+        self.phase.store(if is_stream { STREAMING } else { SENDING }, Ordering::Release);
         Exchange(self)
     }
 
@@ -68,7 +79,7 @@ pub(super) struct Exchange(Arc<ExchangeState>);
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        self.0.phase.store(IDLE, Ordering::Release);
+        self.0.phase.store(FINISHING, Ordering::Release);
         if self.0.half_closed.load(Ordering::Acquire) {
             self.0.reader.wake();
         }
@@ -84,6 +95,10 @@ pub(super) struct ClientSocket {
     stalled: Option<Pin<Box<Sleep>>>,
     /// What was given to be sent is not all sent.
     unsent: bool,
+    /// Something was read since the last answer was sent: a request has begun, perhaps to its end.
+    has_begun: bool,
+    /// Runs while the client has closed its half, and its request is not known to be whole.
+    head_grace: Option<Pin<Box<Sleep>>>,
     /// Ready when a client that closed its half has gone.
     gone: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     linger: Linger,
@@ -105,6 +120,8 @@ impl ClientSocket {
             write_timeout,
             stalled: None,
             unsent: false,
+            has_begun: false,
+            head_grace: None,
             gone: None,
             linger: Linger::NotYet,
         }
@@ -112,17 +129,21 @@ impl ClientSocket {
 
     /// The client will send no more. `Pending` while its answer is due all the same.
     fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.state.reader.register(context.waker());
         let phase = self.state.phase.load(Ordering::Acquire);
-        if self.gone.is_none() {
-            if phase != ANSWERING && phase != ANSWERING_OLD {
+        match (phase, &self.gone) {
+            (IDLE, None) if self.has_begun => {
+                let grace = || Box::pin(tokio::time::sleep(HEAD_GRACE));
+                ready!(self.head_grace.get_or_insert_with(grace).as_mut().poll(context));
                 return Poll::Ready(Ok(()));
             }
-            self.state.half_closed.store(true, Ordering::Release);
-            self.gone = Some(self.watch(phase));
-        }
-        self.state.reader.register(context.waker());
-        if self.state.phase.load(Ordering::Acquire) == IDLE && !self.unsent {
-            return Poll::Ready(Ok(()));
+            (IDLE, _) if !self.unsent => return Poll::Ready(Ok(())),
+            (STREAMING, None) => return Poll::Ready(Ok(())),
+            (_, None) => {
+                self.state.half_closed.store(true, Ordering::Release);
+                self.gone = Some(self.watch(phase));
+            }
+            (_, Some(_)) => {}
         }
         match self.gone.as_mut().map(|gone| gone.as_mut().poll(context)) {
             Some(Poll::Ready(())) => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
@@ -138,8 +159,8 @@ impl ClientSocket {
         // A second handle, because this one says "ready to read" for ever now.
         let second = SockRef::from(&self.stream).try_clone().map(std::net::TcpStream::from);
         let second = second.and_then(TcpStream::from_std);
-        // Behind an answer that is still on its way it would stand in the middle of it.
-        if !self.unsent {
+        // Behind an answer that is on its way it would stand in the middle of it.
+        if phase == ANSWERING && !self.unsent {
             let _ = self.stream.try_write(STILL_THERE);
         }
         Box::pin(async move {
@@ -213,7 +234,11 @@ impl AsyncRead for ClientSocket {
         if self.gone.is_none() {
             ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
         }
-        if buffer.filled().len() > before || buffer.remaining() == 0 {
+        if buffer.filled().len() > before {
+            self.has_begun = true;
+            return Poll::Ready(Ok(()));
+        }
+        if buffer.remaining() == 0 {
             return Poll::Ready(Ok(()));
         }
         self.poll_end(context)
@@ -244,7 +269,16 @@ impl AsyncWrite for ClientSocket {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        ready!(Pin::new(&mut self.stream).poll_flush(context))?;
+        let idle = self.state.phase.compare_exchange(FINISHING, IDLE, Ordering::AcqRel, Ordering::Acquire);
+        if idle.is_ok() {
+            // What was sent together with that request is read when it has been answered.
+            self.has_begun = false;
+            if self.state.half_closed.load(Ordering::Acquire) {
+                self.state.reader.wake();
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

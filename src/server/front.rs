@@ -102,7 +102,7 @@ impl Front {
             .get(header::CONTENT_TYPE)
             .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
         let guard = streamed.then(|| self.app.metrics.open_stream());
-        let exchange = Arc::clone(&self.state).send();
+        let exchange = Arc::clone(&self.state).send(streamed);
         let metrics = Arc::clone(&self.app.metrics);
         Ok(response.map(|body| Tracked { body, metrics, id, _open: guard, _exchange: exchange }))
     }
@@ -353,7 +353,7 @@ mod tests {
             Poll::Ready(Some(Ok::<_, Infallible>(Bytes::from(piece))))
         });
         let id = HeaderValue::from_static("req_1");
-        let _exchange = Arc::new(ExchangeState::default()).send();
+        let _exchange = Arc::new(ExchangeState::default()).send(false);
         let (body, counted) = (Body::from_stream(body), Arc::clone(&metrics));
         let mut tracked = Tracked { body, metrics: counted, id, _open: None, _exchange };
         assert_eq!(tracked.frame().await.unwrap().unwrap().into_data().unwrap(), "one");

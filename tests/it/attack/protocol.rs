@@ -5,7 +5,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::wire::{completion, half_closed, sent, until_end};
 use crate::support::provider::{delta, event, finish};
-use crate::support::{FakeProvider, Gate, Gateway, PATIENCE, Piece, Reply, ask, text, with};
+use crate::support::{FakeProvider, Gate, Gateway, PATIENCE, Piece, Reply, ask, text, text_stream, with};
 
 #[tokio::test]
 async fn a_request_names_its_host_once_and_well() {
@@ -102,6 +102,35 @@ async fn a_client_that_closes_its_half_gets_its_answer() {
         assert_eq!(answer.status(), 200, "{body}");
         assert!(answer.0.contains(expected), "{body}: {:.300}", answer.0);
     }
+}
+
+#[tokio::test]
+async fn a_client_that_closes_its_half_with_its_request_gets_its_answer_every_time() {
+    let provider = FakeProvider::answering(|request| {
+        if request.json()["stream"] == true { text_stream("all of it") } else { text("all of it") }
+    })
+    .await;
+    let gateway = Gateway::with(&provider).await;
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: {}\r\n\r\n", gateway.address).into_bytes();
+    let post = |body: Value| completion(gateway.address, "", &body.to_string());
+    let run = json!({ "toolgate": { "max_turns": 1 } });
+    let requests = [
+        (get("/healthz"), "200 OK"),
+        (get("/v1/models"), "\"object\":\"list\""),
+        (post(ask(&[])), "all of it"),
+        (post(with(ask(&[]), run.clone())), "all of it"),
+        (post(with(ask(&[]), with(run.clone(), json!({ "stream": true })))), "[DONE]"),
+        (post(with(ask(&[]), json!({ "store": true, "stream": true }))), "[DONE]"),
+    ];
+    for (request, wanted) in &requests {
+        let answers = (0..20).map(|_| half_closed(gateway.address, request));
+        for answer in futures_util::future::join_all(answers).await {
+            assert!(answer.0.contains(wanted), "{} {answer:?}", String::from_utf8_lossy(request));
+        }
+    }
+    // The end of a request that is not whole is the end of the connection.
+    let torn = half_closed(gateway.address, b"GET /healthz HTTP/1.1\r\nho").await;
+    assert!(!torn.0.contains("200 OK"), "{torn:?}");
 }
 
 #[tokio::test]
