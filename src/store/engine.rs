@@ -14,6 +14,7 @@ use tokio::sync::broadcast;
 
 use super::error::is_of_database;
 use super::health::StoreHealth;
+use super::opened_file::OpenedFile;
 use super::transaction::{Inner, bind_postgres, bind_sqlite};
 use super::turn;
 use super::{Error, Row, Transaction, Value};
@@ -150,12 +151,12 @@ impl Store {
                 Engine::Postgres(pool)
             }
         };
-        Ok(Store {
-            engine,
-            topics: broadcast::Sender::new(TOPICS_AHEAD),
-            unwiped: Arc::default(),
-            health: Arc::default(),
-        })
+        let health = Arc::<StoreHealth>::default();
+        if let Location::File(path) = location {
+            // It is set here alone.
+            let _ = health.file.set(OpenedFile::at(path));
+        }
+        Ok(Store { engine, topics: broadcast::Sender::new(TOPICS_AHEAD), unwiped: Arc::default(), health })
     }
 
     /// Whether several processes may share this database over a network.

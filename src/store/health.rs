@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::Error;
 use super::error::outage_reason;
+use super::opened_file::OpenedFile;
 use crate::telemetry::StoreMetrics;
 
 /// The state that all parts of one process share.
@@ -18,6 +19,8 @@ pub(super) struct StoreHealth {
     is_suspect: AtomicBool,
     pub(super) suspected: Notify,
     metrics: OnceLock<StoreMetrics>,
+    /// Where the database is a file.
+    pub(super) file: OnceLock<OpenedFile>,
 }
 
 /// A time in which the store takes no writes.

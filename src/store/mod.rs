@@ -18,6 +18,7 @@ mod instances;
 mod meta;
 mod migrate;
 mod notify;
+mod opened_file;
 mod outbox;
 mod probe;
 mod projects;

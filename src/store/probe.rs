@@ -6,6 +6,7 @@ use futures_util::FutureExt;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::error::outage_reason;
+use super::opened_file::OpenedFile;
 use super::{Store, values};
 use crate::telemetry::StoreMetrics;
 
@@ -15,6 +16,8 @@ const EVERY: Duration = Duration::from_secs(5);
 const AT_MOST_EVERY: Duration = Duration::from_secs(1);
 /// How long it may take to write one row.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The reason of an outage that is none of the database's own.
+const FILE_REPLACED: &str = "its file was deleted or replaced";
 /// What is written when something has failed: a disk that has room for a few bytes only is full.
 const FILLER_BYTES: usize = 64 << 10;
 
@@ -60,6 +63,11 @@ impl Store {
 
     /// Writes the probe's row. Its size changes only where something has failed, so that the database does not grow.
     pub(super) async fn probe(&self, filler_bytes: usize) -> Result<(), (&'static str, String)> {
+        if self.health.file.get().is_some_and(OpenedFile::was_replaced) {
+            let words = "the database's file was deleted, moved or replaced while the gateway ran: what it writes would be \
+                         lost. Put the file back, or stop the gateway and restore a backup";
+            return Err((FILE_REPLACED, words.to_owned()));
+        }
         let sql = "INSERT INTO store_probes (name, number, filler) VALUES ('gateway', 1, $1)
             ON CONFLICT (name) DO UPDATE SET number = store_probes.number + 1, filler = excluded.filler";
         let done = self.try_execute(sql, values![vec![0_u8; filler_bytes]]).await;

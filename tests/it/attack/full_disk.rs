@@ -219,3 +219,26 @@ async fn a_full_disk_under_postgresql_is_said_and_forgotten_once_there_is_room()
     let attacked = FullDisk::start(Program::at(&place), place, &gate).await;
     attacked.attack(&disk, &gate).await;
 }
+
+#[tokio::test]
+async fn a_database_file_that_is_gone_is_said_until_it_is_back() {
+    let place = Place::new().await;
+    if place.is_shared() {
+        return;
+    }
+    let file = place.folder().join("toolgate.db");
+    let aside = place.folder().join("aside.db");
+    let attacked = FullDisk::start(Program::at(&place), place, &Gate::new()).await;
+    let client = &attacked.running.client;
+    until_ready(client, 200).await;
+    std::fs::rename(&file, &aside).unwrap();
+    let (answer, _) = until_ready(client, 503).await;
+    assert!(answer.text().contains("its file was deleted or replaced"), "{}", answer.text());
+    let refused = client.post("/v1/chat/completions", &[], &stored("refused")).await;
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    assert_eq!(attacked.provider.bodies().len(), 0, "nothing is begun that would be lost");
+    std::fs::rename(&aside, &file).unwrap();
+    until_ready(client, 200).await;
+    let taken = client.post("/v1/chat/completions", &[], &stored("taken")).await;
+    assert_eq!(taken.status, 200, "{}", taken.text());
+}
