@@ -1,6 +1,6 @@
 //! From where a request comes: what can be counted of callers who show nothing that costs them anything.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use http::HeaderMap;
 
@@ -18,7 +18,7 @@ impl Peer {
         let peer = self.0.to_canonical();
         let forwarded = || {
             let last = headers.get_all("x-forwarded-for").iter().next_back()?.to_str().ok()?;
-            last.rsplit(',').next()?.trim().parse::<IpAddr>().ok()
+            address_of(last.rsplit(',').next()?.trim())
         };
         let address = match (peer.is_loopback(), self.may_be_proxy()) {
             (true, _) => forwarded()?,
@@ -43,6 +43,13 @@ impl Peer {
             address @ IpAddr::V4(_) => address,
         }
     }
+}
+
+/// The address in an entry of `X-Forwarded-For`; some proxies add the port.
+fn address_of(entry: &str) -> Option<IpAddr> {
+    let with_port = || entry.parse::<SocketAddr>().ok().map(|address| address.ip());
+    let bracketed = || entry.strip_prefix('[')?.strip_suffix(']')?.parse().ok();
+    entry.parse().ok().or_else(with_port).or_else(bracketed)
 }
 
 #[cfg(test)]
@@ -78,6 +85,15 @@ mod tests {
             assert_eq!(address(peer, &lines).as_deref(), Some("203.0.113.7"), "{peer}");
         }
         assert_eq!(address("127.0.0.1", &[]), None);
+        for (entry, known) in [
+            ("203.0.113.7:5678", Some("203.0.113.7")),
+            ("[2001:db8::1]:443", Some("2001:db8::")),
+            ("[2001:db8::1]", Some("2001:db8::")),
+            ("203.0.113.7:", None),
+            ("somewhere", None),
+        ] {
+            assert_eq!(address("127.0.0.1", &[("x-forwarded-for", entry)]).as_deref(), known, "{entry}");
+        }
         assert_eq!(address("127.0.0.1", &[("x-forwarded-for", "unknown")]), None);
         assert_eq!(address("10.0.0.2", &[]).as_deref(), Some("10.0.0.2"));
         assert_eq!(address("2001:db8:1:2:3:4:5:6", &[]).as_deref(), Some("2001:db8:1:2::"));
