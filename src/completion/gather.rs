@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::defuse::OwnLinks;
 use super::event::{AuthorizationRequired, LinkKind, LoginHeaders, Notice, RunError};
+use super::json_notice::json_repaired;
 use super::logins::{Asked, Missing};
 use super::prepare::Error;
 use crate::bounds::LimitReached;
@@ -177,6 +178,9 @@ fn remarks(server: &Resolved, links: &OwnLinks) -> Vec<Notice> {
         );
         let message = links.broken_in(&message).into_owned();
         notices.push(Notice { code: "tools_left_out".into(), message });
+    }
+    if server.list.is_repaired {
+        notices.push(json_repaired(&format!("The list of tools of {host}")));
     }
     if server.chosen.is_empty() {
         notices.push(Notice {

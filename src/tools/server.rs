@@ -38,6 +38,8 @@ pub struct ToolList {
     pub tools: Vec<Tool>,
     /// Tools left out because their definition is invalid, with the reason.
     pub dropped: Vec<(String, String)>,
+    /// The list had something that no JSON value can hold, and that was replaced.
+    pub is_repaired: bool,
 }
 
 /// One tool as its server describes it.

@@ -2,6 +2,7 @@
 //!
 //! Pure.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::time::Duration;
 
@@ -117,6 +118,7 @@ impl Pages {
         let more = page.next_cursor.filter(|cursor| !cursor.is_empty());
         let room = self.most_tools - self.list.tools.len().min(self.most_tools);
         for raw in page.tools.iter().take(room) {
+            self.list.is_repaired |= matches!(clean_json::clean(raw.get()), Cow::Owned(_));
             match read_tool(raw) {
                 Ok(tool) if self.names.insert(tool.name.clone()) => self.list.tools.push(tool),
                 Ok(tool) => self.list.dropped.push((tool.name, "the server lists this name twice".into())),
@@ -188,6 +190,20 @@ mod tests {
 
     fn tool(name: &str) -> String {
         format!(r#"{{"name":"{name}","inputSchema":{{"type":"object"}}}}"#)
+    }
+
+    #[test]
+    fn what_no_json_value_can_hold_is_replaced_and_noted() {
+        let read = |description: &str| {
+            let mut pages = Pages::new(10);
+            let tool =
+                format!(r#"{{"name":"a","description":"{description}","inputSchema":{{"type":"object"}}}}"#);
+            pages.add(&page(&format!(r#"{{"tools":[{tool}]}}"#))).unwrap();
+            let list = pages.finish().list;
+            (list.tools[0].description.clone().unwrap(), list.is_repaired)
+        };
+        assert_eq!(read("good"), ("good".to_owned(), false));
+        assert_eq!(read(r"bad \ud800"), ("bad \u{fffd}".to_owned(), true));
     }
 
     #[test]
