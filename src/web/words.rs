@@ -66,7 +66,15 @@ pub(super) fn count(number: u64) -> String {
     out
 }
 
-/// How a run is, for its pill: the tone and the words. `status` is one of the API's words.
+/// How a run is, for its pill: the tone and the words. `status` and `reason` are the API's words.
+pub(super) fn run_status(status: &str, reason: Option<&str>) -> (&'static str, &'static str) {
+    match (status, reason) {
+        ("failed", Some("interrupted")) => ("warn", "interrupted"),
+        _ => self::status(status),
+    }
+}
+
+/// As [`run_status`], of a status alone.
 pub(super) fn status(status: &str) -> (&'static str, &'static str) {
     match status {
         "queued" => ("now", "queued"),

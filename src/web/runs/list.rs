@@ -88,7 +88,7 @@ fn place(text: &str) -> Option<(i64, &str)> {
 }
 
 fn row(record: &Record, now: i64) -> Row {
-    let (tone, status) = words::status(record.status.as_str());
+    let (tone, status) = words::run_status(record.status.as_str(), record.reason.as_deref());
     let title = words::line(&record.title);
     Row {
         id: record.id.clone(),

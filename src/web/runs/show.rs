@@ -204,7 +204,7 @@ pub(super) fn links(record: &Record) -> Links {
 /// The line about a run.
 pub(super) fn facts(record: &Record, now: i64) -> Facts {
     let number = |number: i64| words::count(number.max(0).unsigned_abs());
-    let (tone, status) = words::status(record.status.as_str());
+    let (tone, status) = words::run_status(record.status.as_str(), record.reason.as_deref());
     let has_tokens = record.prompt_tokens > 0 || record.completion_tokens > 0;
     let lasted = record.ended_at.map(|ended| ended.saturating_sub(record.created_at).max(0).unsigned_abs());
     Facts {

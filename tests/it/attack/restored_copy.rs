@@ -210,7 +210,9 @@ async fn the_owner_of_an_interrupted_run_is_told_and_finds_a_button_to_resume_it
     let id = &original.ids[0];
     let page = Browser::new(&process.client).visit(&format!("/{id}")).await.text();
     assert!(
-        page.contains(&format!("action=\"/{id}/resume\"")) && page.contains("restored from a backup"),
+        page.contains(&format!("action=\"/{id}/resume\""))
+            && page.contains("restored from a backup")
+            && page.contains(">interrupted<"),
         "{page}"
     );
     let completion = process.client.get(&format!("/v1/chat/completions/{id}")).await;
