@@ -123,6 +123,18 @@ impl StoredHoldings {
         }
     }
 
+    /// A run of this holder has come to take so many bytes more in the store.
+    pub fn add_bytes(&self, group: &str, member: &str, bytes: i64) {
+        let mut counts = self.counts();
+        for key in [(group.to_owned(), None), (group.to_owned(), Some(member.to_owned()))] {
+            if let Some(count) = counts.get_mut(&key) {
+                count.stored.bytes += bytes;
+                count.arrived.bytes += bytes;
+                count.has_changed = true;
+            }
+        }
+    }
+
     /// Something of this holder was deleted.
     pub fn forget(&self, group: &str, member: &str) {
         let mut counts = self.counts();

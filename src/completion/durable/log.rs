@@ -57,6 +57,8 @@ pub struct Settled {
 pub struct Log {
     pub project: Arc<str>,
     pub id: Arc<str>,
+    /// Who is counted as having stored it: a group and its member.
+    pub(super) holder: (Box<str>, Box<str>),
     state: Mutex<State>,
     /// Woken when calls under way may have become certain.
     pub(super) calls: watch::Sender<()>,
@@ -109,6 +111,8 @@ pub(super) struct State {
     pub bytes: usize,
     /// Bytes of events that are not in the store yet.
     pub unwritten_bytes: usize,
+    /// Bytes of events that this process has brought into the store.
+    pub written_bytes: i64,
     /// Bytes of events in the store that its row does not count yet.
     pub uncounted_bytes: i64,
     /// `status` and the like are not in the store yet.
@@ -222,6 +226,7 @@ impl Log {
             usage: row.usage,
             bytes,
             unwritten_bytes: 0,
+            written_bytes: 0,
             uncounted_bytes: 0,
             is_changed: false,
             told: None,
@@ -233,6 +238,7 @@ impl Log {
         Log {
             project: row.project.as_str().into(),
             id: row.id.as_str().into(),
+            holder: (row.holder_group.as_str().into(), row.holder_member.as_str().into()),
             state: Mutex::new(state),
             calls: watch::Sender::default(),
             settled: watch::Sender::default(),

@@ -358,6 +358,8 @@ impl Runs {
     /// The run has ended: its journal will be made small.
     pub(in crate::completion) fn end(&self, log: &Log) {
         self.0.journal.remove(&log.id);
+        let (group, member) = &log.holder;
+        self.0.holdings.add_bytes(group, member, log.written_bytes());
         // Whoever resumes it goes on from its steps.
         if log.reason().as_deref() == Some(INTERRUPTED) {
             return;

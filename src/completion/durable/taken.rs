@@ -51,6 +51,11 @@ impl Log {
         if there.is_ok_and(|settled| !settled.lost) { Ok(()) } else { Err(Gone) }
     }
 
+    /// Bytes of its events that this process has brought into the store.
+    pub(super) fn written_bytes(&self) -> i64 {
+        self.state().written_bytes
+    }
+
     /// What is not in the store yet. It stays so until [`Log::settle`].
     pub(super) fn take(&self) -> Taken {
         let settled = *self.settled.borrow();
@@ -114,6 +119,7 @@ impl Log {
             state.steps.drain(..written);
             state.steps_written = taken.after.steps;
             let written = taken.batch.as_ref().map_or(0, length);
+            state.written_bytes += written;
             state.uncounted_bytes = if taken.change.is_some() { 0 } else { state.uncounted_bytes + written };
         }
         self.memory.shrink(UNWRITTEN_COPIES * taken.bytes);

@@ -339,7 +339,11 @@ async fn stored_runs_are_bounded_over_all_instances_and_room_is_there_again_when
 
 #[tokio::test]
 async fn a_burst_gets_no_further_than_the_bound_and_bytes_are_bounded_too() {
-    let provider = FakeProvider::answering(|_| text(&"a".repeat(2000))).await;
+    let provider = FakeProvider::answering(|request| {
+        let length = if request.json()["max_tokens"] == 7 { 30_000 } else { 2000 };
+        text(&"a".repeat(length))
+    })
+    .await;
     let gateway = narrow(&provider, |settings| {
         settings.limits.runs_per_principal = 0;
         settings.limits.streams_per_principal = 0;
@@ -357,6 +361,11 @@ async fn a_burst_gets_no_further_than_the_bound_and_bytes_are_bounded_too() {
     let large = with(ann, large);
     assert_eq!(post(&gateway, &shop, "/v1/chat/completions", &large).await.status, 200);
     let refused = post(&gateway, &shop, "/v1/chat/completions", &large).await;
+    assert_eq!(refused.json()["error"]["param"], "stored_bytes_per_principal", "{}", refused.text());
+    // What a run was answered counts as soon as it has ended.
+    let long = with(ask(&[]), json!({ "user": "cleo", "store": true, "max_tokens": 7 }));
+    assert_eq!(post(&gateway, &shop, "/v1/chat/completions", &long).await.status, 200);
+    let refused = post(&gateway, &shop, "/v1/chat/completions", &long).await;
     assert_eq!(refused.json()["error"]["param"], "stored_bytes_per_principal", "{}", refused.text());
 }
 
