@@ -108,6 +108,9 @@ impl CountedBody {
         if let Some(share) = &mut self.share {
             share.grow(piece.len())?;
         }
+        if !self.memory.can_ever_hold(piece.len()) {
+            return Err(never_fits());
+        }
         self.memory.grow(piece.len()).await?;
         let length = self.bytes.len();
         if let Some(announced) = announced.filter(|announced| length >= BELIEVED_BYTES && *announced > length)
@@ -189,6 +192,12 @@ fn time_for(limits: &Limits, bytes: usize) -> Duration {
 
 fn too_long(limit: usize) -> ApiError {
     let message = format!("the body is larger than {limit} bytes (`limits.body_bytes`)");
+    ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, ErrorKind::InvalidRequest, Some("body_too_large"), message)
+}
+
+fn never_fits() -> ApiError {
+    let message =
+        "the body is larger than one request may be in the gateway's memory (`limits.memory_bytes`)";
     ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, ErrorKind::InvalidRequest, Some("body_too_large"), message)
 }
 

@@ -105,7 +105,8 @@ impl IntoResponse for ApiError {
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = self.status;
         // SDKs repeat every 429; this one needs something to be deleted first.
-        let is_full = self.retry_after.is_none() && self.error["code"] == "limit_reached";
+        let is_full = self.error["code"] == "limit_reached"
+            && self.error["param"].as_str().is_some_and(|param| param.starts_with("stored_"));
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some(value) = self.retry_after.and_then(|text| HeaderValue::try_from(&*text).ok()) {

@@ -291,6 +291,7 @@ fn settings_that_make_no_sense_are_refused() {
         ("[[egress.allow]]\nports = [80]", "`egress.allow.0` would allow every address"),
         ("[aliases]\nfast = \"\"", "`aliases.fast` must name another"),
         ("[run]\nmax_turns = 0", "`run.max_turns` must be at least 1"),
+        ("[limits]\nmemory_bytes = 1", "`limits.memory_bytes` must be 0 (no limit) or at least 4194304"),
         ("[run]\nmax_turns = 200", "`run.max_turns` must be at most `run.max_turns_cap`"),
         ("[run]\nmax_seconds = 99999999999", "`run.max_seconds` must be at most a year"),
         ("[upstream]\nretry_budget_percent = 101", "`upstream.retry_budget_percent` must be at most 100"),

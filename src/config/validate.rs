@@ -199,6 +199,9 @@ fn aliases(settings: &Settings) -> Result<(), Problem> {
     Ok(())
 }
 
+/// With less memory for runs and bodies not even the demo works.
+const LEAST_MEMORY_BYTES: usize = 4 << 20;
+
 fn numbers(settings: &Settings) -> Result<(), Problem> {
     let Settings { limits, egress, upstream, mcp, run, connections, .. } = settings;
     let at_least_one = [
@@ -231,6 +234,12 @@ fn numbers(settings: &Settings) -> Result<(), Problem> {
     ];
     if let Some((path, _)) = at_least_one.iter().find(|(_, value)| *value == 0) {
         return Err(problem(*path, "must be at least 1"));
+    }
+    if (1..LEAST_MEMORY_BYTES).contains(&limits.memory_bytes) {
+        return Err(problem(
+            "limits.memory_bytes",
+            format!("must be 0 (no limit) or at least {LEAST_MEMORY_BYTES}"),
+        ));
     }
     if run.max_turns > run.max_turns_cap {
         return Err(problem(

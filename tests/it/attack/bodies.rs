@@ -105,6 +105,17 @@ async fn parked_bodies_hold_no_more_than_the_budget_and_small_requests_go_on() {
 }
 
 #[tokio::test]
+async fn a_body_that_never_fits_is_refused_for_good() {
+    let gateway = open_to_strangers(|settings| settings.limits.memory_bytes = 8 * MIB).await;
+    let answer = until_end(parked(&gateway, SHOP, None, 6 * MIB, 20 * MIB).await).await;
+    assert_eq!(answer.status(), 413, "{answer:?}");
+    assert!(
+        answer.0.contains("limits.memory_bytes") && !answer.0.to_lowercase().contains("retry-after"),
+        "{answer:?}"
+    );
+}
+
+#[tokio::test]
 async fn one_address_holds_no_more_than_its_share_however_many_keys_it_makes_up() {
     let gateway = open_to_strangers(|settings| settings.limits.body_bytes_per_address = MIB).await;
     let (one, other) = (Some("198.51.100.7"), Some("198.51.100.8"));
