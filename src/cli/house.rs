@@ -60,7 +60,11 @@ pub(super) fn with_existing_store<T>(
     let is_there = settings.store.url.is_some()
         || settings.data_directory(environment).is_some_and(|data| data.join(server::DATABASE_FILE).exists());
     if !is_there {
-        return Err(Failure::new("there is no store yet"));
+        let place = settings.data_directory(environment);
+        let place = place.map(|data| format!(" in {}", data.display())).unwrap_or_default();
+        return Err(Failure::new(format!("there is no database{place} yet")).hint(
+            "name the gateway's with `--data DIR` or `--config FILE`, as the gateway is started, and run this as its user",
+        ));
     }
     with_store_of(&settings, environment, WithoutKeys::Refuse, work)
 }

@@ -27,7 +27,7 @@ pub(super) fn run(command: KeysCommand, environment: &Environment, output: Outpu
 }
 
 fn list(args: &ListArgs, environment: &Environment, output: Output) -> Result<(), Failure> {
-    house::with_store(&args.store, environment, async |opened: &Opened| {
+    house::with_existing_store(&args.store, environment, async |opened: &Opened| {
         let set = opened.keyring.keys();
         let uses = keys::count_uses(&opened.store, &set).await?;
         let number =

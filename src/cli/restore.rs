@@ -1,7 +1,7 @@
 //! `toolgate restore`: says of a database what no gateway can see by itself: that it is an older copy, or that it is not.
 
 use super::args::RestoreArgs;
-use super::house::{now, settings, with_store};
+use super::house::{now, settings, with_existing_store};
 use super::{Failure, Output};
 use crate::config::Environment;
 use crate::id::random_id;
@@ -16,7 +16,7 @@ pub(super) fn run(args: &RestoreArgs, environment: &Environment, output: Output)
     let lease = i64::try_from(settings(&args.store, environment)?.run.lease_seconds)
         .unwrap_or(i64::MAX / 1000)
         * 1000;
-    with_store(&args.store, environment, async |opened: &Opened| {
+    with_existing_store(&args.store, environment, async |opened: &Opened| {
         let (store, now) = (&opened.store, now());
         let lock = match &opened.location {
             Location::File(path) => Some(server::lock(path, None).await?),

@@ -48,15 +48,17 @@ impl Error {
             Error::Listen { .. } => Some("choose another address with `--listen ADDR`".to_owned()),
             Error::Settings(_) => None,
             Error::NoDataDirectory => Some("give a directory with `--data DIR`".to_owned()),
-            Error::Data { .. } => Some("choose a directory that can be written with `--data DIR`".to_owned()),
+            Error::Data { .. } => Some(
+                "let the gateway's user own the directory and all files in it, or choose another one with `--data DIR`".to_owned(),
+            ),
             Error::DirectoryInUse { .. } => Some(
-                "stop it, or give this one a directory of its own with `--data DIR`; several gateways share one \
-                 database in PostgreSQL (`store.url`)"
+                "stop it first. Another gateway needs a directory of its own (`--data DIR`), or shares a database in PostgreSQL \
+                 (`store.url`)"
                     .to_owned(),
             ),
             Error::Keys(error) => error.hint(),
             Error::Store(store::Error::Unavailable(_)) => {
-                Some("is the database there, and do `store.url` and `data` name it?".to_owned())
+                Some("is there room on its disk, is the database there, and do `store.url` and `data` name it?".to_owned())
             }
             Error::Store(store::Error::Migration(_)) => {
                 Some("use the version of toolgate that was used last, or a newer one".to_owned())

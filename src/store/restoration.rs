@@ -133,11 +133,14 @@ impl Store {
         })
     }
 
-    /// Takes this database, restored or not, for the one that was used last, and its runs for ones to go on with.
+    /// Takes this database, restored or not, for the one that was used last, and its runs for ones to go on with: also those
+    /// that were to be interrupted, and have not ended yet.
     ///
     /// # Errors
     /// See [`Error`].
     pub async fn accept_as_original(&self) -> Result<(), Error> {
+        let sql = "UPDATE runs SET reason = NULL WHERE ended_at IS NULL AND reason = 'interrupted'";
+        self.execute(sql, values![]).await?;
         if !self.is_shared() {
             return Ok(());
         }

@@ -58,7 +58,7 @@ async fn a_keyring_that_others_can_read_is_refused_with_what_to_do() {
     let place = Place::new().await;
     let file = place.folder().join(KEYRING_FILE);
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
-    let refused = Program::at(&place).run(&["keys", "list"]).await;
+    let refused = Program::at(&place).run(&["keys", "add"]).await;
     assert_eq!(refused.code, 2);
     let expect = format!("error: others can read the keyring `{0}`\nhint: `chmod 600 {0}`", file.display());
     assert_eq!(refused.stderr.trim_end(), expect);

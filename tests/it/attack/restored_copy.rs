@@ -212,7 +212,8 @@ async fn the_owner_of_an_interrupted_run_is_told_and_finds_a_button_to_resume_it
     assert!(
         page.contains(&format!("action=\"/{id}/resume\""))
             && page.contains("restored from a backup")
-            && page.contains(">interrupted<"),
+            && page.contains(">interrupted<")
+            && !page.contains("run it again"),
         "{page}"
     );
     let completion = process.client.get(&format!("/v1/chat/completions/{id}")).await;
@@ -230,8 +231,11 @@ async fn a_directory_that_was_moved_on_purpose_goes_on_and_one_that_looks_the_sa
     assert_eq!(refused.code, 2);
     assert!(refused.stderr.contains("already uses the data directory"), "{}", refused.stderr);
     original.process.kill();
-    let said = Program::at(&moved).run(&["restore", "--resume"]).await;
-    assert_eq!(said.code, 0, "{}", said.stderr);
+    // What is taken back before a gateway started has not happened.
+    for arguments in [&["restore"][..], &["restore", "--resume"]] {
+        let said = Program::at(&moved).run(arguments).await;
+        assert_eq!(said.code, 0, "{}", said.stderr);
+    }
     original.gate.open();
     let process = serve(&moved, &original.provider, free_address()).await;
     for id in &original.ids {
@@ -243,6 +247,24 @@ async fn a_directory_that_was_moved_on_purpose_goes_on_and_one_that_looks_the_sa
     assert_eq!((said.code, said.stdout.trim()), (0, "6"), "{}", said.stderr);
     let process = serve(&original.place, &original.provider, free_address()).await;
     original.assert_interrupted(&process.client).await;
+}
+
+#[tokio::test]
+async fn a_place_without_a_database_is_named_and_nothing_is_made_there() {
+    if on_postgres() {
+        return;
+    }
+    let place = Place::new().await;
+    for arguments in [&["restore"][..], &["restore", "--resume"], &["keys", "list"]] {
+        let said = Program::at(&place).run(arguments).await;
+        assert_eq!(said.code, 2, "{arguments:?}");
+        assert!(
+            said.stderr.contains("there is no database in") && said.stderr.contains("--config FILE"),
+            "{}",
+            said.stderr
+        );
+        assert!(!place.folder().join("toolgate.db").exists());
+    }
 }
 
 #[tokio::test]
