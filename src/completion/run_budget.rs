@@ -56,15 +56,18 @@ impl BudgetExceeded {
     pub fn notice(self) -> RunEvent {
         let (code, message) = match self {
             BudgetExceeded::Bytes(most) => {
-                ("byte_budget", format!("The run has reached its limit of bytes: {most}."))
+                let message = format!(
+                    "The run has reached its limit of bytes: {most} (`toolgate.max_bytes` of the request, or `run.max_bytes`). \
+                     The request and the list of tools count, too."
+                );
+                ("byte_budget", message)
             }
             BudgetExceeded::Answer(most) => (
                 "byte_budget",
                 format!("The run ended early: one answer of the provider is longer than {most} bytes."),
             ),
             BudgetExceeded::Share => {
-                let message =
-                    "The run ended early: it would take more than its part of the gateway's memory.";
+                let message = "The run ended early: it would take more than its part of the gateway's memory (`limits.memory_bytes`).";
                 ("byte_budget", message.to_owned())
             }
             BudgetExceeded::Memory => {

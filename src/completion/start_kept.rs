@@ -64,7 +64,7 @@ fn store_failed(error: &store::Error) -> Error {
 fn in_doubt(run: &str, url: &str) -> RunError {
     let message = format!(
         "the gateway's store broke off while it kept the run {run}; the run was not begun, and is taken back as soon as \
-         the store answers. See {url}, or send the request again with the same `Idempotency-Key`"
+         the store answers. Send the request again, with the same `Idempotency-Key` if it had one"
     );
     let body = ErrorBody::new(ErrorKind::Server, Some("store_unavailable"), message)
         .with("run_id", run.into())
@@ -74,7 +74,8 @@ fn in_doubt(run: &str, url: &str) -> RunError {
 
 /// The store takes nothing: 503.
 pub fn unwritable() -> RunError {
-    let message = "the gateway cannot keep results right now; try again, or send the request without `store`";
+    let message =
+        "the gateway cannot keep results right now; try again later (a completion without `store` goes on)";
     let body = ErrorBody::new(ErrorKind::Server, Some("store_unavailable"), message);
     RunError { retry_after: Some("5".to_owned()), ..ended(503, body) }
 }
@@ -287,7 +288,14 @@ impl Engine {
         let parts = Arc::clone(&self.parts);
         let engine = Engine { parts: Arc::clone(&parts) };
         tokio::spawn(async move {
-            tracing::info!(run.id = row.id, takeovers = row.takeovers, "a run is taken over");
+            if is_interrupted(&row) {
+                tracing::info!(
+                    run.id = row.id,
+                    "a run that was interrupted is ended; its owner can resume it"
+                );
+            } else {
+                tracing::info!(run.id = row.id, takeovers = row.takeovers, "a run is taken over");
+            }
             let state: Option<KeptState> = clean_json::from_slice(&row.state).ok();
             let url = state.as_ref().and_then(|state| state.webhook_url.clone());
             let wants_news = row.kind == Kind::Task.as_str() || url.is_some();
@@ -543,6 +551,7 @@ pub(super) fn broke_off() -> RunError {
 /// The database was restored, or copied: nobody knows what the run did since.
 fn interrupted() -> RunError {
     let message = "this run was unfinished when the gateway's database was restored from a backup or copied, and was \
-                   stopped so that no action is repeated; check what its tools have done, then resume it";
+                   stopped so that no action is repeated; check what its tools have done, then resume it on its page or with \
+                   `POST /v1/runs/{id}/resume`";
     ended(500, ErrorBody::new(ErrorKind::Server, Some(INTERRUPTED), message))
 }

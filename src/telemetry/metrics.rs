@@ -276,7 +276,7 @@ impl Default for Metrics {
         let help = "Browsers that came back from an authorization server with a state that nobody was given";
         registry.register("refused_callbacks", help, refused_callbacks.clone());
         let memory = MemoryMetrics::default();
-        let help = "Bytes that runs and request bodies hold now";
+        let help = "Bytes that runs, request bodies and unread answers hold now";
         registry.register_with_unit("memory_reserved", help, Unit::Bytes, memory.reserved.clone());
         let help = "Requests and runs that were refused memory";
         registry.register("memory_refusals", help, memory.refusals.clone());

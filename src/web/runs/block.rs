@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use crate::store::INTERRUPTED;
 use askama::Template;
 use serde_json::Value;
 
@@ -327,6 +328,15 @@ impl Failure {
             servers => text::one_line(servers, SENTENCE_CHARACTERS),
         };
         let advice = match error.status {
+            _ if text("code") == "provider_failed_after_tools" => {
+                "Look at what the tools have done above. Running it again would call them again."
+            }
+            _ if text("code") == INTERRUPTED => {
+                "Look at what the tools have done above, then choose Resume: it goes on behind them."
+            }
+            _ if text("code") == "credentials_not_kept" => {
+                "Send the request again from where it came: it had keys that are not stored. Tools would be called again."
+            }
             _ if text("code") == UNREACHABLE => {
                 "Check the address, and that the server runs. Then run it again, or without this server."
             }
