@@ -232,8 +232,12 @@ async fn a_database_file_that_is_gone_is_said_until_it_is_back() {
     let client = &attacked.running.client;
     until_ready(client, 200).await;
     std::fs::rename(&file, &aside).unwrap();
-    let (answer, _) = until_ready(client, 503).await;
-    assert!(answer.text().contains("its file was deleted or replaced"), "{}", answer.text());
+    let noticed = async {
+        while !client.get("/readyz").await.text().contains("its file was deleted or replaced") {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, noticed).await.expect("the probe finds it");
     let refused = client.post("/v1/chat/completions", &[], &stored("refused")).await;
     assert_eq!(refused.status, 503, "{}", refused.text());
     assert_eq!(attacked.provider.bodies().len(), 0, "nothing is begun that would be lost");
