@@ -12,7 +12,8 @@ pub async fn measure(options: &Options, report: &mut Report) -> Result<(), Strin
     let (mut starts, mut idle, mut resident) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..options.repetitions() {
         let started = Instant::now();
-        let (process, _) = stand.start_toolgate().await?;
+        // One gateway at a time serves from a directory.
+        let (process, _) = stand.start_toolgate_on("start", None).await?;
         starts.push(started.elapsed().as_secs_f64() * 1000.0);
         tokio::time::sleep(Duration::from_secs(1)).await;
         let (pss, rss) = process.memory();
