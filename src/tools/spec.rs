@@ -82,15 +82,18 @@ const OTHER_NAMES: [(&str, &str); 6] = [
 pub fn has_gateway_tools(tools: &str) -> bool {
     let mentions = |word: &[u8]| memchr::memmem::find(tools.as_bytes(), word).is_some();
     // Nearly all requests without such an entry do not have the words either; an escape could hide them.
-    if !mentions(b"\"mcp\"") && !mentions(b"\"url_context\"") && !mentions(b"\\u") {
+    let words: [&[u8]; 4] = [b"\"mcp\"", b"\"url_context\"", b"\"server_url\"", b"\\u"];
+    if !words.into_iter().any(mentions) {
         return false;
     }
     let is_ours = |kind: Option<&str>| matches!(kind, Some("mcp" | "url_context"));
     match clean_json::borrowed::<Vec<Kind<'_>>>(tools.as_bytes()) {
-        Ok(kinds) => kinds.iter().any(|kind| is_ours(kind.kind.as_deref())),
+        Ok(kinds) => kinds.iter().any(|kind| is_ours(kind.kind.as_deref()) || kind.names_server()),
         // With an entry among them that is none: they must not reach a provider, credentials and all.
         Err(_) => clean_json::from_str::<Vec<Value>>(tools).is_ok_and(|entries| {
-            entries.iter().any(|entry| is_ours(entry.get("type").and_then(Value::as_str)))
+            entries.iter().any(|entry| {
+                is_ours(entry.get("type").and_then(Value::as_str)) || entry.get("server_url").is_some()
+            })
         }),
     }
 }
@@ -99,6 +102,15 @@ pub fn has_gateway_tools(tools: &str) -> bool {
 struct Kind<'k> {
     #[serde(borrow, rename = "type")]
     kind: Option<std::borrow::Cow<'k, str>>,
+    #[serde(default)]
+    server_url: Option<serde::de::IgnoredAny>,
+}
+
+impl Kind<'_> {
+    /// Whether it is meant for us, whatever its `type` says: no provider's tool has an address of its own.
+    fn names_server(&self) -> bool {
+        self.server_url.is_some()
+    }
 }
 
 /// Takes a request's `tools` apart and checks every entry for an MCP server.
@@ -123,6 +135,11 @@ pub fn read(tools: &str, headers: &HeaderMap, max_servers: usize) -> Result<Vec<
                     format!("tools[{position}].type"),
                     "`url_context` is not available yet; remove it",
                 ));
+            }
+            _ if kind.names_server() => {
+                let message =
+                    format!("`tools[{position}].type` must be `mcp`, as the entry has a `server_url`");
+                return Err(InvalidField::new(format!("tools[{position}].type"), message));
             }
             _ => {}
         }

@@ -204,6 +204,12 @@ async fn servers_that_cannot_be() {
             "never",
         ),
         (
+            vec![json!({ "type": "MCP", "server_url": good, "authorization": "secret" })],
+            "tools[0].type",
+            "must be `mcp`",
+        ),
+        (vec![json!({ "type": null, "server_url": good })], "tools[0].type", "must be `mcp`"),
+        (
             vec![entry(json!({ "server_url": good, "allowed_tool": ["search"] }))],
             "tools[0].allowed_tool",
             "did you mean `allowed_tools`?",
