@@ -179,7 +179,7 @@ impl App {
     /// What an answer that is relayed from the endpoint `path` is held to.
     pub fn relay_terms(&self, open: BoundGuard, path: &str) -> RelayTerms {
         let idle = Duration::from_secs(self.settings.upstream.relay_idle_seconds);
-        RelayTerms { open, idle, dialect: StreamDialect::of_path(path) }
+        RelayTerms { open, idle, dialect: StreamDialect::of_path(path), ends_with_finish: false }
     }
 
     /// Whose key a provider of the configuration gets for this caller.

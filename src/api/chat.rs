@@ -8,6 +8,7 @@ use axum::response::Response;
 use http::{HeaderMap, Request};
 
 use super::relay::no_page;
+use super::relay_body::RelayTerms;
 use super::{ApiError, App, body, keep, view};
 use crate::completion::{Incoming, Keep, Options, Started, Who, relay};
 use crate::identity::{Caller, Surface};
@@ -47,7 +48,9 @@ pub(super) async fn complete(
         let body = if target.model.is_empty() { sent.body().clone() } else { sent.with_model(&target.model) };
         let open = app.open_answer(caller, Some(&request), &headers)?;
         let response = relay::post(app.upstream(), &target, path, &headers, body).await?;
-        return Ok(view::relayed(response, app.relay_terms(open, path)));
+        let has_one_choice = request.raw("n").is_none_or(|n| matches!(n.trim(), "1" | "null"));
+        let terms = RelayTerms { ends_with_finish: has_one_choice, ..app.relay_terms(open, path) };
+        return Ok(view::relayed(response, terms));
     }
     // Boxed, because it is large and a relayed request should not carry room for it.
     Box::pin(run(app, caller, Asked { request, headers, target, path, options })).await

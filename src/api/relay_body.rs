@@ -1,8 +1,9 @@
-//! The body of a relayed answer: the provider's bytes as they come, a place among its principal's open answers, and, where
-//! the operator wants it, an end to silence.
+//! The body of a relayed answer: the provider's bytes as they come, a place among its principal's open answers, an end to
+//! streams that have said why they end, and, where the operator wants it, to silence.
 
 use std::io;
 use std::pin::Pin;
+use std::sync::LazyLock;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use bytes::Bytes;
 use http::{HeaderMap, header};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
+use memchr::memmem::{self, Finder};
 use serde_json::json;
 use tokio::time::{Instant, Sleep, sleep};
 
@@ -29,6 +31,8 @@ pub struct RelayTerms {
     pub idle: Duration,
     /// The last words of an event stream that fell silent, in the endpoint's own form.
     pub dialect: StreamDialect,
+    /// It has one choice: once that has its `finish_reason`, the stream ends, whether the provider says `[DONE]` or not.
+    pub ends_with_finish: bool,
 }
 
 /// How the streams of an endpoint say that something failed.
@@ -76,23 +80,68 @@ impl StreamDialect {
 
 /// The body of a relayed answer with these headers. Where there is nothing to hold it to, it is the provider's own.
 pub fn relay_body(body: Incoming, headers: &HeaderMap, terms: RelayTerms) -> Body {
-    if terms.open.is_empty() && terms.idle.is_zero() {
-        return Body::new(body);
-    }
     let is_plain_stream = !headers.contains_key(header::CONTENT_LENGTH)
         && !headers.contains_key(header::CONTENT_ENCODING)
         && headers
             .get(header::CONTENT_TYPE)
             .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
+    let finish = if terms.ends_with_finish && is_plain_stream { Finish::Awaited } else { Finish::Ignored };
+    if terms.open.is_empty() && terms.idle.is_zero() && matches!(finish, Finish::Ignored) {
+        return Body::new(body);
+    }
     Body::new(RelayBody {
         body,
         _open: terms.open,
         idle: terms.idle,
         silence: (!terms.idle.is_zero()).then(|| Box::pin(sleep(terms.idle))),
         dialect: if is_plain_stream { terms.dialect } else { StreamDialect::Other },
+        finish,
         tail: *b"\n\n",
         has_ended: false,
     })
+}
+
+/// How long a stream goes on without a word after its `finish_reason`; counts of tokens come then.
+const AFTER_FINISH: Duration = Duration::from_secs(3);
+
+/// The end of a stream of one choice.
+enum Finish {
+    /// Nobody looks for it.
+    Ignored,
+    Awaited,
+    /// The provider has said why the answer ends, and perhaps `[DONE]`.
+    Said {
+        silence: Pin<Box<Sleep>>,
+        is_done: bool,
+    },
+}
+
+impl Finish {
+    fn note(&mut self, data: &[u8]) {
+        static REASON: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"finish_reason\":"));
+        let is_given = |at: usize| data[at..].trim_ascii_start().first() == Some(&b'"');
+        match self {
+            Finish::Ignored => {}
+            Finish::Awaited => {
+                if REASON.find_iter(data).any(|at| is_given(at + REASON.needle().len())) {
+                    let is_done = memmem::find(data, b"[DONE]").is_some();
+                    *self = Finish::Said { silence: Box::pin(sleep(AFTER_FINISH)), is_done };
+                }
+            }
+            Finish::Said { silence, is_done } => {
+                silence.as_mut().reset(Instant::now() + AFTER_FINISH);
+                *is_done |= memmem::find(data, b"[DONE]").is_some();
+            }
+        }
+    }
+
+    /// Ready when the stream is to end, with whether `[DONE]` was said.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        match self {
+            Finish::Said { silence, is_done } => silence.as_mut().poll(cx).map(|()| *is_done),
+            Finish::Ignored | Finish::Awaited => Poll::Pending,
+        }
+    }
 }
 
 struct RelayBody {
@@ -101,6 +150,7 @@ struct RelayBody {
     idle: Duration,
     silence: Option<Pin<Box<Sleep>>>,
     dialect: StreamDialect,
+    finish: Finish,
     /// The last two bytes: only behind a whole event may another one begin.
     tail: [u8; 2],
     has_ended: bool,
@@ -108,8 +158,13 @@ struct RelayBody {
 
 impl RelayBody {
     fn note(&mut self, frame: &Frame<Bytes>) {
+        if let Some(data) = frame.data_ref() {
+            self.finish.note(data);
+        }
         if let Some(silence) = &mut self.silence {
             silence.as_mut().reset(Instant::now() + self.idle);
+        }
+        if self.silence.is_some() || matches!(self.finish, Finish::Said { .. }) {
             for byte in frame.data_ref().map(|data| &data[data.len().saturating_sub(4)..]).unwrap_or_default()
             {
                 // Lines may end in CR LF.
@@ -118,6 +173,13 @@ impl RelayBody {
                 }
             }
         }
+    }
+
+    /// The end of an answer whose provider has said why it ends, and leaves the connection open.
+    fn finish(&mut self, is_done: bool) -> Option<Result<Frame<Bytes>, BoxError>> {
+        self.has_ended = true;
+        let may_say_done = !is_done && self.tail == *b"\n\n";
+        may_say_done.then(|| Ok(Frame::data(Bytes::from_static(b"data: [DONE]\n\n"))))
     }
 
     /// The end of an answer that fell silent.
@@ -149,6 +211,9 @@ impl http_body::Body for RelayBody {
                 self.note(frame);
             }
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+        }
+        if let Poll::Ready(is_done) = self.finish.poll(cx) {
+            return Poll::Ready(self.finish(is_done));
         }
         let silence = self.silence.as_mut().map(|silence| silence.as_mut().poll(cx).is_ready());
         if silence == Some(true) { Poll::Ready(self.give_up()) } else { Poll::Pending }

@@ -196,6 +196,30 @@ async fn who_is_refused_in_the_middle_of_a_large_body_still_reads_why() {
 }
 
 #[tokio::test]
+async fn a_relayed_stream_of_several_choices_goes_on_behind_the_end_of_the_first() {
+    let gate = Gate::new();
+    let opened = gate.clone();
+    let provider = FakeProvider::answering(move |_| {
+        let other =
+            json!({ "choices": [{ "index": 1, "delta": { "content": "late" }, "finish_reason": "stop" }] });
+        Reply::stream(vec![
+            event(&finish("stop")),
+            Piece::Wait(opened.clone()),
+            event(&other),
+            "data: [DONE]\n\n".into(),
+        ])
+    })
+    .await;
+    let gateway = Gateway::with(&provider).await;
+    let mut stream = gateway.client.stream(&with(ask(&[]), json!({ "n": 2 }))).await;
+    stream.next().await.expect("the end of the first");
+    tokio::time::sleep(std::time::Duration::from_secs(4)).await;
+    gate.open();
+    let whole = stream.read_to_end().await;
+    assert!(whole.done && whole.chunks.iter().any(|chunk| chunk["choices"][0]["delta"]["content"] == "late"));
+}
+
+#[tokio::test]
 async fn a_provider_that_neither_ends_its_stream_nor_says_done_is_not_waited_for() {
     let pieces = || {
         let hello = event(&delta(&json!({ "content": "hello" })));
@@ -204,10 +228,14 @@ async fn a_provider_that_neither_ends_its_stream_nor_says_done_is_not_waited_for
     let provider = FakeProvider::answering(move |_| pieces()).await;
     let gateway = Gateway::with(&provider).await;
     let body = with(ask(&[]), json!({ "toolgate": { "max_turns": 2 } }));
-    let (streamed, whole) = tokio::join!(
+    let relayed = ask(&[]);
+    let (streamed, relayed, whole) = tokio::join!(
         async { gateway.client.stream(&body).await.read_to_end().await },
+        async { gateway.client.stream(&relayed).await.read_to_end().await },
         gateway.client.chat(&body)
     );
+    assert!(relayed.done, "the words are the provider's, and the end is ours");
+    assert_eq!((relayed.content().as_str(), relayed.finish_reason()), ("hello", Some("stop")));
     assert_eq!((streamed.content().as_str(), streamed.finish_reason()), ("hello", Some("stop")));
     assert_eq!((whole.status, whole.content().as_str()), (200, "hello"));
 }
