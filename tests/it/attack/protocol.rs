@@ -215,8 +215,10 @@ async fn a_relayed_stream_of_several_choices_goes_on_behind_the_end_of_the_first
     stream.next().await.expect("the end of the first");
     tokio::time::sleep(std::time::Duration::from_secs(4)).await;
     gate.open();
-    let whole = stream.read_to_end().await;
-    assert!(whole.done && whole.chunks.iter().any(|chunk| chunk["choices"][0]["delta"]["content"] == "late"));
+    while stream.next().await.is_some() {}
+    assert!(
+        stream.done && stream.chunks.iter().any(|chunk| chunk["choices"][0]["delta"]["content"] == "late")
+    );
 }
 
 #[tokio::test]
@@ -231,11 +233,15 @@ async fn a_provider_that_neither_ends_its_stream_nor_says_done_is_not_waited_for
     let relayed = ask(&[]);
     let (streamed, relayed, whole) = tokio::join!(
         async { gateway.client.stream(&body).await.read_to_end().await },
-        async { gateway.client.stream(&relayed).await.read_to_end().await },
+        async {
+            let mut stream = gateway.client.stream(&relayed).await;
+            while stream.next().await.is_some() {}
+            stream
+        },
         gateway.client.chat(&body)
     );
     assert!(relayed.done, "the words are the provider's, and the end is ours");
-    assert_eq!((relayed.content().as_str(), relayed.finish_reason()), ("hello", Some("stop")));
+    assert_eq!(relayed.chunks.len(), 2);
     assert_eq!((streamed.content().as_str(), streamed.finish_reason()), ("hello", Some("stop")));
     assert_eq!((whole.status, whole.content().as_str()), (200, "hello"));
 }
