@@ -166,6 +166,11 @@ impl MemoryReservation {
         if self.take_unless_others_wait(bytes) {
             return Ok(());
         }
+        // Boxed, so that whoever may have to wait keeps no room for it: ten thousand runs do.
+        Box::pin(self.wait_for(bytes)).await
+    }
+
+    async fn wait_for(&self, bytes: usize) -> Result<(), MemoryExhausted> {
         let patience = self.budget.0.patience;
         let left = patience.saturating_sub(Duration::from_micros(self.waited.load(Ordering::Relaxed)));
         if left.is_zero() || !self.can_ever_hold(bytes) {
@@ -191,6 +196,15 @@ impl MemoryReservation {
             return Err(MemoryExhausted);
         }
         Ok(())
+    }
+
+    /// Whether there is room for `bytes`, and nobody waits for it.
+    pub fn has_room(&self, bytes: usize) -> bool {
+        let has_room = self.take_unless_others_wait(bytes);
+        if has_room {
+            self.shrink(bytes);
+        }
+        has_room
     }
 
     /// Waits as [`MemoryReservation::grow`] does until there is room for `bytes`, and takes nothing.

@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
 use http::HeaderMap;
 
@@ -402,10 +403,8 @@ fn spawn_run(
     id: String,
     run: impl Future<Output = ()> + Send + 'static,
 ) -> tokio::task::JoinHandle<()> {
-    tokio::spawn(async move {
-        // It is counted and logged there.
-        let _ = catch_panic(&metrics, PanicSite::Run, &id, run).await;
-    })
+    // It is counted and logged there.
+    tokio::spawn(catch_panic(metrics, PanicSite::Run, id, run).map(drop))
 }
 
 /// What is said when a call of the caller stands after another question than its run was asked.

@@ -183,6 +183,12 @@ impl SharedRun {
         self.state().is_abandoned
     }
 
+    /// Whether the next event is to wait, or the run to end.
+    pub fn is_behind(&self) -> bool {
+        let state = self.state();
+        state.is_abandoned || state.is_behind()
+    }
+
     /// Waits until there is room for an event, while somebody reads.
     ///
     /// # Errors

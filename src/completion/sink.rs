@@ -98,13 +98,18 @@ impl Sink {
             Out::Only(viewer) => Some(viewer.reserve().await.map_err(|_| Gone)?),
             // The end is told whoever reads.
             Out::Shared(_) if event.is_last() => None,
+            // Waiting is boxed, so that a run keeps no room for it.
             Out::Shared(run) => {
-                run.room().await.map_err(|_| Gone)?;
+                if run.is_behind() {
+                    Box::pin(run.room()).await.map_err(|_| Gone)?;
+                }
                 None
             }
             Out::Log(_) if event.is_last() => None,
             Out::Log(log) => {
-                log.room(event.weight()).await?;
+                if !log.has_room(event.weight()) {
+                    Box::pin(log.room(event.weight())).await?;
+                }
                 None
             }
         };
@@ -135,7 +140,7 @@ impl Sink {
     /// [`Gone`] when nobody came.
     pub async fn until_watched(&self) -> Result<(), Gone> {
         if let Out::Shared(run) = &self.out
-            && !run.until_watched().await
+            && !Box::pin(run.until_watched()).await
         {
             return Err(Gone);
         }

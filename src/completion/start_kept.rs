@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{AbortHandle, Abortable, Aborted};
+use futures_util::future::{AbortHandle, Abortable, Aborted, BoxFuture};
 use http::HeaderMap;
 use serde_json::Value;
 
@@ -232,7 +232,7 @@ impl Engine {
         let sink = Sink::to_log(Arc::clone(&log));
         let metrics = Arc::clone(&parts.metrics);
         let (new, watching) = (Arc::clone(&log), runs.clone());
-        tokio::spawn(carry_out(runs.clone(), metrics, log, async move {
+        let body = Box::pin(async move {
             // Before that nobody is asked for anything.
             if !new.create_or_refuse(watching.until_outage()).await {
                 return;
@@ -242,7 +242,8 @@ impl Engine {
                 // A viewer sees the run's end.
                 Err(error) => drop(sink.send(RunEvent::Error(error.into())).await),
             }
-        }));
+        });
+        tokio::spawn(carry_out(runs.clone(), metrics, log, body));
         Ok(started)
     }
 
@@ -331,7 +332,7 @@ impl Engine {
                     let _ = sink.send(error).await;
                 }
             };
-            carry_out(parts.runs.clone(), Arc::clone(&parts.metrics), Arc::clone(&log), body).await;
+            carry_out(parts.runs.clone(), Arc::clone(&parts.metrics), Arc::clone(&log), Box::pin(body)).await;
             // Those of an interrupted run may be another process's: of the database that this one was copied from.
             if log.has_ended() && !is_interrupted {
                 // It may have ended before it asked about them again.
@@ -488,16 +489,11 @@ fn told(runs: &Runs, row: &RunRow, url: Option<String>) -> Told {
 }
 
 /// Runs `body` to its end, or until the run is to end before its time, and sees to it that it has an end.
-async fn carry_out(
-    runs: Runs,
-    metrics: Arc<Metrics>,
-    log: Arc<Log>,
-    body: impl Future<Output = ()> + Send + 'static,
-) {
+async fn carry_out(runs: Runs, metrics: Arc<Metrics>, log: Arc<Log>, body: BoxFuture<'static, ()>) {
     // Not a `select!`: that would look at every event whether the run is to end.
     let (ending, ended) = AbortHandle::new_pair();
     log.on_stop(ending);
-    let body = catch_panic(&metrics, PanicSite::Run, &log.id, Box::pin(body));
+    let body = catch_panic(&*metrics, PanicSite::Run, &*log.id, body);
     let stopped = match Abortable::new(body, ended).await {
         Ok(_) => None,
         Err(Aborted) => log.stop_reason(),

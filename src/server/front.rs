@@ -125,7 +125,7 @@ impl Front {
     async fn answer_or_500(&mut self, request: Request<Body>, id: &HeaderValue) -> Response {
         let metrics = Arc::clone(&self.app.metrics);
         let name = id.to_str().unwrap_or_default();
-        let answer = catch_panic(&metrics, PanicSite::Request, name, self.route(request)).await;
+        let answer = catch_panic(&*metrics, PanicSite::Request, name, self.route(request)).await;
         answer.unwrap_or_else(|| defect(name))
     }
 

@@ -1,5 +1,6 @@
 //! What happens to a panic: it ends nothing but what it happened in, is logged with its place in the code, and counted.
 
+use std::ops::Deref;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,19 +52,16 @@ pub fn log_panics() {
 }
 
 /// The output of `future`, or `None` when it panicked, which is counted. `id` names the request, run or work in the log.
-pub async fn catch_panic<F: Future>(
-    metrics: &Metrics,
+///
+/// Not an `async fn`: that would keep room for `future` twice, in every request and run.
+pub fn catch_panic<F: Future>(
+    metrics: impl Deref<Target = Metrics>,
     site: PanicSite,
-    id: &str,
+    id: impl AsRef<str>,
     future: F,
-) -> Option<F::Output> {
-    match AssertUnwindSafe(future).catch_unwind().await {
-        Ok(output) => Some(output),
-        Err(_) => {
-            note_panic(metrics, site, id);
-            None
-        }
-    }
+) -> impl Future<Output = Option<F::Output>> {
+    let note = move |_| note_panic(&metrics, site, id.as_ref());
+    AssertUnwindSafe(future).catch_unwind().map(|output| output.map_err(note).ok())
 }
 
 /// Counts and logs a panic that was caught.
@@ -83,7 +81,7 @@ async fn supervise_resting(
     rest: Duration,
     mut begin: impl AsyncFnMut(),
 ) {
-    while catch_panic(&metrics, PanicSite::Background, name, begin()).await.is_none() {
+    while catch_panic(&*metrics, PanicSite::Background, name, begin()).await.is_none() {
         tokio::time::sleep(rest).await;
     }
 }
@@ -108,13 +106,7 @@ mod tests {
         assert_eq!(catch_panic(&metrics, PanicSite::Request, "req_1", async { 7 }).await, Some(7));
         let panicking = async { panic!("for a test") };
         assert_eq!(
-            catch_panic::<std::pin::Pin<Box<dyn Future<Output = ()>>>>(
-                &metrics,
-                PanicSite::Request,
-                "req_2",
-                Box::pin(panicking)
-            )
-            .await,
+            catch_panic(&metrics, PanicSite::Request, "req_2", async { panicking.await as () }).await,
             None
         );
         assert_eq!((counted(&metrics, "request"), counted(&metrics, "run")), ("1".into(), "0".into()));

@@ -34,6 +34,11 @@ impl Log {
         state.place <= FEW && state.steps_written == 0 && !state.has_history
     }
 
+    /// Whether an event of this weight may be added at once.
+    pub fn has_room(&self, weight: usize) -> bool {
+        self.memory.has_room(UNWRITTEN_COPIES * weight) && self.state().unwritten_bytes <= UNWRITTEN_BYTES
+    }
+
     /// Waits until so little of the run is unwritten that an event of this weight may be added.
     ///
     /// # Errors
