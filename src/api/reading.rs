@@ -12,10 +12,10 @@ use crate::completion::event::RunEvent;
 use crate::memory_budget::MemoryReservation;
 use crate::openai::ErrorKind;
 
-/// What the events that are read at once take at most, about.
+/// Bytes that the events of one page take in memory, at most and roughly.
 const PAGE_BYTES: usize = 2 << 20;
 
-/// What is being made of one run's events takes so many times their texts.
+/// Memory for a form of one run (JSON, Markdown, a list entry) while it is made: so many copies of the run's texts.
 pub(super) struct ReadingMemory {
     memory: MemoryReservation,
     copies: usize,

@@ -31,7 +31,7 @@ pub struct RelayTerms {
     pub idle: Duration,
     /// The last words of an event stream that fell silent, in the endpoint's own form.
     pub dialect: StreamDialect,
-    /// It has one choice: once that has its `finish_reason`, the stream ends, whether the provider says `[DONE]` or not.
+    /// The answer has one choice: once that has its `finish_reason`, the stream ends, whether the provider says `[DONE]` or not.
     pub ends_with_finish: bool,
 }
 
@@ -85,8 +85,9 @@ pub fn relay_body(body: Incoming, headers: &HeaderMap, terms: RelayTerms) -> Bod
         && headers
             .get(header::CONTENT_TYPE)
             .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
-    let finish = if terms.ends_with_finish && is_plain_stream { Finish::Awaited } else { Finish::Ignored };
-    if terms.open.is_empty() && terms.idle.is_zero() && matches!(finish, Finish::Ignored) {
+    let finish =
+        if terms.ends_with_finish && is_plain_stream { FinishWatch::Awaited } else { FinishWatch::Ignored };
+    if terms.open.is_empty() && terms.idle.is_zero() && matches!(finish, FinishWatch::Ignored) {
         return Body::new(body);
     }
     Body::new(RelayBody {
@@ -101,11 +102,11 @@ pub fn relay_body(body: Incoming, headers: &HeaderMap, terms: RelayTerms) -> Bod
     })
 }
 
-/// How long a stream goes on without a word after its `finish_reason`; counts of tokens come then.
+/// Silence after a `finish_reason` that ends a stream. Token counts come in that time.
 const AFTER_FINISH: Duration = Duration::from_secs(3);
 
-/// The end of a stream of one choice.
-enum Finish {
+/// Watches a stream of one choice for its end.
+enum FinishWatch {
     /// Nobody looks for it.
     Ignored,
     Awaited,
@@ -116,19 +117,19 @@ enum Finish {
     },
 }
 
-impl Finish {
+impl FinishWatch {
     fn note(&mut self, data: &[u8]) {
         static REASON: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"finish_reason\":"));
         let is_given = |at: usize| data[at..].trim_ascii_start().first() == Some(&b'"');
         match self {
-            Finish::Ignored => {}
-            Finish::Awaited => {
+            FinishWatch::Ignored => {}
+            FinishWatch::Awaited => {
                 if REASON.find_iter(data).any(|at| is_given(at + REASON.needle().len())) {
                     let is_done = memmem::find(data, b"[DONE]").is_some();
-                    *self = Finish::Said { silence: Box::pin(sleep(AFTER_FINISH)), is_done };
+                    *self = FinishWatch::Said { silence: Box::pin(sleep(AFTER_FINISH)), is_done };
                 }
             }
-            Finish::Said { silence, is_done } => {
+            FinishWatch::Said { silence, is_done } => {
                 silence.as_mut().reset(Instant::now() + AFTER_FINISH);
                 *is_done |= memmem::find(data, b"[DONE]").is_some();
             }
@@ -138,8 +139,8 @@ impl Finish {
     /// Ready when the stream is to end, with whether `[DONE]` was said.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         match self {
-            Finish::Said { silence, is_done } => silence.as_mut().poll(cx).map(|()| *is_done),
-            Finish::Ignored | Finish::Awaited => Poll::Pending,
+            FinishWatch::Said { silence, is_done } => silence.as_mut().poll(cx).map(|()| *is_done),
+            FinishWatch::Ignored | FinishWatch::Awaited => Poll::Pending,
         }
     }
 }
@@ -150,7 +151,7 @@ struct RelayBody {
     idle: Duration,
     silence: Option<Pin<Box<Sleep>>>,
     dialect: StreamDialect,
-    finish: Finish,
+    finish: FinishWatch,
     /// The last two bytes: only behind a whole event may another one begin.
     tail: [u8; 2],
     has_ended: bool,
@@ -164,7 +165,7 @@ impl RelayBody {
         if let Some(silence) = &mut self.silence {
             silence.as_mut().reset(Instant::now() + self.idle);
         }
-        if self.silence.is_some() || matches!(self.finish, Finish::Said { .. }) {
+        if self.silence.is_some() || matches!(self.finish, FinishWatch::Said { .. }) {
             for byte in frame.data_ref().map(|data| &data[data.len().saturating_sub(4)..]).unwrap_or_default()
             {
                 // Lines may end in CR LF.

@@ -197,7 +197,7 @@ async fn json(app: &App, record: &Record, query: Option<&str>) -> Result<Respons
     let memory = ReadingMemory::new(app, WHOLE_COPIES);
     let mut whole = summary(app, record);
     let (mut outcome, mut completion) = (EventOutcome::of(record), begun_completion(app, record));
-    let mut result = Content::new(shown(record));
+    let mut result = ResultText::new(shown(record));
     let mut events = app.runs().events(record).await?;
     while let Some(event) = events.next().await? {
         memory.take(&event).await?;
@@ -255,7 +255,7 @@ async fn content(
     output: Output,
     memory: &ReadingMemory,
 ) -> Result<String, ApiError> {
-    let mut content = Content::new(output);
+    let mut content = ResultText::new(output);
     let mut events = app.runs().events(record).await?;
     while let Some(event) = events.next().await? {
         memory.take(&event).await?;
@@ -265,15 +265,15 @@ async fn content(
 }
 
 /// A run's `content` as it grows.
-struct Content {
+struct ResultText {
     output: Output,
     renderer: Renderer,
     text: String,
 }
 
-impl Content {
+impl ResultText {
     fn new(output: Output) -> Self {
-        Content { output, renderer: Renderer::new(output), text: String::new() }
+        ResultText { output, renderer: Renderer::new(output), text: String::new() }
     }
 
     fn add(&mut self, event: &RunEvent) {

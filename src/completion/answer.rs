@@ -31,7 +31,7 @@ pub struct Answer {
     notices: Vec<Value>,
     finish_reason: Option<String>,
     error: Option<RunError>,
-    /// What all this takes.
+    /// Counts the memory that these fields take.
     memory: MemoryReservation,
 }
 

@@ -116,9 +116,9 @@ impl Drop for StoredTryGuard {
     }
 }
 
-/// What an earlier try of a request that is to be stored has come to.
+/// The outcome of an earlier try of a request that is to be stored.
 pub enum RepeatedStored {
-    /// It begins this run, or has begun it.
+    /// The earlier try begins this run, or has begun it.
     Earlier(StoredTry),
     /// Its `Idempotency-Key` was used for another request.
     Reused,

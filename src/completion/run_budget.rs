@@ -28,7 +28,7 @@ pub struct RunBudget {
     most: usize,
     taken: AtomicUsize,
     memory: MemoryReservation,
-    /// What viewers were sent, who may hold it, and count it.
+    /// Bytes that viewers were sent. They may hold them, and then count them themselves.
     shown: AtomicUsize,
 }
 
@@ -37,9 +37,9 @@ pub struct RunBudget {
 pub enum BudgetExceeded {
     /// It has taken so many bytes.
     Bytes(usize),
-    /// One answer of the provider is longer than that, with all that frames it.
+    /// An answer of the provider is longer than so many bytes, its framing included.
     Answer(usize),
-    /// It would hold more than one run may of the process's memory.
+    /// The run would hold more of the process's memory than one run may.
     Share,
     /// The process has no memory left for it now.
     Memory,

@@ -30,7 +30,7 @@ const MOST_DETACHED: usize = 256;
 #[derive(Debug)]
 pub struct RunAbandoned;
 
-/// What all shared runs take together, as a part of the process's memory.
+/// The bounds that all shared runs have together, counted as a part of the process's memory.
 pub struct SharedRunBudget {
     memory: MemoryReservation,
     most: usize,

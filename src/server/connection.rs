@@ -29,8 +29,7 @@ const LINGER: Duration = Duration::from_secs(5);
 const LINGER_SILENCE: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 64 << 20;
 
-/// How long a client that has closed its half may be in the middle of a request's head: it may have come whole, and not be
-/// read yet.
+/// Time to read a request that came together with the end of its client's half. A head that is not whole after it is torn.
 const HEAD_GRACE: Duration = Duration::from_secs(1);
 
 const IDLE: u8 = 0;

@@ -19,7 +19,7 @@ pub(super) struct StoreHealth {
     is_suspect: AtomicBool,
     pub(super) suspected: Notify,
     metrics: OnceLock<StoreMetrics>,
-    /// Where the database is a file.
+    /// The database's file as it was opened; unset for other databases.
     pub(super) file: OnceLock<OpenedFile>,
 }
 

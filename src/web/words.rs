@@ -66,7 +66,7 @@ pub(super) fn count(number: u64) -> String {
     out
 }
 
-/// How a run is, for its pill: the tone and the words. `status` and `reason` are the API's words.
+/// The tone and the words of a run's pill. `status` and `reason` are the API's words.
 pub(super) fn run_status(status: &str, reason: Option<&str>) -> (&'static str, &'static str) {
     match (status, reason) {
         ("failed", Some("interrupted")) => ("warn", "interrupted"),

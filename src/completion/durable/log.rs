@@ -57,7 +57,7 @@ pub struct Settled {
 pub struct Log {
     pub project: Arc<str>,
     pub id: Arc<str>,
-    /// Who is counted as having stored it: a group and its member.
+    /// The principal whose stored runs this one counts among: a group and its member.
     pub(super) holder: (Box<str>, Box<str>),
     state: Mutex<State>,
     /// Woken when calls under way may have become certain.
@@ -71,7 +71,7 @@ pub struct Log {
     /// Requests that are answered by it as it goes.
     pub(super) live_viewers: AtomicUsize,
     clock: Clock,
-    /// What is not in the store yet takes.
+    /// Counts the events that are not in the store yet.
     pub(super) memory: MemoryReservation,
     /// The way into the store, and out of it.
     journal: Journal,

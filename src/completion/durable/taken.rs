@@ -22,7 +22,8 @@ pub struct Taken {
 
 /// A run waits for the store while more than this of its events is unwritten, in bytes.
 const UNWRITTEN_BYTES: usize = 1 << 20;
-/// What is unwritten is in memory as events, as what is written, which grows, and as what the store makes of it.
+/// Copies of an unwritten event in memory: the event, its JSON in a buffer that grows, and the copies of database driver and
+/// database.
 pub(super) const UNWRITTEN_COPIES: usize = 5;
 /// Rows of a run that are not worth putting together.
 const FEW: i64 = 4;

@@ -32,7 +32,7 @@ const WAITING_BYTES: usize = 128 << 10;
 const PAGE_BYTES: usize = 64 << 10;
 /// Most rows that are.
 const MOST_ROWS: i64 = 64;
-/// What an event takes in memory besides what [`RunEvent::weight`] counts.
+/// Bytes that an event takes in memory besides those that [`RunEvent::weight`] counts.
 const EVENT_BYTES: usize = 256;
 
 /// A request that is answered by a run as it goes.
@@ -76,7 +76,7 @@ pub struct LogViewer {
     next: usize,
     /// Events from `next` on that were read from the store.
     stored: VecDeque<Arc<RunEvent>>,
-    /// What they take.
+    /// Counts the events in `stored`.
     memory: MemoryReservation,
     /// Rows of the store that are read next.
     rows: i64,
@@ -260,7 +260,7 @@ impl LogViewer {
         Some((self.next - 1, self.shown(event)))
     }
 
-    /// How many events there are now.
+    /// The number of events that are in the store now.
     pub fn number(&self) -> usize {
         self.settled.borrow().events
     }

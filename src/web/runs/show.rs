@@ -25,7 +25,7 @@ use crate::web::{frame, limits, markdown, words};
 const SAMPLE_QUESTION: &str = "Do that, and answer in one sentence.";
 /// How often an open page asks whether its reader is still signed in.
 const SESSION_LOOK: Duration = Duration::from_secs(5);
-/// How many times a run's texts are in memory while its page is made: as they are, as elements, and as the page.
+/// Copies of a run's texts in memory while its page is made: the texts, their elements, and the page.
 const COPIES: usize = 4;
 /// Longest text of a preview, in characters.
 const PREVIEW_CHARACTERS: usize = 200;
@@ -73,8 +73,8 @@ struct Said {
     stale: Option<&'static str>,
 }
 
-async fn drawn(site: &Site, visitor: Visitor, found: Found, said: Said) -> Response {
-    let Found { record, mut view, memory } = found;
+async fn drawn(site: &Site, visitor: Visitor, found: LoadedRun, said: Said) -> Response {
+    let LoadedRun { record, mut view, memory } = found;
     let is_public = record.visibility == Visibility::Public;
     let preview = is_public.then(|| Preview {
         description: text::one_line(
@@ -163,14 +163,14 @@ pub(in crate::web) async fn live(
 }
 
 /// The run and what its events show so far.
-struct Found {
+struct LoadedRun {
     record: Record,
     view: View,
-    /// What the page takes.
+    /// Counts the memory of the page.
     memory: MemoryReservation,
 }
 
-async fn find(site: &Site, visitor: &Visitor, id: &str) -> Result<Found, Response> {
+async fn find(site: &Site, visitor: &Visitor, id: &str) -> Result<LoadedRun, Response> {
     let record = match site.runs().find(id, &site.reader(visitor)).await {
         Ok(Some(record)) => record,
         Ok(None) => return Err(site.unknown_run(visitor, id)),
@@ -187,7 +187,7 @@ async fn find(site: &Site, visitor: &Visitor, id: &str) -> Result<Found, Respons
         memory.grow(COPIES * event.json_bytes()).await.map_err(|_| too_large())?;
         view.push(&event);
     }
-    Ok(Found { record, view, memory })
+    Ok(LoadedRun { record, view, memory })
 }
 
 /// The page for a store that cannot be used.
