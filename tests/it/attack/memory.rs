@@ -18,6 +18,13 @@ fn bytes(number: usize) -> String {
     "a".repeat(number)
 }
 
+/// An answer of so many chunks with this text each.
+fn words(chunks: usize, text: &str) -> Reply {
+    let mut list: Vec<Value> = (0..chunks).map(|_| delta(&json!({ "content": text }))).collect();
+    list.push(finish("stop"));
+    stream(&list)
+}
+
 /// A provider that answers every turn with what `turn` makes, and the run that it ends: its status, its reason by its
 /// notice, and how many turns it took.
 async fn filled(turn: impl Fn(bool) -> Reply + Send + Sync + 'static, streamed: bool) -> (Value, usize) {
@@ -144,13 +151,7 @@ async fn an_answer_with_more_frames_than_words_ends_with_everything_so_far() {
 #[tokio::test]
 async fn runs_that_wait_for_one_another_give_way_and_none_is_stuck() {
     const CHUNKS: usize = 40;
-    let provider = FakeProvider::answering(|_| {
-        let mut chunks: Vec<Value> =
-            (0..CHUNKS).map(|_| delta(&json!({ "content": bytes(50 * KIB) }))).collect();
-        chunks.push(finish("stop"));
-        stream(&chunks)
-    })
-    .await;
+    let provider = FakeProvider::answering(|_| words(CHUNKS, &bytes(50 * KIB))).await;
     let gateway = Gateway::configured(&provider, |settings| settings.limits.memory_bytes = 16 * MIB).await;
     let body = with(ask(&[]), json!({ "toolgate": { "output": "text" } }));
     // Each fits, and together they would hold eight times what there is.
@@ -200,10 +201,7 @@ async fn reading_large_runs_holds_a_few_events_at_a_time() {
     const CHUNKS: usize = 50;
     let provider = FakeProvider::answering(|_| {
         // Each takes two bytes in JSON.
-        let mut chunks: Vec<Value> =
-            (0..CHUNKS).map(|_| delta(&json!({ "content": "\"".repeat(50 * KIB) }))).collect();
-        chunks.push(finish("stop"));
-        stream(&chunks)
+        words(CHUNKS, &"\"".repeat(50 * KIB))
     })
     .await;
     let gateway = Gateway::configured(&provider, |settings| settings.limits.memory_bytes = 20 * MIB).await;
@@ -257,13 +255,7 @@ async fn a_run_that_can_never_fit_ends_with_everything_so_far() {
 #[tokio::test]
 async fn a_kept_run_whose_viewer_never_reads_comes_to_its_end_and_is_whole() {
     const CHUNKS: usize = 400;
-    let provider = FakeProvider::answering(|_| {
-        let mut chunks: Vec<Value> =
-            (0..CHUNKS).map(|_| delta(&json!({ "content": bytes(10 * KIB) }))).collect();
-        chunks.push(finish("stop"));
-        stream(&chunks)
-    })
-    .await;
+    let provider = FakeProvider::answering(|_| words(CHUNKS, &bytes(10 * KIB))).await;
     let gateway = Gateway::with(&provider).await;
     let body = with(ask(&[]), json!({ "store": true, "stream": true })).to_string();
     let mut unread = TcpStream::connect(gateway.address).await.unwrap();
